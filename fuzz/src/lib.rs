@@ -1,0 +1,2 @@
+//! Property functions for the fuzz targets, replayed on stable
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! SIP messages, transactions, proxy and ContactRouteTag routing for session border controllers, sans-I/O
+#![forbid(unsafe_code)]
