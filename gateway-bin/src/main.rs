@@ -1,1 +1,4 @@
+//! The command `farend`.
+#![forbid(unsafe_code)]
+
 fn main() {}
