@@ -5,4 +5,6 @@
 //! - [`config`] reads and judges the configuration file,
 #![forbid(unsafe_code)]
 
+mod compose;
 pub mod config;
+pub mod log;
