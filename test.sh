@@ -11,7 +11,7 @@ PARTS="packages format lint docs features deny unit instructions demo fuzz-repla
 PACKAGES="kamailio kamailio-tls-modules kamailio-outbound-modules baresip sip-tester tshark nginx-light nftables iproute2 pebble
           python3 curl openssl sox valgrind gcc"
 LIBRARIES="farend-sip-core farend-sdp-core farend-tunnel farend-acme-store"
-CARGO_DENY=0.19.0
+CARGO_DENY=0.20.2
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 [ "${LEFT_OUT:-}" = fails ] && export FAREND_REQUIRE_PEERS=1
@@ -50,7 +50,7 @@ part_deny() {
   if ! command -v cargo-deny >/dev/null; then
     cargo install -q --locked "cargo-deny@$CARGO_DENY" || { leave_out deny "cargo-deny can't be installed"; return; }
   fi
-  cargo deny --offline --all-features check bans licenses sources
+  cargo deny --all-features check bans licenses sources
 }
 part_unit() { cargo test --workspace --all-features --locked; }
 part_instructions() {
