@@ -11,7 +11,8 @@
 //! 5. [`request`]: new keys, signing requests, and the self-signed certificate that serves until the signed one is here.
 //! 6. [`store`] and [`disk`]: what survives a restart.
 //! 7. [`publish`]: the certificate a listener shows, exchangeable while it serves, and whole TLS configurations built around it.
-//! 8. [`schedule`] and [`order`]: when to renew, and the steps of one order over any authority (RFC 8555).
+//! 8. [`schedule`], [`order`] and [`lifecycle`]: when to renew, the steps of one order over any authority (RFC 8555), and what to show
+//!    from the first start on.
 //! 9. `net` (feature `tokio`): TLS accept and connect, the HTTP-01 answers on port 80, the ACME client, the task that renews.
 //!
 //! All but `net` is free of sockets, clocks and tasks: the time is an argument. Server certificates are renewed without closing a
@@ -22,6 +23,7 @@ pub mod certificate;
 pub mod disk;
 pub mod import;
 pub mod key;
+pub mod lifecycle;
 pub mod order;
 pub mod pem;
 pub mod publish;

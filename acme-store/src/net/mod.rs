@@ -4,4 +4,5 @@
 
 pub mod authority;
 pub mod http01;
+pub mod renewer;
 pub mod tls;
