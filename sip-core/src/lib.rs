@@ -1,8 +1,14 @@
-//! SIP messages, transactions, proxy and ContactRouteTag routing for session border controllers, sans-I/O
-#![forbid(unsafe_code)]
-pub mod edge;
-pub mod flow;
-pub mod media;
-pub mod proxy;
-pub mod resolve;
-pub mod token;
+//! SIP messages, transactions, proxy and ContactRouteTag routing for session border controllers, sans-I/O.
+//!
+//! The layers, from the ground up; imports point down only:
+//!
+//! 1. [`uri`]: SIP, SIPS and other URIs as borrowed views, and a builder.
+//! 2. [`header`]: borrowed typed views of header values, made on demand.
+//! 3. [`message`]: one `Bytes` a message with its rows indexed; forwarding is the received bytes plus a patch list;
+//!    framing of streams; limits; findings that carry a status.
+
+pub mod header;
+pub mod message;
+pub mod uri;
+
+mod grammar;
