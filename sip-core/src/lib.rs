@@ -1,2 +1,4 @@
 //! SIP messages, transactions, proxy and ContactRouteTag routing for session border controllers, sans-I/O
 #![forbid(unsafe_code)]
+
+pub mod flow;
