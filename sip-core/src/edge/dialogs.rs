@@ -1,7 +1,6 @@
 //! The calls that run, and whose media session is whose. Bounded; forgotten at their BYE, or when idle.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,13 +51,15 @@ pub(super) struct Dialog {
     pub(super) confirmed: bool,
     /// When it was last used.
     pub(super) used: Instant,
+    /// When it is looked at for idleness next.
+    pub(super) due: Instant,
 }
 
 /// All dialogs.
 #[derive(Default)]
 pub(super) struct Dialogs {
     table: HashMap<DialogKey, Dialog>,
-    idle: BinaryHeap<Reverse<(Instant, DialogKey)>>,
+    idle: BTreeSet<(Instant, DialogKey)>,
     /// How many dialogs and branches hold a session.
     holders: HashMap<SessionId, usize>,
     last_session: u64,
@@ -80,9 +81,9 @@ impl Dialogs {
     }
 
     /// Remembers a dialog, unless it is known; it then holds its session.
-    pub(super) fn insert(&mut self, key: DialogKey, dialog: Dialog, idle: Duration) -> &mut Dialog {
+    pub(super) fn insert(&mut self, key: DialogKey, dialog: Dialog) -> &mut Dialog {
         if !self.table.contains_key(&key) {
-            self.idle.push(Reverse((dialog.used + idle, key.clone())));
+            self.idle.insert((dialog.due, key.clone()));
             if let Some(session) = dialog.session {
                 self.hold(session);
             }
@@ -93,6 +94,7 @@ impl Dialogs {
     /// Forgets a dialog and lets go of its session.
     pub(super) fn remove(&mut self, key: &DialogKey) -> Option<Dialog> {
         let dialog = self.table.remove(key)?;
+        self.idle.remove(&(dialog.due, key.clone()));
         if let Some(session) = dialog.session {
             self.release(session);
         }
@@ -128,19 +130,18 @@ impl Dialogs {
 
     /// When the next dialog may have been idle for too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.idle.peek().map(|Reverse((at, _))| *at)
+        self.idle.first().map(|(at, _)| *at)
     }
 
     /// Takes out a dialog that was idle for too long.
     pub(super) fn expire(&mut self, now: Instant, idle: Duration) -> Option<(DialogKey, Dialog)> {
         loop {
-            if self.idle.peek().is_none_or(|Reverse((at, _))| *at > now) {
-                return None;
-            }
-            let Reverse((_, key)) = self.idle.pop()?;
-            let Some(due) = self.table.get(&key).map(|dialog| dialog.used + idle) else { continue };
-            if due > now {
-                self.idle.push(Reverse((due, key)));
+            let (at, key) = self.idle.first().filter(|(at, _)| *at <= now)?.clone();
+            self.idle.remove(&(at, key.clone()));
+            let Some(dialog) = self.table.get_mut(&key) else { continue };
+            dialog.due = dialog.used + idle;
+            if dialog.due > now {
+                self.idle.insert((dialog.due, key));
                 continue;
             }
             return self.remove(&key).map(|dialog| (key, dialog));
@@ -171,6 +172,7 @@ mod tests {
             awaits_answer: false,
             confirmed: false,
             used: now,
+            due: now + Duration::from_secs(3600),
         }
     }
 
@@ -188,9 +190,9 @@ mod tests {
         let mut dialogs = Dialogs::default();
         let session = dialogs.open_session();
         let (one, two) = (DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"1", b"3"));
-        dialogs.insert(one.clone(), dialog(now, session), hour);
-        dialogs.insert(one.clone(), dialog(now, session), hour);
-        dialogs.insert(two.clone(), dialog(now, session), hour);
+        dialogs.insert(one.clone(), dialog(now, session));
+        dialogs.insert(one.clone(), dialog(now, session));
+        dialogs.insert(two.clone(), dialog(now, session));
         dialogs.release(session);
         dialogs.remove(&one);
         assert_eq!(dialogs.poll_ended(), None);
@@ -206,7 +208,7 @@ mod tests {
         let mut dialogs = Dialogs::default();
         let session = dialogs.open_session();
         let key = DialogKey::new(b"c", b"1", b"2");
-        dialogs.insert(key.clone(), dialog(now, session), hour);
+        dialogs.insert(key.clone(), dialog(now, session));
         dialogs.get_mut(&key).unwrap().used = now + hour / 2;
         assert!(dialogs.expire(now + hour, hour).is_none());
         assert_eq!(dialogs.deadline(), Some(now + hour * 3 / 2));
