@@ -105,7 +105,8 @@ fn run(path: &Path) -> ExitCode {
 
 /// Waits for signals until the gateway shall end.
 async fn serve(mut gateway: Gateway, path: &Path) -> ExitCode {
-    let signals = (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals =
+        (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = signals else {
         error!("signals can't be received");
         return ExitCode::FAILURE;

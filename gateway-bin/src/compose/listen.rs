@@ -9,7 +9,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -70,28 +69,27 @@ impl Doors {
     pub(crate) fn bind<'k>(&self, wanted: impl Iterator<Item = &'k Key>) -> Result<Bound, BindError> {
         let mut bound = BTreeMap::new();
         for key in wanted.filter(|key| !self.open.contains_key(*key)) {
-            let listener = listen(key.1).map_err(|error| BindError { name: key.0.clone(), address: key.1, error })?;
+            let listener =
+                listen(key.1).map_err(|error| BindError { name: key.0.clone(), address: key.1, error })?;
             bound.insert(key.clone(), listener);
         }
         Ok(Bound(bound))
     }
 
-    /// Puts `rows` in force: new ones accept on their bound sockets in `runtime`, old ones change over, the rest closes.
-    pub(crate) fn change(&mut self, mut rows: BTreeMap<Key, (Row, Handle)>, bound: Bound) -> io::Result<()> {
+    /// Puts `rows` in force: new ones accept on their bound sockets, old ones change over, the rest closes.
+    pub(crate) fn change(&mut self, mut rows: BTreeMap<Key, Row>, bound: Bound) -> io::Result<()> {
         self.open.retain(|key, door| match rows.remove(key) {
-            Some((row, _)) => {
+            Some(row) => {
                 door.row.send_replace(row);
                 true
             }
             None => false,
         });
         for (key, listener) in bound.0 {
-            let Some((row, runtime)) = rows.remove(&key) else { continue };
+            let Some(row) = rows.remove(&key) else { continue };
             let (sender, receiver) = watch::channel(row);
-            let guard = runtime.enter();
             let listener = TcpListener::from_std(listener)?;
-            drop(guard);
-            let task = runtime.spawn(accept(listener, key.0.clone(), receiver));
+            let task = tokio::spawn(accept(listener, key.0.clone(), receiver));
             self.open.insert(key, Door { row: sender, task });
         }
         Ok(())
@@ -146,7 +144,8 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// A datagram socket, bound.
 pub(crate) fn datagrams(name: &str, address: SocketAddr) -> Result<std::net::UdpSocket, BindError> {
     let bind = || -> io::Result<std::net::UdpSocket> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }

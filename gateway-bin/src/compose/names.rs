@@ -42,12 +42,20 @@ impl Names {
         Ok(Self { servers: servers.collect::<io::Result<_>>()?, internal_domains: internal_domains.to_vec() })
     }
 
+    /// The addresses of `host`, a name or an address.
+    pub(crate) async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        match host.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => self.lookup(host).await,
+        }
+    }
+
     /// The addresses of `name`. The next server is asked when one is silent or fails, never when it
     /// says that there is no such name (NET-08). A name under an internal domain is asked inside only.
     ///
     /// # Errors
     /// `NotFound` when a server says so, otherwise what the last server failed with.
-    pub(crate) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let internal = is_under(name, &self.internal_domains);
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no name server is configured for this name");
         for server in self.servers.iter().filter(|server| !internal || is_private(server.address.ip())) {

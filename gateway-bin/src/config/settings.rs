@@ -1,10 +1,17 @@
 //! The judged configuration: names are resolved, numbers are in range, every file was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use acme_store::certificate::Credential;
+use acme_store::key::KeyKind;
+use acme_store::net::authority::{Directory, Roots};
+use acme_store::publish::Versions;
+use acme_store::schedule::Policy;
+use acme_store::trust::Trust;
 use ipnet::IpNet;
 
 /// Everything `farend run` needs.
@@ -28,6 +35,19 @@ pub struct Settings {
     pub endpoints: BTreeMap<String, LocalEndpoint>,
     /// How to log.
     pub log: LogSettings,
+}
+
+impl Settings {
+    /// Where HTTP-01 challenges are answered, each address once.
+    pub fn challenges(&self) -> BTreeSet<SocketAddr> {
+        let mut out = BTreeSet::new();
+        for certificate in self.certificates.values() {
+            if let CertificateOrigin::Requested { acme: Some(acme), .. } = certificate {
+                out.extend(acme.challenge.iter().copied());
+            }
+        }
+        out
+    }
 }
 
 /// Interfaces, networks, name servers.
@@ -56,10 +76,7 @@ pub struct Interface {
 #[derive(Debug, Clone)]
 pub enum CertificateOrigin {
     /// A file with key and chain.
-    Imported {
-        /// The file.
-        path: PathBuf,
-    },
+    Imported(Credential),
     /// A key of our own, self-signed until a CA has signed it.
     Requested {
         /// Subject common name.
@@ -67,43 +84,27 @@ pub enum CertificateOrigin {
         /// DNS names; holds the common name too.
         dns: Vec<String>,
         /// The key to make.
-        key: KeyType,
+        key: KeyKind,
         /// The ACME domain that signs it.
         acme: Option<AcmeDomain>,
     },
 }
 
-/// The kind of key to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyType {
-    /// RSA, 2048 bits.
-    Rsa2048,
-    /// ECDSA on P-256.
-    EcdsaP256,
-}
-
 /// How an ACME certificate is ordered.
 #[derive(Debug, Clone)]
 pub struct AcmeDomain {
-    /// Directory URL of the service.
-    pub directory: String,
-    /// PEM files of the roots trusted for the service itself; empty: the system's.
-    pub trusted_ca: Vec<PathBuf>,
+    /// The service.
+    pub directory: Directory,
+    /// Who certifies the service itself.
+    pub roots: Roots,
     /// The contacts of the account, as `mailto:` URIs.
     pub contact: Vec<String>,
     /// Name of the account.
     pub account: String,
     /// Where HTTP-01 challenges are answered.
     pub challenge: Vec<SocketAddr>,
-    /// Percent of the lifetime after which to renew.
-    pub renewal_interval: u8,
-}
-
-/// The CA files of a trust entry.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// PEM bundles.
-    pub bundles: Vec<PathBuf>,
+    /// When to renew.
+    pub renewal: Policy,
 }
 
 /// The signalling half.
@@ -183,18 +184,7 @@ pub struct ListenTls {
     /// Whether a client must show a certificate.
     pub require_client_cert: bool,
     /// Versions offered.
-    pub versions: TlsVersions,
-}
-
-/// TLS versions offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersions {
-    /// 1.2 and 1.3.
-    V12AndUp,
-    /// 1.2 only.
-    V12,
-    /// 1.3 only.
-    V13,
+    pub versions: Versions,
 }
 
 /// How switches are reached.
@@ -284,7 +274,7 @@ pub struct MediaSettings {
     /// First and last port.
     pub port_range: (u16, u16),
     /// `None`: forward the received value minus one.
-    pub ttl: Option<u8>,
+    pub ttl: Option<NonZeroU8>,
     /// Whether RTP must come from the address of the phone's signalling.
     pub signalling_address_only: bool,
     /// Who may send.

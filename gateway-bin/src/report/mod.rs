@@ -3,4 +3,5 @@
 //! Who is guilty decides the level: a peer's fault is `debug` or `info`, our own or the site's is `warn`.
 
 pub(crate) mod http;
+pub(crate) mod media;
 pub(crate) mod signalling;

@@ -12,7 +12,6 @@ pub(crate) fn log(event: &Event) {
                 Arrival::New => "new",
                 Arrival::Refreshed => "refreshed",
                 Arrival::Moved => "moved",
-                _ => "other",
             };
             info!(tag = tag(phone), user = phone.user, ?source, expires, change, "registered");
         }
@@ -20,17 +19,25 @@ pub(crate) fn log(event: &Event) {
             let cause = match cause {
                 Departure::Asked => "asked",
                 Departure::Expired => "expired",
-                _ => "other",
             };
             info!(tag = tag(phone), user = phone.user, cause, "unregistered");
         }
-        Event::PhoneLost { phone } => info!(tag = tag(phone), "the phone's connection is gone: it answers 480"),
+        Event::PhoneLost { phone } => {
+            info!(tag = tag(phone), "the phone's connection is gone: it answers 480")
+        }
         Event::PhoneMoved { phone, source } => info!(tag = tag(phone), ?source, "the phone is back"),
         Event::Refused { side, remote, method, status, reason, call_id } => {
             refused(*side, remote, method, *status, reason, call_id);
         }
         Event::Resolved { step, phone, method, call_id } => {
-            info!(step = number(*step), carrier = carrier(*step), phone = phone.0, method, call_id, "resolved");
+            info!(
+                step = number(*step),
+                carrier = carrier(*step),
+                phone = phone.0,
+                method,
+                call_id,
+                "resolved"
+            );
         }
         Event::Untagged { remote, malformed } => {
             info!(%remote, malformed, "a REGISTER without a tag: only its user tells this phone apart");
@@ -39,7 +46,9 @@ pub(crate) fn log(event: &Event) {
             let subject = identity.as_ref().map(|identity| identity.subject.as_str());
             warn!(tag = tag(phone), subject, takeover, accepted, "the certificate doesn't name the tag");
         }
-        Event::CallStarted { call_id, phone, from } => info!(call_id, phone = phone.0, ?from, "call answered"),
+        Event::CallStarted { call_id, phone, from } => {
+            info!(call_id, phone = phone.0, ?from, "call answered")
+        }
         Event::CallEnded { call_id, phone, by } => info!(call_id, phone = phone.0, ?by, "call ended"),
         Event::Dropped { side, remote, cause } => debug!(?side, %remote, cause = dropped(*cause), "dropped"),
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),

@@ -2,24 +2,49 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::time::SystemTime;
+
+use acme_store::import::{self, Notice};
+use acme_store::key::KeyKind;
+use acme_store::net::authority::{self, Directory, Roots};
+use acme_store::schedule::Policy;
+use acme_store::trust::Trust;
 
 use super::Judge;
 use crate::config::file::{self, File};
-use crate::config::settings::{AcmeDomain, CertificateOrigin, KeyType, NetSettings, Trust};
+use crate::config::settings::{AcmeDomain, CertificateOrigin, NetSettings};
 
 pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trust> {
     let mut out = BTreeMap::new();
     for (name, written) in &file.trust {
         let key = ["trust", name, "bundles"];
-        if written.bundles.is_empty() {
-            judge.refuse_by("CFG-10", &key, "expected at least one CA file");
-        }
-        let bundles = written.bundles.iter().map(|bundle| judge.file(&key, bundle)).collect();
         if !written.crls.is_empty() {
             judge.refuse(&["trust", name, "crls"], "CRLs are not built yet: expected an empty list");
         }
-        out.insert(name.clone(), Trust { bundles });
+        if written.bundles.is_empty() {
+            judge.refuse_by("CFG-10", &key, "expected at least one CA file");
+            judge.broken.insert(("trust entry", name.clone()));
+            continue;
+        }
+        let files: Option<Vec<Vec<u8>>> =
+            written.bundles.iter().map(|bundle| judge.contents(&key, bundle)).collect();
+        let Some(files) = files else {
+            judge.broken.insert(("trust entry", name.clone()));
+            continue;
+        };
+        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        match Trust::import(&files, SystemTime::now()) {
+            Ok((trust, report)) => {
+                if !report.rejected.is_empty() || !report.notices.is_empty() {
+                    judge.warn(&key, report.to_string());
+                }
+                out.insert(name.clone(), trust);
+            }
+            Err(error) => {
+                judge.refuse_by("CFG-10", &key, error.to_string());
+                judge.broken.insert(("trust entry", name.clone()));
+            }
+        }
     }
     out
 }
@@ -27,12 +52,14 @@ pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trus
 pub(super) fn certificates(
     file: &File,
     net: Option<&NetSettings>,
+    trust: &BTreeMap<String, Trust>,
     judge: &mut Judge<'_>,
 ) -> BTreeMap<String, CertificateOrigin> {
     let mut out = BTreeMap::new();
     for (name, written) in &file.certificates {
-        if let Some(origin) = certificate(name, written, file, net, judge) {
-            out.insert(name.clone(), origin);
+        match certificate(name, written, file, net, trust, judge) {
+            Some(origin) => drop(out.insert(name.clone(), origin)),
+            None => drop(judge.broken.insert(("certificate", name.clone()))),
         }
     }
     out
@@ -43,6 +70,7 @@ fn certificate(
     written: &file::Certificate,
     file: &File,
     net: Option<&NetSettings>,
+    trust: &BTreeMap<String, Trust>,
     judge: &mut Judge<'_>,
 ) -> Option<CertificateOrigin> {
     let key = ["certificates", name];
@@ -53,15 +81,13 @@ fn certificate(
         if written.common_name.is_some() || written.acme.is_some() || written.key.is_some() {
             judge.refuse(&key, "expected either import or a request (common_name, key, acme), not both");
         }
-        return Some(CertificateOrigin::Imported {
-            path: judge.file(&["certificates", name, "import"], import),
-        });
+        return imported(name, import, judge);
     }
     let Some(common_name) = written.common_name.clone().filter(|text| !text.is_empty()) else {
         judge.refuse(&key, "expected import = \"file\", or common_name for a certificate made here");
         return None;
     };
-    let kinds = [("rsa-2048", KeyType::Rsa2048), ("ecdsa-p256", KeyType::EcdsaP256)];
+    let kinds = [("rsa-2048", KeyKind::Rsa2048), ("ecdsa-p256", KeyKind::EcdsaP256)];
     let kind = written.key.as_deref().unwrap_or("rsa-2048");
     let kind = judge.one_of(&["certificates", name, "key"], kind, &kinds)?;
     let mut dns = written.dns.clone();
@@ -77,7 +103,7 @@ fn certificate(
         dns.insert(0, common_name.clone());
     }
     let acme = match &written.acme {
-        Some(domain) => Some(acme_domain(name, domain, file, net, judge)?),
+        Some(domain) => Some(acme_domain(name, domain, file, net, trust, judge)?),
         None => None,
     };
     Some(CertificateOrigin::Requested { common_name, dns, key: kind, acme })
@@ -88,6 +114,7 @@ fn acme_domain(
     domain: &str,
     file: &File,
     net: Option<&NetSettings>,
+    trust: &BTreeMap<String, Trust>,
     judge: &mut Judge<'_>,
 ) -> Option<AcmeDomain> {
     let written =
@@ -106,71 +133,89 @@ fn acme_domain(
     let (service, account, port) = (service?, account?, port?);
     let challenge = interface.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
     let contact = contacts(&written.account, account, judge);
-    let trusted_ca = trusted_ca(&written.service, service, file, judge);
+    let roots = roots(&written.service, service, trust, judge);
     Some(AcmeDomain {
         directory: directory(&written.service, service, judge)?,
-        trusted_ca,
+        roots: roots?,
         contact,
         account: written.account.clone(),
         challenge,
-        renewal_interval: renewal_interval?,
+        renewal: Policy::new(renewal_interval?).ok()?,
     })
+}
+
+fn imported(name: &str, import: &str, judge: &mut Judge<'_>) -> Option<CertificateOrigin> {
+    let key = ["certificates", name, "import"];
+    let content = judge.contents(&key, import)?;
+    match import::credential(&[&content], SystemTime::now()) {
+        Ok(imported) => {
+            for notice in &imported.notices {
+                judge.warn(&key, described(notice));
+            }
+            Some(CertificateOrigin::Imported(imported.credential))
+        }
+        Err(error) => {
+            judge.refuse_by("CFG-11", &key, error.to_string());
+            None
+        }
+    }
+}
+
+fn described(notice: &Notice) -> String {
+    match notice {
+        Notice::Unused { subject } => format!("\"{subject}\" is not part of the chain and is left out"),
+        Notice::EndsBefore { issuer } => {
+            format!("the chain ends before \"{issuer}\": peers must know that issuer")
+        }
+        Notice::NotYetValid { .. } => "the certificate is not valid yet".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 fn contacts(name: &str, account: &file::AcmeAccount, judge: &mut Judge<'_>) -> Vec<String> {
     let key = ["acme", "accounts", name, "contact"];
     let mut out = Vec::new();
     for contact in &account.contact {
-        let address = contact.strip_prefix("mailto:").unwrap_or(contact);
-        let usable =
-            address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.'));
-        if !usable || address.contains([' ', ',', '<', '>']) {
-            judge.refuse(
-                &key,
-                format!("\"{contact}\" is not a contact: expected \"mailto:user@example.com\""),
-            );
+        match authority::contact(contact) {
+            Ok(url) => out.push(url),
+            Err(error) => judge.refuse(&key, format!("{error}: expected \"mailto:user@example.com\"")),
         }
-        if !contact.starts_with("mailto:") {
-            judge.warn(&key, format!("\"{contact}\" is taken as \"mailto:{contact}\""));
-        }
-        out.push(format!("mailto:{address}"));
     }
     out
 }
 
-fn trusted_ca(name: &str, service: &file::AcmeService, file: &File, judge: &mut Judge<'_>) -> Vec<PathBuf> {
-    let Some(trust) = &service.trusted_ca else { return Vec::new() };
+fn roots(
+    name: &str,
+    service: &file::AcmeService,
+    trust: &BTreeMap<String, Trust>,
+    judge: &mut Judge<'_>,
+) -> Option<Roots> {
+    let Some(entry) = &service.trusted_ca else { return Some(Roots::System) };
     let key = ["acme", "services", name, "trusted_ca"];
-    let Some(entry) = judge.named(&key, trust, "trust entry", &file.trust) else { return Vec::new() };
-    entry.bundles.iter().map(|bundle| judge.base.join(bundle)).collect()
+    judge.named(&key, entry, "trust entry", trust).map(|trust| Roots::Bundle(trust.clone()))
 }
 
 /// `https://host/path` of the ACME directory (CERT-10).
-fn directory(name: &str, service: &file::AcmeService, judge: &mut Judge<'_>) -> Option<String> {
-    let key = ["acme", "services", name, "host"];
-    if service.host.starts_with("http://") || service.directory.starts_with("http://") {
-        judge.refuse(&key, "clear HTTP is refused: expected the name of an https server");
-        return None;
+fn directory(name: &str, service: &file::AcmeService, judge: &mut Judge<'_>) -> Option<Directory> {
+    match Directory::new(&service.host, &service.directory) {
+        Ok(directory) => Some(directory),
+        Err(error) => {
+            judge.refuse(&["acme", "services", name, "host"], error.to_string());
+            None
+        }
     }
-    let host = service.host.strip_prefix("https://").unwrap_or(&service.host).trim_end_matches('/');
-    if host.is_empty() || host.contains(['/', ' ', '@', '?', '#']) {
-        judge.refuse(
-            &key,
-            format!("\"{host}\" is not a host: expected a name or address, and :port if not 443"),
-        );
-        return None;
-    }
-    let path = service.directory.strip_prefix(&format!("https://{host}")).unwrap_or(&service.directory);
-    Some(format!("https://{host}/{}", path.trim_start_matches('/')))
 }
 
 impl Judge<'_> {
-    /// The path of a file that must exist.
-    pub(super) fn file(&mut self, key: &[&str], name: &str) -> PathBuf {
+    /// The bytes of a file, whose name is relative to the configuration.
+    pub(super) fn contents(&mut self, key: &[&str], name: &str) -> Option<Vec<u8>> {
         let path = self.base.join(name);
-        if !path.is_file() {
-            self.refuse(key, format!("the file \"{}\" does not exist", path.display()));
+        match std::fs::read(&path) {
+            Ok(contents) => Some(contents),
+            Err(error) => {
+                self.refuse(key, format!("the file \"{}\" can't be read: {error}", path.display()));
+                None
+            }
         }
-        path
     }
 }

@@ -80,8 +80,10 @@ fn files(http: &file::Http, judge: &mut Judge<'_>) -> BTreeMap<String, HttpFile>
         let content = match (&row.content, &row.source) {
             (Some(text), None) => text.clone().into_bytes(),
             (None, Some(source)) => {
-                let path = judge.file(&["http", "files", name, "source"], source);
-                std::fs::read(path).unwrap_or_default()
+                let Some(content) = judge.contents(&["http", "files", name, "source"], source) else {
+                    continue;
+                };
+                content
             }
             _ => {
                 judge.refuse(&["http", "files", name], "expected either content or source");

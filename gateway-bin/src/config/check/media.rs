@@ -1,5 +1,7 @@
 //! The media half.
 
+use std::num::NonZeroU8;
+
 use super::Judge;
 use crate::config::file;
 use crate::config::settings::{MediaSettings, SenderLimit};
@@ -52,10 +54,12 @@ fn port_range([low, high]: [i64; 2], judge: &mut Judge<'_>) -> Option<(u16, u16)
 }
 
 /// `Some(None)` is "keep".
-fn ttl(value: &toml::Value, judge: &mut Judge<'_>) -> Option<Option<u8>> {
+fn ttl(value: &toml::Value, judge: &mut Judge<'_>) -> Option<Option<NonZeroU8>> {
     match value {
         toml::Value::String(text) if text == "keep" => Some(None),
-        toml::Value::Integer(number) => judge.number::<u8>(&["media", "ttl"], *number, (1, 255)).map(Some),
+        toml::Value::Integer(number) => {
+            judge.number::<u8>(&["media", "ttl"], *number, (1, 255)).map(NonZeroU8::new)
+        },
         other => {
             judge.refuse(&["media", "ttl"], format!("{other} is not known: expected \"keep\" or 1 to 255"));
             None

@@ -9,8 +9,10 @@ mod sip;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use acme_store::trust::Trust;
 
 use super::file::File;
 use super::refusal::{Invalid, Lines, Refusal, spelled};
@@ -24,7 +26,13 @@ pub fn read(text: &str, path: &Path, base: &Path) -> Result<(Settings, Vec<Refus
     let invalid = |refusals| Invalid { path: path.to_owned(), refusals };
     let lines = Lines::new(text);
     let file: File = toml::from_str(text).map_err(|error| invalid(vec![unparsed(&error, &lines)]))?;
-    let mut judge = Judge { lines, base: base.to_owned(), refusals: Vec::new(), warnings: Vec::new() };
+    let mut judge = Judge {
+        lines,
+        base: base.to_owned(),
+        refusals: Vec::new(),
+        warnings: Vec::new(),
+        broken: BTreeSet::new(),
+    };
     let settings = settings(&file, &mut judge);
     match settings {
         Some(settings) if judge.refusals.is_empty() => Ok((settings, judge.warnings)),
@@ -40,7 +48,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let networks = net::networks(&file.net, judge);
     let net = net::settings(&file.net, judge);
     let trust = certificates::trust(file, judge);
-    let certificates = certificates::certificates(file, net.as_ref(), judge);
+    let certificates = certificates::certificates(file, net.as_ref(), &trust, judge);
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
     let sip = sip::settings(&file.sip, net.as_ref(), &names, judge);
     let media = media::settings(&file.media, &file.fent, judge);
@@ -94,7 +102,7 @@ fn log(file: &File, judge: &mut Judge<'_>) -> LogSettings {
 /// What other tables may refer to.
 struct Names<'a> {
     networks: &'a BTreeMap<String, Vec<ipnet::IpNet>>,
-    trust: &'a BTreeMap<String, super::settings::Trust>,
+    trust: &'a BTreeMap<String, Trust>,
     certificates: &'a BTreeMap<String, super::settings::CertificateOrigin>,
 }
 
@@ -104,6 +112,8 @@ struct Judge<'a> {
     base: PathBuf,
     refusals: Vec<Refusal>,
     warnings: Vec<Refusal>,
+    /// What is written but was refused, as (kind, name): it is not refused again where it is used.
+    broken: BTreeSet<(&'static str, String)>,
 }
 
 impl Judge<'_> {
@@ -166,11 +176,11 @@ impl Judge<'_> {
         &mut self,
         key: &[&str],
         name: &str,
-        kind: &str,
+        kind: &'static str,
         map: &'m BTreeMap<String, T>,
     ) -> Option<&'m T> {
         let found = map.get(name);
-        if found.is_none() {
+        if found.is_none() && !self.broken.contains(&(kind, name.to_owned())) {
             let near = nearest(name, map.keys().map(String::as_str));
             self.refuse_by("CFG-03", key, format!("there is no {kind} \"{name}\"{near}"));
         }

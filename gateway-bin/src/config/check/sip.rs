@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use acme_store::publish::Versions;
+
 use super::{Judge, Names, nearest};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipServer,
-    SipSettings, TagCertBinding, TagRouting, TlsVersions, Transport, UserMatching,
+    SipSettings, TagCertBinding, TagRouting, Transport, UserMatching,
 };
 
 pub(super) fn settings(
@@ -200,7 +202,7 @@ pub(super) fn listen_tls(
             "require_client_cert needs a trust entry to judge clients by",
         );
     }
-    let choices = [("1.2+", TlsVersions::V12AndUp), ("1.2", TlsVersions::V12), ("1.3", TlsVersions::V13)];
+    let choices = [("1.2+", Versions::V12AndUp), ("1.2", Versions::V12), ("1.3", Versions::V13)];
     let versions = judge.one_of(&key("tls"), written.versions, &choices)?;
     Some(ListenTls {
         certificate: certificate.to_owned(),

@@ -1,6 +1,7 @@
 //! Each refusal has a change to the shipped configuration that fails and a near miss that passes.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
@@ -9,12 +10,20 @@ const FIRST: &str = include_str!("../../../../examples/first.toml");
 
 /// A folder with the two certificate files the shipped configuration names.
 fn folder() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("farend-config-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    for name in ["hq_signed.crt", "authorized_ca_bundle_plus_minet.pem"] {
-        std::fs::write(folder.join(name), "pem").unwrap();
-    }
-    folder
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("farend-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let made = rcgen::generate_simple_self_signed(["farend.example.internal".to_owned()]).unwrap();
+        let text = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+        std::fs::write(folder.join("hq_signed.crt"), text).unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = ca.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), ca.pem()).unwrap();
+        folder
+    });
+    made.clone()
 }
 
 fn judged(text: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
@@ -40,7 +49,7 @@ fn refused(from: &str, to: &str, key: &str, says: &str) {
 fn the_shipped_configuration_passes() {
     let (settings, warnings) = judged(FIRST).unwrap();
     assert_eq!(settings.sip.ports.len(), 2);
-    assert_eq!(settings.media.ttl, Some(64));
+    assert_eq!(settings.media.ttl.map(|ttl| ttl.get()), Some(64));
     assert_eq!(warnings, []);
 }
 
@@ -88,8 +97,14 @@ fn names_must_refer_to_something() {
         "import = \"hq_signed.crt\"",
         "import = \"hq.crt\"",
         "certificates.inside.import",
-        "does not exist",
+        "can't be read",
     );
+}
+
+#[test]
+fn what_is_refused_once_is_not_refused_again_where_it_is_used() {
+    let invalid = changed("import = \"hq_signed.crt\"", "import = \"hq.crt\"").unwrap_err();
+    assert_eq!(invalid.refusals.len(), 1, "{invalid}");
 }
 
 #[test]
