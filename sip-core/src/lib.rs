@@ -6,6 +6,7 @@
 //! 2. [`header`]: borrowed typed views of header values, made on demand.
 //! 3. [`message`]: one `Bytes` a message with its rows indexed; forwarding is the received bytes plus a patch list;
 //!    framing of streams; limits; findings that carry a status.
+#![forbid(unsafe_code)]
 
 pub mod header;
 pub mod message;
