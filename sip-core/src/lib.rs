@@ -6,12 +6,12 @@
 //! 2. [`header`]: borrowed typed views of header values, made on demand.
 //! 3. [`message`]: one `Bytes` a message with its rows indexed; forwarding is the received bytes plus a patch list;
 //!    framing of streams; limits; findings that carry a status.
-//! 4. [`flow`]: connections, peers and targets by value; [`machine`]: the contract with a driver.
-//! 5. [`token`]: seeded branches and tags, keyed tokens; [`resolve`]: who may be dialled; [`media`]: the seam to media.
-//! 6. [`transaction`]: RFC 3261 §17 and RFC 6026, four machines behind one layer.
-//! 7. [`proxy`]: the response context of RFC 3261 §16.
-//! 8. [`edge`]: the whole signalling gateway as one machine.
-
+//! 4. [`flow`]: where messages come from and go to: connections, peers, targets.
+//! 5. [`transaction`]: RFC 3261 §17 and RFC 6026, behind one layer with one deadline.
+//! 6. [`machine`]: what a driver drives.
+//! 7. [`token`]: seeded branches and tags, keyed tokens; [`resolve`]: who may be dialled; [`media`]: the seam to media.
+//! 8. [`proxy`]: the response context of RFC 3261 §16.
+//! 9. [`edge`]: the whole signalling gateway as one machine.
 #![forbid(unsafe_code)]
 
 pub mod edge;
