@@ -9,12 +9,15 @@
 //! 4. [`flow`]: where messages come from and go to: connections, peers, targets.
 //! 5. [`transaction`]: RFC 3261 §17 and RFC 6026, behind one layer with one deadline.
 //! 6. [`machine`]: what a driver drives.
+#![cfg_attr(feature = "tokio", doc = "7. [`net`]: the driver, on tokio.")]
 #![forbid(unsafe_code)]
 
 pub mod flow;
 pub mod header;
 pub mod machine;
 pub mod message;
+#[cfg(feature = "tokio")]
+pub mod net;
 pub mod transaction;
 pub mod uri;
 
