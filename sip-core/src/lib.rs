@@ -12,6 +12,7 @@
 //! 7. [`token`]: seeded branches and tags, keyed tokens; [`resolve`]: who may be dialled; [`media`]: the seam to media.
 //! 8. [`proxy`]: the response context of RFC 3261 §16.
 //! 9. [`edge`]: the whole signalling gateway as one machine.
+#![cfg_attr(feature = "tokio", doc = "10. [`net`]: the driver, on tokio.")]
 #![forbid(unsafe_code)]
 
 pub mod edge;
@@ -20,6 +21,8 @@ pub mod header;
 pub mod machine;
 pub mod media;
 pub mod message;
+#[cfg(feature = "tokio")]
+pub mod net;
 pub mod proxy;
 pub mod resolve;
 pub mod token;
