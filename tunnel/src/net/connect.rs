@@ -9,7 +9,6 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{self, Content};
@@ -213,7 +212,7 @@ impl Drop for Closing {
 }
 
 /// Runs a tunnel until it ends.
-pub(super) async fn run<S>(mut peer_stream: S, ready: Ready, mut closing: watch::Receiver<bool>)
+pub(super) async fn run<S>(mut peer_stream: S, ready: Ready, closed: impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -232,7 +231,7 @@ where
     };
     tunnel.end = tokio::select! {
         end = splice(&mut peer_stream, &mut stream, early, timers, &tunnel.counts) => end,
-        _ = closing.wait_for(|closing| *closing) => End::Shutdown,
+        () = closed => End::Shutdown,
     };
     if tunnel.end != End::Finished {
         // A cut must not look like an end: the target gets a reset, the peer no close_notify.

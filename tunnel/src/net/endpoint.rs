@@ -137,8 +137,12 @@ impl Shared {
         TunnelId(self.next_tunnel.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(super) fn closing(&self) -> watch::Receiver<bool> {
-        self.closing.subscribe()
+    /// Ends when the endpoint is closed.
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let mut closing = self.closing.subscribe();
+        async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
     }
 }
 
@@ -174,14 +178,17 @@ impl Endpoint {
     }
 
     /// Serves one connected stream until it ends. Dropping the future cuts the stream.
-    pub async fn serve<S>(&self, stream: S, peer: Peer)
+    pub fn serve<S>(&self, stream: S, peer: Peer) -> impl Future<Output = ()> + Send + use<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // Boxed, so that what HTTP needs is freed while a tunnel idles for hours.
-        let tunnel = Box::pin(exchange::serve(Arc::clone(&self.shared), stream, Arc::new(peer))).await;
-        if let Some((stream, ready)) = tunnel {
-            connect::run(stream, ready, self.shared.closing()).await;
+        let shared = Arc::clone(&self.shared);
+        async move {
+            // Boxed, so that what HTTP needs is freed while a tunnel idles for hours.
+            let tunnel = Box::pin(exchange::serve(Arc::clone(&shared), stream, Arc::new(peer))).await;
+            if let Some((stream, ready)) = tunnel {
+                connect::run(stream, ready, shared.closed()).await;
+            }
         }
     }
 }

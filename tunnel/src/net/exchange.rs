@@ -40,7 +40,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = shared.config();
-    let (limits, mut closing) = (&config.limits, shared.closing());
+    let (limits, closing) = (&config.limits, shared.closed());
     let established = Established::default();
     let exchange = Exchange { shared, peer: Arc::clone(&peer), established: Arc::clone(&established) };
     let guard = TokioIo::new(Guard::new(stream, limits.write_stall));
@@ -55,7 +55,7 @@ where
     let mut connection = builder.serve_connection(guard, exchange);
     let result = tokio::select! {
         result = poll_fn(|cx| Pin::new(&mut connection).poll(cx)) => result,
-        _ = closing.wait_for(|closing| *closing) => {
+        () = closing => {
             Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await
         }
