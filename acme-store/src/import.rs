@@ -372,5 +372,3 @@ fn shape(der: &[u8]) -> Option<Shape> {
     }
 }
 
-#[cfg(test)]
-mod tests;

@@ -313,5 +313,3 @@ pub fn fingerprint(der: &[u8]) -> [u8; 32] {
     Sha256::digest(der).into()
 }
 
-#[cfg(test)]
-mod tests;

@@ -389,5 +389,3 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-#[cfg(test)]
-mod tests;
