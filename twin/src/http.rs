@@ -230,7 +230,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let peer = tokio::spawn(async move {
             let mut seen = [0_u8; 64];
-            theirs.read(&mut seen).await?;
+            let _request = theirs.read(&mut seen).await?;
             theirs.write_all(wire.as_bytes()).await
         });
         let response = Exchange::new(ours).request(method, "/x", "h").await;

@@ -24,6 +24,8 @@ pub(super) struct End {
     called: String,
     /// This is the end towards the called phone.
     callee: bool,
+    /// Index of the switch that bridges the call.
+    switch: usize,
 }
 
 impl Switch {
@@ -114,6 +116,7 @@ impl Switch {
             other: other.call_id.clone(),
             called: extension.to_owned(),
             callee,
+            switch: self.index,
         };
         let mut calls = self.calls();
         calls.insert(a.call_id.clone(), end(&a, wires[0], &b, false));
@@ -156,7 +159,7 @@ impl Switch {
     pub(super) async fn update(&self, extension: &str) -> Option<String> {
         let id = {
             let calls = self.calls();
-            let (id, _) = calls.iter().find(|(_, end)| end.callee && end.called == extension)?;
+            let (id, _) = calls.iter().find(|(_, end)| end.callee && self.bridges_to(end, extension))?;
             id.clone()
         };
         Some(match self.send_within(&id, "UPDATE").await {
@@ -170,7 +173,11 @@ impl Switch {
     pub(super) async fn release(&self, extension: &str) -> bool {
         let ids: Vec<String> = {
             let calls = self.calls();
-            calls.iter().filter(|(_, end)| end.called == extension).map(|(id, _)| id.clone()).collect()
+            calls
+                .iter()
+                .filter(|(_, end)| self.bridges_to(end, extension))
+                .map(|(id, _)| id.clone())
+                .collect()
         };
         for id in &ids {
             let _ = self.send_within(id, "BYE").await;
@@ -199,6 +206,10 @@ impl Switch {
             return Ok(None);
         }
         Ok(Some(self.agent().send(&wire, &branch, text, self.patience).await?.last().await?))
+    }
+
+    fn bridges_to(&self, end: &End, extension: &str) -> bool {
+        end.switch == self.index && end.called == extension
     }
 
     fn calls(&self) -> MutexGuard<'_, Bridges> {

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::registrar::{Binding, Delivery, Records};
 pub use self::switch::Over;
-use self::switch::{Parts, Rehome, Switch};
+use self::switch::{Parts, Rehome, Shared, Switch};
 use crate::http;
 use crate::mac::Mac;
 use crate::pki::Pki;
@@ -110,8 +110,9 @@ impl Site {
         };
         site.serve_files(pki, options, [https, clear])?;
         site.serve_cas(pki, cas_listener)?;
+        let shared = Shared::default();
         for (index, listener) in listeners.into_iter().enumerate() {
-            site.start_switch(plan, pki, options, index, listener)?;
+            site.start_switch(plan, pki, options, (index, listener), shared.clone())?;
         }
         Ok(site)
     }
@@ -251,8 +252,8 @@ impl Site {
         plan: &Plan,
         pki: &Pki,
         options: &Options,
-        index: usize,
-        listener: TcpListener,
+        (index, listener): (usize, TcpListener),
+        shared: Shared,
     ) -> Result<(), SiteError> {
         let switches = self.addresses.switches;
         let next = switches[(index + 1) % switches.len()];
@@ -272,6 +273,7 @@ impl Site {
             patience: options.patience,
             rehome,
             settings,
+            shared,
         });
         let server = tls::server(&pki.switches, Clients::Certified(&roots(pki)))?;
         self.spawn(Arc::clone(&switch).accept(listener, server));

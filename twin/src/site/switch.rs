@@ -42,7 +42,7 @@ pub(super) struct Switch {
     pub(super) records: Arc<watch::Sender<Records>>,
     pub(super) over: Over,
     pub(super) patience: Duration,
-    pub(super) bridges: Mutex<Bridges>,
+    pub(super) bridges: Arc<Mutex<Bridges>>,
     pub(super) rehome: Option<Rehome>,
     agent: Agent,
     settings: Arc<ClientConfig>,
@@ -71,13 +71,22 @@ pub(super) struct Parts {
     pub(super) patience: Duration,
     pub(super) rehome: Option<Rehome>,
     pub(super) settings: Arc<ClientConfig>,
+    pub(super) shared: Shared,
+}
+
+/// What the switches of a site share besides the records: a phone registered at one may be called through
+/// another, over the connection it has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    agent: Agent,
+    bridges: Arc<Mutex<Bridges>>,
 }
 
 impl Switch {
     /// A switch, and what its connections will bring.
     pub(super) fn new(parts: Parts) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (inbox, heard) = mpsc::channel(256);
-        let Parts { index, address, records, over, patience, rehome, settings } = parts;
+        let Parts { index, address, records, over, patience, rehome, settings, shared } = parts;
         let switch = Self {
             index,
             address,
@@ -86,8 +95,8 @@ impl Switch {
             patience,
             rehome,
             settings,
-            bridges: Mutex::default(),
-            agent: Agent::default(),
+            bridges: shared.bridges,
+            agent: shared.agent,
             dialled: tokio::sync::Mutex::default(),
             inbox,
         };
