@@ -134,7 +134,7 @@ class Baresip:
         return until(f"{self.name} reports {kind}", lambda: self.seen(kind, since), seconds)[-1]
 
     def registered(self, seconds=8.0):
-        self.proc.wait_for("bindings]", seconds)  # the event may come before the control port is open
+        self.proc.wait_for(" binding", seconds)  # the event may come before the control port is open
         return self
 
     def ring_count(self):
