@@ -1,0 +1,3 @@
+//! The composition: the four libraries joined by their seams.
+
+pub(crate) mod names;
