@@ -2,8 +2,12 @@
 
 import socket
 import ssl
+import struct
+import threading
+import time
 
-from cases import audio, case, check, same
+import rtp
+from cases import Failed, audio, case, check, same, ttl
 from cases.tags import everybody, ring_each
 from net import CALLER, GW_OUT4, GW_OUT6, HOME6, HOPS, KAMAILIO, LITERAL, NAT4, PEBBLE
 from proc import until
@@ -122,3 +126,94 @@ def direct_http(lab):
     check(answer.endswith(bytes([10, 0, 1, 10])), "hq.example.internal is 10.0.1.10")
     check("BEGIN CERTIFICATE" in open(lab.pebble().root()).read(), "pebble's root")
     return "version.txt, CAS, hq.example.internal, pebble's root"
+
+
+class Relay:
+    """A stand-in relay of thirty lines in the gateway's namespace, to prove the captures and the judgement of the ttl cases."""
+
+    def __init__(self, lab, address, mode):
+        self.six, self.mode = ":" in address, mode
+        self.sock = lab.net.socket("gw", address, socket.SOCK_DGRAM, 20000)
+        self.sock.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1) if self.six else (socket.IPPROTO_IP, rtp.IP_RECVTTL, 1)))
+        self.to = None
+        lab.opened.append(self)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        level, kind = (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT) if self.six else (socket.IPPROTO_IP, socket.IP_TTL)
+        talker = None
+        while True:
+            try:
+                data, control, _, source = self.sock.recvmsg(2048, 256)
+            except OSError:
+                return
+            if len(data) < 100:  # the listening phone opens its NAT
+                self.to = source
+                continue
+            talker = talker or source
+            value = struct.unpack("=i", control[0][2][:4])[0] - 1 if self.mode == "keep" else self.mode
+            if self.to and source == talker and value != 0:
+                self.sock.sendmsg([data], [(level, kind, struct.pack("=i", value))] if value else [], 0, self.to)
+
+    def close(self):
+        self.sock.close()
+
+
+def relayed(lab, mode, family):
+    """One stream of phone A over the stand-in relay to phone B with all the values of the ttl cases, captured and judged."""
+    ours = GW_OUT6 if family == 6 else GW_OUT4
+    Relay(lab, ours, mode)
+    a = rtp.Media(lab, "home1", lab.phone_address("home1", 7, family))
+    b = rtp.Media(lab, "home2", lab.phone_address("home2", 8, family))
+    near, far = ttl.Capture(lab, "gw", "eth1"), ttl.Capture(lab, "home2", "eth0")
+    b.sock.sendto(b"open", (ours, 20000))
+    time.sleep(0.2)
+    a.set_ttl(128 + HOPS)
+    a.aim(f"c=IN IP{family} {ours}\r\nm=audio 20000 RTP/AVP 0".encode())
+    for value in ttl.VALUES:
+        a.set_ttl(value + HOPS)
+        aim = a.sent + ttl.PACKETS
+        until("packets sent", lambda aim=aim: a.sent >= aim)
+    a.close(), b.close()
+    try:
+        return ttl.judge(list(near.packets()), ours, list(far.packets()), (0x5EED0000 + a.port).to_bytes(4, "big"), mode or "keep")
+    finally:
+        lab.end()
+
+
+@case("direct-ttl", direct=True)
+def direct_ttl(lab):
+    """captures and judgement of the ttl cases over a stand-in relay: right values pass, the host's default is noticed"""
+    for mode in (64, "keep"):
+        for family in (4, 6):
+            relayed(lab, mode, family)
+    for family in (4, 6):
+        try:
+            relayed(lab, None, family)
+        except Failed:
+            continue
+        raise Failed(f"IPv{family}: a relay that leaves the host's default TTL passed")
+    return "64 and keep pass in IPv4 and IPv6, a relay that sets nothing is found out"
+
+
+@case("direct-takeover", direct=True)
+def direct_takeover(lab):
+    """behind the NAT a second phone gets the outside address and port of the one that was cut"""
+    server = lab.net.socket("gw", GW_OUT4, port=7000)
+    server.listen()
+    seen = []
+    try:
+        for number in (7, 9):
+            client = lab.net.socket("home1", lab.phone_address("home1", number), port=41000)
+            client.settimeout(3)
+            client.connect((GW_OUT4, 7000))
+            peer, address = server.accept()
+            seen.append(address)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            peer.close()
+            time.sleep(1.5)
+        same(seen, [(NAT4["home1"], 41000)] * 2, "seen at the gateway")
+    finally:
+        server.close()
+    return f"both seen as {seen[0][0]}:{seen[0][1]}"
