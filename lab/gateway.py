@@ -18,7 +18,7 @@ outside = {{ addresses = ["{out4}", "{out6}"] }}
 internet   = ["0.0.0.0/0", "::/0"]
 hq         = ["10.0.1.10"]
 vphones    = ["10.0.1.50-10.0.1.51"]
-extra      = [{extra}]
+extra      = ["10.0.1.10"{extra}]
 appliances = ["@hq", "@vphones", "@extra"]
 
 {acme}
@@ -163,7 +163,7 @@ class Gateway:
         pki = self.lab.pki.folder
         quoted = lambda items, prefix="": ", ".join(f'"{prefix}{i}"' for i in items)  # noqa: E731
         text = TEMPLATE.format(state=f"{self.folder}/state", dns=PEBBLE, in4=GW_IN4, in6=GW_IN6, out4=GW_OUT4, out6=GW_OUT6, pki=pki,
-                               extra=quoted(extra), acme=(ACME if acme else IMPORTED).format(pki=pki, pebble=PEBBLE), bundles=quoted(bundles, f"{pki}/"),
+                               extra="".join(f', "{e}"' for e in extra), acme=(ACME if acme else IMPORTED).format(pki=pki, pebble=PEBBLE), bundles=quoted(bundles, f"{pki}/"),
                                connections=connections, tags=str(tags).lower(), head=head, ttl=ttl, startup=STARTUP)
         for old, new in replace:
             if old not in text:

@@ -1,6 +1,7 @@
 """What is refused, and how: malformed SIP, garbage, a dead switch, a bad configuration."""
 
 import re
+import subprocess
 import time
 
 from cases import Failed, case, check, same
@@ -107,32 +108,38 @@ BAD = (
     ("a certificate file that is not there", (("gateway-inside-import.pem", "no-such.pem"),), "import"),
     ("a trust bundle that is not there", (("/bundle.pem", "/no-bundle.pem"),), "bundles"),
     ("two listeners on one port", (("port = 6587\n", "port = 6586\n"),), "port"),
-    ("no TOML at all", (("[media]", "[media"),), "media"),
+    ("no TOML at all", (("[media]", "[media"),), "line"),
 )
 
 
 def refusal(lab, gateway, what, key):
-    """`run` and `check` refuse this file: exit code, path, line, key; nothing listens."""
+    """What is wrong with how `check` and `run` refuse this file: exit code, path, line, key; listeners."""
     with open(gateway.config) as f:
         count = f.read().count("\n")
     for command in ("check", "run"):
-        done = lab.net.run("gw", lab.farend, command, *(["-c"] if command == "run" else []), gateway.config, check=False, timeout=10)
-        said = done.stdout + done.stderr
-        check(done.returncode != 0, f"{what}: `{command}` exits 0")
-        check("farend.toml" in said, f"{what}: `{command}` does not name the file: {said[-300:]}")
+        try:
+            done = lab.net.run("gw", lab.farend, command, *(["-c"] if command == "run" else []), gateway.config, check=False, timeout=5)
+        except subprocess.TimeoutExpired:
+            yield f"{what}: `{command}` goes on"
+            continue
+        said = (done.stdout + done.stderr).strip()
+        if done.returncode == 0:
+            yield f"{what}: `{command}` exits 0"
         lines = [int(n) for n in re.findall(r"farend\.toml[:,]?(?:\s*line)?\s*(\d+)", said)]
-        check(lines and 0 < lines[0] <= count, f"{what}: `{command}` does not name a line: {said[-300:]}")
-        check(key in said, f"{what}: `{command}` does not name {key}: {said[-300:]}")
-    same(gateway.listening() & {80, 5061, 6586, 6587}, set(), f"{what}: listeners")
+        if not lines or not 0 < lines[0] <= count:
+            yield f"{what}: `{command}` does not name path and line: {said[-300:]}"
+        if key not in said:
+            yield f"{what}: `{command}` does not name {key}: {said[-300:]}"
+    if gateway.listening() & {80, 5061, 6586, 6587}:
+        yield f"{what}: listens on {gateway.listening()}"
 
 
 @case("refusals-config")
 def config(lab):
     """a bad configuration: `run` and `check` exit non-zero with path, line and key, nothing listens"""
-    good = Gateway(lab, start=False)
-    done = good.check()
+    done = Gateway(lab, start=False).check()
     if done.returncode:
         raise Failed(f"the lab's own configuration is refused: {done.stdout}{done.stderr}")
-    for what, replace, key in BAD:
-        refusal(lab, Gateway(lab, start=False, replace=replace), what, key)
+    wrong = [w for what, replace, key in BAD for w in refusal(lab, Gateway(lab, start=False, replace=replace), what, key)]
+    check(not wrong, "; ".join(wrong))
     return f"{len(BAD)} bad files refused by `check` and `run` with path, line and key; nothing listened"
