@@ -1,5 +1,6 @@
 """The gateway under test: its configuration from one template, its process in the namespace `gw`."""
 
+import json
 import os
 import signal
 
@@ -73,6 +74,10 @@ ttl = {ttl}
 source = "signalling-address"
 sender_limit = "multiple"
 max_senders = 10
+
+[log]
+format = "json"
+level = "debug"
 
 [http.files.mitelstartup]
 path = "/startup.cfg"
@@ -178,7 +183,7 @@ class Gateway:
 
     def start(self, seconds=10):
         self.proc = Proc(self.lab.net, "gw", os.path.basename(self.folder), self.lab.folder, [self.lab.farend, "run", "-c", self.config], cwd=self.folder,
-                         env={"RUST_BACKTRACE": "1", "RUST_LOG": os.environ.get("RUST_LOG", "info")})
+                         env={"RUST_BACKTRACE": "1"})
         until("the gateway listens on 5061, 6586 and 6587", self._up, seconds)
         return self
 
@@ -196,6 +201,18 @@ class Gateway:
         """Far ends of the established connections of that port."""
         lines = self.lab.net.run("gw", "ss", "-Hnt", "state", "established", f"( sport = :{port} )").stdout.splitlines()
         return {line.split()[3] for line in lines}
+
+    def events(self, message, since=0):
+        """The log lines with this message, as dictionaries; `since` is a place in the log, `proc.size()` of before."""
+        found = []
+        for line in self.proc.text(since).splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("message") == message:
+                found.append(event)
+        return found
 
     def check(self):
         return self.lab.net.run("gw", self.lab.farend, "check", self.config, check=False)

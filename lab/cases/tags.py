@@ -6,6 +6,7 @@ from baresip import Baresip
 from cases import Failed, case, check, same
 from gateway import Gateway
 from net import CALLER, GW_IN4, KAMAILIO, LITERAL
+from proc import until
 from sip import Caller, Phone, uri_of
 from switch import Switch
 
@@ -84,28 +85,34 @@ def expect(phones, target, status, ring, what):
     same(rang, [target.mac] if target else [], f"{what}: who rang")
 
 
+def by_step(gateway, step, phones, target, ring, what):
+    """As `expect` with 180, and the gateway's log says which step of the resolution found the phone."""
+    start = gateway.proc.size()
+    expect(phones, target, 180, ring, what)
+    until("the resolution is in the log", lambda: gateway.events("resolved", start), 3)
+    same({e["step"] for e in gateway.events("resolved", start) if e["method"] == "INVITE"}, {step}, f"{what}: step in the log")
+
+
 @case("tags-literal")
 def literal(lab):
     """resolution steps 2 to 5 from a literal-text switch: crt, instance text, the phone's own inside connection, user"""
-    Gateway(lab, connections="per-phone")
+    gateway = Gateway(lab, connections="per-phone")
     switch = Switch(lab)
     phones = scripted(lab, LITERAL)
     dialled = switch.dial()
-    instance = '"<urn:uuid:00000000-0000-1000-8000-{}>"'
+    here = f"sips:117@{GW_IN4}:5061"
     for phone in phones:
         uri, own = switch.binding(phone.mac)
-        text = instance.format(phone.mac)
-        expect(phones, phone, 180, lambda: switch.ring_once(dialled, uri, switch.local), f"step 2, {phone.mac} by its Contact")
-        expect(phones, phone, 180, lambda: switch.ring_once(dialled, f"sips:117@{GW_IN4}:5061", switch.local, extra=f"Accept-Contact: *;+sip.instance={text}\r\n"),
-               f"step 3, {phone.mac} by Accept-Contact")
-        expect(phones, phone, 180, lambda: switch.ring_once(dialled, f"sips:117@{GW_IN4}:5061", switch.local, to=f"<sips:117@{GW_IN4}>;+sip.instance={text}"),
-               f"step 3, {phone.mac} by To")
-        expect(phones, phone, 180, lambda: switch.ring_once(own, f"sips:117@{GW_IN4}:5061", switch.local), f"step 4, {phone.mac} on the connection of its REGISTER")
-    expect(phones, None, 485, lambda: switch.ring_once(dialled, f"sips:anonymous@{GW_IN4}:5061", switch.local), "step 5, `anonymous` on a shared connection")
+        instance = f'+sip.instance="<urn:uuid:00000000-0000-1000-8000-{phone.mac}>"'
+        by_step(gateway, 2, phones, phone, lambda: switch.ring_once(dialled, uri, switch.local), f"{phone.mac} by its Contact")
+        by_step(gateway, 3, phones, phone, lambda: switch.ring_once(dialled, here, switch.local, extra=f"Accept-Contact: *;{instance}\r\n"), f"{phone.mac} by Accept-Contact")
+        by_step(gateway, 3, phones, phone, lambda: switch.ring_once(dialled, here, switch.local, to=f"<{here}>;{instance}"), f"{phone.mac} by To")
+        by_step(gateway, 4, phones, phone, lambda: switch.ring_once(own, here, switch.local), f"{phone.mac} on the connection of its REGISTER")
+    expect(phones, None, 485, lambda: switch.ring_once(dialled, f"sips:anonymous@{GW_IN4}:5061", switch.local), "`anonymous` on a connection of the switch")
     expect(phones, None, 404, lambda: switch.ring_once(dialled, f"sips:nobody@{GW_IN4}:5061", switch.local), "an unknown user")
     forged = switch.binding(phones[0].mac)[0].replace("crt=", "crt=a")
     expect(phones, None, 404, lambda: switch.ring_once(dialled, forged, switch.local), "a forged crt")
-    return "steps 2, 3 (Accept-Contact, To) and 4: 12 of 12 rang alone; 485 for `anonymous`, 404 for unknown user and forged crt"
+    return "steps 2, 3 (Accept-Contact, To) and 4: 12 of 12 rang alone, the log names the step; 485 for `anonymous`, 404 for unknown user and forged crt"
 
 
 @case("tags-outside")
