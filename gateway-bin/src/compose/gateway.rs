@@ -63,7 +63,7 @@ pub struct Gateway {
     datagrams: BTreeMap<Key, ListenerId>,
     credentials: Credentials,
     signalling: Signalling,
-    media: MediaPlane,
+    media: Option<MediaPlane>,
     endpoints: BTreeMap<String, Endpoint>,
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
@@ -89,7 +89,10 @@ impl Gateway {
         let mut credentials = Credentials::open(&settings.state_dir)?;
         credentials.adopt(&settings, &names)?;
         let keys = keys::load(&settings.state_dir)?;
-        let media = MediaPlane::start(&settings).await?;
+        let media = match settings.media.relay {
+            true => Some(MediaPlane::start(&settings).await?),
+            false => None,
+        };
         let switches = Switches::new(&settings, &credentials)?;
         let signalling = Signalling::start(&settings, keys, media.clone(), switches, names.clone())?;
         let mut gateway = Self {
@@ -122,7 +125,9 @@ impl Gateway {
         let switches = Switches::new(&settings, &self.credentials)?;
         let plan = self.plan(&settings, &names)?;
         self.signalling.reconfigure(&settings, switches, names).await;
-        self.media.reconfigure(&settings.media);
+        if let Some(media) = &self.media {
+            media.reconfigure(&settings.media);
+        }
         self.settings = settings;
         self.open(plan, bound, udp).await
     }
@@ -196,7 +201,12 @@ impl Gateway {
     }
 
     /// Opens, changes and closes listeners so that they are what `self.settings` says.
-    async fn open(&mut self, plan: Plan, bound: Bound, udp: Vec<(Key, std::net::UdpSocket)>) -> Result<(), StartError> {
+    async fn open(
+        &mut self,
+        plan: Plan,
+        bound: Bound,
+        udp: Vec<(Key, std::net::UdpSocket)>,
+    ) -> Result<(), StartError> {
         self.acceptors = plan.acceptors;
         self.endpoints.retain(|name, _| plan.services.contains_key(name));
         for (name, config) in plan.services {
@@ -224,7 +234,7 @@ impl Gateway {
         }
         let everywhere: Arc<[ipnet::IpNet]> =
             Arc::from([ipnet::Ipv4Net::default().into(), ipnet::Ipv6Net::default().into()]);
-        for address in self.settings.challenges() {
+        for address in self.settings.challenges.clone() {
             let row = Row { allow_from: everywhere.clone(), welcome: self.challenges() };
             rows.insert((CHALLENGES.to_owned(), address), row);
         }
@@ -234,9 +244,11 @@ impl Gateway {
     }
 
     async fn open_datagrams(&mut self, sockets: Vec<(Key, std::net::UdpSocket)>) -> Result<(), StartError> {
-        let wanted = datagram_keys(&self.settings);
+        let wanted: BTreeMap<Key, SipPort> =
+            datagram_keys(&self.settings).into_iter().map(|(key, row)| (key, row.clone())).collect();
         let handle = self.signalling.handle();
-        let gone: Vec<Key> = self.datagrams.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        let gone: Vec<Key> =
+            self.datagrams.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
             if let Some(id) = self.datagrams.remove(&key) {
                 let _ = handle.remove_socket(id).await;
@@ -354,13 +366,14 @@ fn wanted(settings: &Settings) -> Vec<Key> {
     for (name, endpoint) in &settings.endpoints {
         add(&http_name(name), &endpoint.addresses);
     }
-    add(CHALLENGES, &settings.challenges().into_iter().collect::<Vec<_>>());
+    add(CHALLENGES, &settings.challenges.iter().copied().collect::<Vec<_>>());
     keys
 }
 
 fn datagram_keys(settings: &Settings) -> BTreeMap<Key, &SipPort> {
     let rows = settings.sip.ports.iter().filter(|port| port.transports.contains(&Transport::Udp));
-    rows.flat_map(|port| port.addresses.iter().map(move |address| ((sip_name(port), *address), port))).collect()
+    rows.flat_map(|port| port.addresses.iter().map(move |address| ((sip_name(port), *address), port)))
+        .collect()
 }
 
 fn bind_datagrams(

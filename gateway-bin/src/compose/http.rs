@@ -118,7 +118,7 @@ fn tunnel(row: &TunnelRow, settings: &Settings, names: &Arc<Names>) -> Result<Tu
 fn listeners(settings: &Settings) -> Vec<SocketAddr> {
     let sip = settings.sip.ports.iter().flat_map(|port| port.addresses.iter().copied());
     let http = settings.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().copied());
-    sip.chain(http).chain(settings.challenges()).collect()
+    sip.chain(http).chain(settings.challenges.iter().copied()).collect()
 }
 
 /// The tunnel's peer as `tunnel` knows it.

@@ -41,12 +41,12 @@ pub(crate) fn load(state_dir: &Path) -> Result<Keyring, KeyError> {
     let path = state_dir.join("token.key");
     let io = |error| KeyError::Io { path: path.clone(), error };
     let secret = match File::open(&path) {
-        Ok(mut file) => {
+        Ok(file) => {
             if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
                 return Err(KeyError::Open { path });
             }
             let mut secret = Vec::new();
-            file.by_ref().take(64).read_to_end(&mut secret).map_err(io)?;
+            file.take(64).read_to_end(&mut secret).map_err(io)?;
             <[u8; 32]>::try_from(secret).map_err(|_| KeyError::Damaged { path: path.clone() })?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

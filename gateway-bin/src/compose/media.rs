@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sdp_core::anchor::{self, Anchor};
-use sdp_core::net::{self, Relay};
+use sdp_core::net::{self, Handle, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::{Report, Side};
 use sip_core::media::{Leg, Media, Refusal, Role, SessionId};
@@ -36,7 +36,7 @@ pub enum MediaError {
 #[derive(Clone)]
 pub(crate) struct MediaPlane {
     anchor: Arc<Mutex<Anchor>>,
-    relay: Arc<Relay>,
+    relay: Arc<Handle>,
 }
 
 impl MediaPlane {

@@ -16,7 +16,6 @@ pub use keys::KeyError;
 pub use listen::BindError;
 pub use media::MediaError;
 
-
 /// Randomness of the operating system for one sans-I/O part.
 fn seed() -> std::io::Result<[u8; 32]> {
     let mut seed = [0; 32];

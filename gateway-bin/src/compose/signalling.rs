@@ -13,6 +13,7 @@ use acme_store::verify::NameRule;
 use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
+use sip_core::media::{Media, Untouched};
 use sip_core::net::{Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
@@ -42,11 +43,15 @@ impl Signalling {
     pub(crate) fn start(
         settings: &Settings,
         keys: Keyring,
-        media: MediaPlane,
+        media: Option<MediaPlane>,
         switches: Switches,
         names: Arc<Names>,
     ) -> io::Result<Self> {
-        let edge = Edge::new(edge(settings), keys, super::seed()?, Box::new(media));
+        let media: Box<dyn Media + Send> = match media {
+            Some(media) => Box::new(media),
+            None => Box::new(Untouched),
+        };
+        let edge = Edge::new(edge(settings), keys, super::seed()?, media);
         let mut limits = Limits::default();
         limits.message.message = settings.sip.max_message;
         let (driver, handle) = Driver::new(limits);
@@ -157,7 +162,8 @@ impl Connect for Inside {
         if dial.transport != Transport::Tls {
             return Ok((Box::new(stream), peer));
         }
-        let connector = connector.ok_or_else(|| io::Error::other("no TLS is configured towards the switches"))?;
+        let connector =
+            connector.ok_or_else(|| io::Error::other("no TLS is configured towards the switches"))?;
         let name = dial.remote.ip().to_string();
         let connected = connector.connect(stream, &name).await.map_err(|error| {
             tracing::warn!(remote = %dial.remote, %error, "TLS with the switch failed");
@@ -180,7 +186,11 @@ impl Resolve for Lookups {
 
 /// The identity as `sip-core` knows it.
 pub(crate) fn identity(certified: &Certified) -> Identity {
-    Identity { subject: certified.subject.clone(), names: certified.names.clone(), key_hash: certified.key_hash }
+    Identity {
+        subject: certified.subject.clone(),
+        names: certified.names.clone(),
+        key_hash: certified.key_hash,
+    }
 }
 
 /// The peer of a connection that came in by `row`.
@@ -199,8 +209,12 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
 
 /// Hands a datagram socket to the driver.
 pub(crate) async fn datagrams(handle: &Handle<Command>, row: &SipPort, id: ListenerId, socket: UdpSocket) {
-    let rules =
-        Datagrams { listener: id, side: side(row), verified: row.trust_source, allow: row.allow_from.clone() };
+    let rules = Datagrams {
+        listener: id,
+        side: side(row),
+        verified: row.trust_source,
+        allow: row.allow_from.clone(),
+    };
     let _ = handle.socket(socket, rules).await;
 }
 

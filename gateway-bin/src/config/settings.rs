@@ -25,6 +25,8 @@ pub struct Settings {
     pub net: NetSettings,
     /// Certificates by name.
     pub certificates: BTreeMap<String, CertificateOrigin>,
+    /// Where HTTP-01 challenges are answered, whether an order runs or not.
+    pub challenges: BTreeSet<SocketAddr>,
     /// Trust bundles by name.
     pub trust: BTreeMap<String, Trust>,
     /// The signalling half.
@@ -35,19 +37,6 @@ pub struct Settings {
     pub endpoints: BTreeMap<String, LocalEndpoint>,
     /// How to log.
     pub log: LogSettings,
-}
-
-impl Settings {
-    /// Where HTTP-01 challenges are answered, each address once.
-    pub fn challenges(&self) -> BTreeSet<SocketAddr> {
-        let mut out = BTreeSet::new();
-        for certificate in self.certificates.values() {
-            if let CertificateOrigin::Requested { acme: Some(acme), .. } = certificate {
-                out.extend(acme.challenge.iter().copied());
-            }
-        }
-        out
-    }
 }
 
 /// Interfaces, networks, name servers.
@@ -101,8 +90,6 @@ pub struct AcmeDomain {
     pub contact: Vec<String>,
     /// Name of the account.
     pub account: String,
-    /// Where HTTP-01 challenges are answered.
-    pub challenge: Vec<SocketAddr>,
     /// When to renew.
     pub renewal: Policy,
 }
@@ -271,6 +258,9 @@ pub enum PreloadedRoutes {
 /// The media half.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaSettings {
+    /// Whether there is a relay at all. No key of the file turns it off: only the demonstration does, to show
+    /// what is missing without it.
+    pub relay: bool,
     /// First and last port.
     pub port_range: (u16, u16),
     /// `None`: forward the received value minus one.

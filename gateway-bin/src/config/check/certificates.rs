@@ -1,6 +1,6 @@
 //! Certificates, trust bundles and the ACME tables they refer to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -51,13 +51,12 @@ pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trus
 
 pub(super) fn certificates(
     file: &File,
-    net: Option<&NetSettings>,
-    trust: &BTreeMap<String, Trust>,
+    domains: &BTreeMap<String, AcmeDomain>,
     judge: &mut Judge<'_>,
 ) -> BTreeMap<String, CertificateOrigin> {
     let mut out = BTreeMap::new();
     for (name, written) in &file.certificates {
-        match certificate(name, written, file, net, trust, judge) {
+        match certificate(name, written, domains, judge) {
             Some(origin) => drop(out.insert(name.clone(), origin)),
             None => drop(judge.broken.insert(("certificate", name.clone()))),
         }
@@ -68,9 +67,7 @@ pub(super) fn certificates(
 fn certificate(
     name: &str,
     written: &file::Certificate,
-    file: &File,
-    net: Option<&NetSettings>,
-    trust: &BTreeMap<String, Trust>,
+    domains: &BTreeMap<String, AcmeDomain>,
     judge: &mut Judge<'_>,
 ) -> Option<CertificateOrigin> {
     let key = ["certificates", name];
@@ -103,45 +100,74 @@ fn certificate(
         dns.insert(0, common_name.clone());
     }
     let acme = match &written.acme {
-        Some(domain) => Some(acme_domain(name, domain, file, net, trust, judge)?),
+        Some(domain) => {
+            Some(judge.named(&["certificates", name, "acme"], domain, "ACME domain", domains)?.clone())
+        }
         None => None,
     };
     Some(CertificateOrigin::Requested { common_name, dns, key: kind, acme })
 }
 
-fn acme_domain(
-    certificate: &str,
-    domain: &str,
+/// Every ACME domain, used or not.
+pub(super) fn domains(
     file: &File,
-    net: Option<&NetSettings>,
+    trust: &BTreeMap<String, Trust>,
+    judge: &mut Judge<'_>,
+) -> BTreeMap<String, AcmeDomain> {
+    let mut out = BTreeMap::new();
+    for name in file.acme.domains.keys() {
+        match domain(name, file, trust, judge) {
+            Some(domain) => drop(out.insert(name.clone(), domain)),
+            None => drop(judge.broken.insert(("ACME domain", name.clone()))),
+        }
+    }
+    out
+}
+
+fn domain(
+    name: &str,
+    file: &File,
     trust: &BTreeMap<String, Trust>,
     judge: &mut Judge<'_>,
 ) -> Option<AcmeDomain> {
-    let written =
-        judge.named(&["certificates", certificate, "acme"], domain, "ACME domain", &file.acme.domains)?;
-    let service_key = ["acme", "domains", domain, "service"];
-    let service = judge.named(&service_key, &written.service, "ACME service", &file.acme.services);
-    let account_key = ["acme", "domains", domain, "account"];
-    let account = judge.named(&account_key, &written.account, "ACME account", &file.acme.accounts);
-    let interval_key = ["acme", "domains", domain, "renewal_interval"];
-    let renewal_interval = judge.number::<u8>(&interval_key, written.renewal_interval, (10, 90));
-    let port_key = ["acme", "domains", domain, "challenge_port"];
-    let port = judge.number::<u16>(&port_key, written.challenge_port, (1, 65535));
-    let interfaces = [("inside", net.map(|net| &net.inside)), ("outside", net.map(|net| &net.outside))];
-    let challenge_key = ["acme", "domains", domain, "challenge"];
-    let interface = judge.one_of(&challenge_key, &written.challenge, &interfaces)??;
-    let (service, account, port) = (service?, account?, port?);
-    let challenge = interface.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    let key = |part: &'static str| ["acme", "domains", name, part];
+    let written = file.acme.domains.get(name)?;
+    let service = judge.named(&key("service"), &written.service, "ACME service", &file.acme.services);
+    let account = judge.named(&key("account"), &written.account, "ACME account", &file.acme.accounts);
+    let percent = judge.number::<u8>(&key("renewal_interval"), written.renewal_interval, (10, 90));
+    let (service, account) = (service?, account?);
     let contact = contacts(&written.account, account, judge);
     let roots = roots(&written.service, service, trust, judge);
+    let directory = directory(&written.service, service, judge);
     Some(AcmeDomain {
-        directory: directory(&written.service, service, judge)?,
+        directory: directory?,
         roots: roots?,
         contact,
         account: written.account.clone(),
-        challenge,
-        renewal: Policy::new(renewal_interval?).ok()?,
+        renewal: Policy::new(percent?).ok()?,
     })
+}
+
+/// Where port 80 answers: challenges while an order runs, 404 at all times (TUN-18).
+pub(super) fn challenges(
+    file: &File,
+    net: Option<&NetSettings>,
+    judge: &mut Judge<'_>,
+) -> BTreeSet<SocketAddr> {
+    let mut out = BTreeSet::new();
+    for (name, written) in &file.acme.domains {
+        let interfaces = [("inside", net.map(|net| &net.inside)), ("outside", net.map(|net| &net.outside))];
+        let interface =
+            judge.one_of(&["acme", "domains", name, "challenge"], &written.challenge, &interfaces);
+        let port = judge.number::<u16>(
+            &["acme", "domains", name, "challenge_port"],
+            written.challenge_port,
+            (1, 65535),
+        );
+        let (Some(Some(interface)), Some(port)) = (interface, port) else { continue };
+        out.extend(interface.addresses.iter().map(|address| SocketAddr::new(*address, port)));
+    }
+    out
 }
 
 fn imported(name: &str, import: &str, judge: &mut Judge<'_>) -> Option<CertificateOrigin> {

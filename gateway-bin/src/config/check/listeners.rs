@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Judge;
-use crate::config::settings::{CertificateOrigin, Settings, Transport};
+use crate::config::settings::{Settings, Transport};
 
 struct Listener {
     key: Vec<String>,
@@ -49,7 +49,6 @@ pub(super) fn judge(settings: &Settings, judge: &mut Judge<'_>) {
     }
 }
 
-/// The keys of one address and port are shared by the challenge listeners of several certificates.
 fn listeners(settings: &Settings) -> Vec<Listener> {
     let mut out: Vec<Listener> = Vec::new();
     let mut add = |key: &[&str], address: SocketAddr, datagrams: bool| {
@@ -69,15 +68,8 @@ fn listeners(settings: &Settings) -> Vec<Listener> {
             add(&["http", "local_endpoints", name, "port"], *address, false);
         }
     }
-    let mut challenges: Vec<SocketAddr> = Vec::new();
-    for (name, certificate) in &settings.certificates {
-        let CertificateOrigin::Requested { acme: Some(acme), .. } = certificate else { continue };
-        for address in &acme.challenge {
-            if !challenges.contains(address) {
-                challenges.push(*address);
-                add(&["certificates", name, "acme"], *address, false);
-            }
-        }
+    for address in &settings.challenges {
+        add(&["acme", "domains"], *address, false);
     }
     out
 }

@@ -31,6 +31,7 @@ pub(super) fn settings(
     let port_range = port_range(media.port_range, judge);
     let ttl = ttl(&media.ttl, judge);
     Some(MediaSettings {
+        relay: true,
         port_range: port_range?,
         ttl: ttl?,
         signalling_address_only: signalling_address_only?,
@@ -59,7 +60,7 @@ fn ttl(value: &toml::Value, judge: &mut Judge<'_>) -> Option<Option<NonZeroU8>> 
         toml::Value::String(text) if text == "keep" => Some(None),
         toml::Value::Integer(number) => {
             judge.number::<u8>(&["media", "ttl"], *number, (1, 255)).map(NonZeroU8::new)
-        },
+        }
         other => {
             judge.refuse(&["media", "ttl"], format!("{other} is not known: expected \"keep\" or 1 to 255"));
             None

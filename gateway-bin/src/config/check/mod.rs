@@ -48,7 +48,9 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let networks = net::networks(&file.net, judge);
     let net = net::settings(&file.net, judge);
     let trust = certificates::trust(file, judge);
-    let certificates = certificates::certificates(file, net.as_ref(), &trust, judge);
+    let domains = certificates::domains(file, &trust, judge);
+    let challenges = certificates::challenges(file, net.as_ref(), judge);
+    let certificates = certificates::certificates(file, &domains, judge);
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
     let sip = sip::settings(&file.sip, net.as_ref(), &names, judge);
     let media = media::settings(&file.media, &file.fent, judge);
@@ -60,6 +62,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
         lab: file.lab,
         net: net?,
         certificates,
+        challenges,
         trust,
         sip: sip?,
         media: media?,

@@ -124,7 +124,7 @@ fn networks() {
 #[test]
 fn listeners_do_not_clash() {
     refused("port = 6587\n", "port = 6586\n", "http.local_endpoints.secure-tunnel.port", "CFG-05");
-    refused("port = 6586\n", "port = 80\n", "certificates.outside.acme", "CFG-05");
+    refused("port = 6586\n", "port = 80\n", "acme.domains", "CFG-05");
     refused(
         "transport = \"tls\"\nallow_from = \"internet\"",
         "transport = \"tls\"\nport2 = 1\nallow_from = \"internet\"",
