@@ -260,6 +260,11 @@ impl LoopHash {
         Self(hasher.finish())
     }
 
+    /// A number below `n` that spreads different requests evenly.
+    pub fn spread(self, n: u64) -> u64 {
+        self.0 % n.max(1)
+    }
+
     /// The hash in a branch that we wrote; `None` for a branch of anybody else.
     pub fn of_branch(branch: &[u8]) -> Option<Self> {
         let cookie = branch.get(..BRANCH.len())?;

@@ -99,7 +99,7 @@ impl Binding {
     }
 
     /// Whether this is one of the phone's users.
-    fn has_user(&self, user: &str) -> bool {
+    pub fn has_user(&self, user: &str) -> bool {
         self.record.user == user || self.record.users.iter().any(|u| u == user)
     }
 }

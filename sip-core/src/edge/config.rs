@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
+use crate::transaction;
 
 /// All settings of the signalling gateway.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// Proxy timers.
     pub timers: Timers,
+    /// Transaction timers and ceilings; its `patience` must exceed [`Timers::ringing_maximum`].
+    pub transactions: transaction::Config,
 }
 
 impl Config {
@@ -75,6 +78,7 @@ impl Config {
             max_forwards: 70,
             limits: Limits::default(),
             timers: Timers::default(),
+            transactions: transaction::Config::default(),
         }
     }
 }

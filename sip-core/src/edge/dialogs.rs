@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::flow::{Side, Source};
+use crate::flow::{Dial, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
 use crate::message::Message;
@@ -39,6 +39,8 @@ pub(super) struct Dialog {
     pub(super) path: Option<Source>,
     /// The certificate key of the phone.
     pub(super) certificate: [u8; 32],
+    /// The switch it was made with, if we dialled it.
+    pub(super) switch: Option<Dial>,
     /// The phone's own Contact in this dialog.
     pub(super) contact: Option<Vec<u8>>,
     /// Who called.
@@ -99,6 +101,16 @@ impl Dialogs {
             self.release(session);
         }
         Some(dialog)
+    }
+
+    /// A description went by in an answer: the dialog holds its session, and may wait for an answer to it.
+    pub(super) fn described(&mut self, key: &DialogKey, session: SessionId, awaits_answer: bool) {
+        let Some(dialog) = self.table.get_mut(key) else { return };
+        dialog.awaits_answer = awaits_answer;
+        if dialog.session.is_none() {
+            dialog.session = Some(session);
+            self.hold(session);
+        }
     }
 
     /// A new session, held once.
@@ -166,6 +178,7 @@ mod tests {
             phone: InstanceId(1),
             path: None,
             certificate: [0; 32],
+            switch: None,
             contact: None,
             from: Side::Inside,
             session: Some(session),

@@ -240,6 +240,8 @@ pub enum Reason {
     Unforwardable,
     /// The media side.
     Media,
+    /// The caller gave up before the request left.
+    Cancelled,
     /// A CANCEL for nothing.
     NothingToCancel,
 }

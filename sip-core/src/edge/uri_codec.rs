@@ -167,7 +167,10 @@ mod tests {
         let uri = own_uri(&face(), true, Some(b"anonymous"), &[(CONTACT_TOKEN, "abc")]);
         assert_eq!(uri, b"sips:anonymous@10.0.1.2:5061;transport=tls;crt=abc");
         for (before, after) in [
-            (&br#"<sips:a@b>;+sip.instance="<urn:uuid:1>";expires=3600"#[..], &br#"<U>;+sip.instance="<urn:uuid:1>";expires=3600"#[..]),
+            (
+                &br#"<sips:a@b>;+sip.instance="<urn:uuid:1>";expires=3600"#[..],
+                &br#"<U>;+sip.instance="<urn:uuid:1>";expires=3600"#[..],
+            ),
             (br#""A <x> B"   <sip:a@b;x=y>  ; q=0.5"#, br#""A <x> B"   <U>  ; q=0.5"#),
             (b"sip:a@b;expires=5", b"<U>;expires=5"),
             (b"sip:a@b", b"<U>"),
@@ -178,7 +181,8 @@ mod tests {
 
     #[test]
     fn parts_are_exchanged() {
-        let uri = Uri::parse(b"sips:an%6fn:pw@[2001:db8::1]:5071;transport=tls;x=@y").unwrap_or_else(|_| Uri::parse(b"sips:an%6fn:pw@[2001:db8::1]:5071;transport=tls;x=y").unwrap());
+        let uri = Uri::parse(b"sips:an%6fn:pw@[2001:db8::1]:5071;transport=tls;x=@y")
+            .unwrap_or_else(|_| Uri::parse(b"sips:an%6fn:pw@[2001:db8::1]:5071;transport=tls;x=y").unwrap());
         assert_eq!(with_user(&uri, Some(b"117")), b"sips:117@[2001:db8::1]:5071;transport=tls;x=y");
         assert_eq!(with_user(&uri, None), b"sips:[2001:db8::1]:5071;transport=tls;x=y");
         assert_eq!(with_authority(&uri, "10.0.1.50"), b"sips:an%6fn:pw@10.0.1.50;transport=tls;x=y");

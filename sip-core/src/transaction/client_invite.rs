@@ -78,7 +78,11 @@ impl ClientInvite {
             (Calling, Input::Alarm(Alarm::Again)) => {
                 self.left = self.left.saturating_sub(1);
                 let gap = self.clocks.gap().saturating_mul(2);
-                if self.left > 0 { self.clocks.repeat(now, gap) } else { self.clocks.quiet() }
+                if self.left > 0 {
+                    self.clocks.repeat(now, gap)
+                } else {
+                    self.clocks.quiet()
+                }
                 Action::Send
             }
             // Timer B; in Proceeding the guard of Config::patience, or 64 T1 after CANCEL (RFC 3261 §9.1).
