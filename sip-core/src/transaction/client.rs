@@ -70,7 +70,11 @@ impl Client {
                 self.left = self.left.saturating_sub(1);
                 let gap =
                     if self.state == Trying { config.capped_double(self.clocks.gap()) } else { config.t2 };
-                if self.left > 0 { self.clocks.repeat(now, gap) } else { self.clocks.quiet() }
+                if self.left > 0 {
+                    self.clocks.repeat(now, gap)
+                } else {
+                    self.clocks.quiet()
+                }
                 Action::Send
             }
             // Timer F runs through both states: "If Timer F fires while in the Trying [or] Proceeding state [..] the TU
