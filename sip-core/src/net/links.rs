@@ -48,7 +48,10 @@ struct Flow {
 /// The connection of a [`Dial`].
 enum Line {
     /// Asked for; these wait.
-    Dialling { waiting: Vec<Bytes>, octets: usize },
+    Dialling {
+        waiting: Vec<Bytes>,
+        octets: usize,
+    },
     Open(FlowId),
 }
 

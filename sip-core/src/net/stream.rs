@@ -92,7 +92,9 @@ impl Connection {
             Ending::Eof | Ending::Unframeable | Ending::Done => {
                 // What was queued before still goes out, the refusal of what can't be framed above all.
                 writer.queue.end();
-                if writer.run().await == Ending::Done && timeout(stall, writer.output.shutdown()).await.is_ok() {
+                if writer.run().await == Ending::Done
+                    && timeout(stall, writer.output.shutdown()).await.is_ok()
+                {
                     reader.linger(why).await;
                 }
             }

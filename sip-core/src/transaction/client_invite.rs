@@ -56,6 +56,7 @@ pub(super) struct ClientInvite {
     reliable: bool,
     pub(super) clocks: Clocks,
     left: u32,
+    cancelled: bool,
 }
 
 impl ClientInvite {
@@ -66,7 +67,7 @@ impl ClientInvite {
         if left > 0 {
             clocks.repeat(now, config.t1); // timer A
         }
-        Self { state: State::Calling, reliable, clocks, left }
+        Self { state: State::Calling, reliable, clocks, left, cancelled: false }
     }
 
     pub(super) fn handle(&mut self, now: Instant, input: Input, config: &Config) -> Action {
@@ -91,10 +92,16 @@ impl ClientInvite {
             // Proceeding [and] SHOULD NOT retransmit the request any longer" (RFC 3261 §17.1.1.2).
             (Calling, Provisional) => {
                 self.state = Proceeding;
-                self.clocks = Clocks::ending(now + config.patience);
+                let patience = if self.cancelled { config.lifetime() } else { config.patience };
+                self.clocks = Clocks::ending(now + patience);
                 Action::Pass
             }
-            (Proceeding, Provisional) => Action::Pass,
+            (Proceeding, Provisional) => {
+                if !self.cancelled {
+                    self.clocks = Clocks::ending(now + config.patience);
+                }
+                Action::Pass
+            }
             // Timer M: "the amount of time that the transaction user will wait for retransmissions of the 2xx" (RFC 6026 §8.4).
             (Calling | Proceeding, Success) => {
                 self.state = Accepted;
@@ -111,6 +118,7 @@ impl ClientInvite {
             // "If there is no final response [..] in 64*T1 seconds, the client SHOULD then consider the original
             // transaction cancelled and SHOULD destroy the client transaction" (RFC 3261 §9.1).
             (Calling | Proceeding, Cancelled) => {
+                self.cancelled = true;
                 self.clocks.end_by(now + config.lifetime());
                 Action::Absorb
             }
