@@ -251,7 +251,7 @@ impl<'m> Edit<'m> {
             at = patch.end;
         }
         self.copy(at, head.rows_end, out);
-        let body = self.patches.body.map_or(self.message.body(), |body| self.patches.slice(body));
+        let body = self.patches.body.map_or_else(|| self.message.body(), |body| self.patches.slice(body));
         if head.content_length.is_none() {
             out.extend_from_slice(b"Content-Length: ");
             push_number(out, body.len() as u32);

@@ -326,7 +326,7 @@ pub(super) fn read_start_line(line: &[u8], limits: &Limits) -> Result<(StartLine
     if let Some(space) = memchr::memchr2(b' ', b'\t', uri) {
         return Err(bad(first + 1 + space));
     }
-    let version = sip_version(&line[last + 1..]).ok_or(bad(last + 1))?;
+    let version = sip_version(&line[last + 1..]).ok_or_else(|| bad(last + 1))?;
     if uri.len() > limits.uri {
         return Err(ParseError::UriTooLong { limit: limits.uri });
     }
