@@ -25,6 +25,8 @@ pub mod message;
 pub mod net;
 pub mod proxy;
 pub mod resolve;
+#[cfg(feature = "rsip")]
+pub mod rsip;
 pub mod token;
 pub mod transaction;
 pub mod uri;
