@@ -192,17 +192,15 @@ impl Fetch<'_> {
     /// about hosts inside, and goes.
     fn location(&self, value: &HeaderValue) -> Option<HeaderValue> {
         let uri: Uri = value.to_str().ok()?.parse().ok()?;
-        let Some(host) = uri.host() else {
-            return value.as_bytes().starts_with(b"/").then(|| value.clone());
-        };
-        let ours = host.eq_ignore_ascii_case(&self.remote.server_name)
-            || self
-                .remote
-                .servers
-                .iter()
-                .any(|server| host.trim_matches(['[', ']']).eq_ignore_ascii_case(&server.host));
-        let path = uri.path_and_query().filter(|_| ours)?;
-        HeaderValue::from_str(path.as_str()).ok()
+        let ours = uri.host().is_none_or(|host| {
+            let host = host.trim_matches(['[', ']']);
+            let named = host.eq_ignore_ascii_case(&self.remote.server_name);
+            named || self.remote.servers.iter().any(|server| host.eq_ignore_ascii_case(&server.host))
+        });
+        let path = uri.path_and_query().filter(|_| ours)?.as_str();
+        // RFC 3986 §4.2: `//host/path` names a host again, and some clients read `/\` alike.
+        let host_again = path.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\']));
+        if path.starts_with('/') && !host_again { HeaderValue::from_str(path).ok() } else { None }
     }
 }
 

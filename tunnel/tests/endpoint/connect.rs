@@ -195,7 +195,8 @@ async fn both_close_at_once() {
 async fn either_closes_without_a_byte() {
     for client_first in [true, false] {
         let (gateway, mut client, mut target) = pair().await;
-        let (first, second) = if client_first { (&mut client, &mut target) } else { (&mut target, &mut client) };
+        let (first, second) =
+            if client_first { (&mut client, &mut target) } else { (&mut target, &mut client) };
         first.shutdown().await.expect("closed");
         expect_end(second).await;
         second.shutdown().await.expect("closed");
@@ -241,10 +242,16 @@ async fn refusals_close_and_say_why() {
         assert!(text.contains(&format!("proxy-status: farend; error={error}\r\n")), "{target}: {text:?}");
         assert!(text.to_ascii_lowercase().contains("connection: close"), "{target}: {text:?}");
     }
-    let refusals = gateway.events.lock().expect("events").iter().filter(|event| {
-        matches!(event, Event::Request(access)
+    let refusals = gateway
+        .events
+        .lock()
+        .expect("events")
+        .iter()
+        .filter(|event| {
+            matches!(event, Event::Request(access)
             if access.status == 403 && access.refusal == Some(Refusal::Forbidden(Forbidden::OwnListener)))
-    }).count();
+        })
+        .count();
     assert_eq!(refusals, 2);
 }
 
@@ -255,11 +262,38 @@ async fn odd_spellings_of_a_reachable_target_are_400() {
     let port = target.port();
     let gateway = Gateway::start(|own| tunnel(own, LAB)).await;
     for authority in [
-        "127.1:P", "2130706433:P", "0x7f000001:P", "0x7f.0.0.1:P", "0177.0.0.1:P", "127.0.0.01:P", "127.0.0.1.:P",
-        "127.0.0.1:P@127.0.0.1:P", "a@127.0.0.1:P", "127.0.0.1:P/", "127.0.0.1:P/x", "127.0.0.1:P?x", "127.0.0.1:P#x",
-        "127.0.0.1:+P", "127.0.0.1:0P", "127.0.0.1:P ", "127.0.0.1: P", "[127.0.0.1]:P", "[::ffff:127.0.0.1%lo]:P",
-        "[::ffff:127.0.0.1%25lo]:P", "http://127.0.0.1:P", "//127.0.0.1:P", "127.0.0.1:P:P", "127%2e0.0.1:P",
-        "127.0.0.1:", "127.0.0.1", ":P", "P", "[::1:P", "::ffff:127.0.0.1:P", "127.0.0.1:0", "127.0.0.1:P,127.0.0.1:P",
+        "127.1:P",
+        "2130706433:P",
+        "0x7f000001:P",
+        "0x7f.0.0.1:P",
+        "0177.0.0.1:P",
+        "127.0.0.01:P",
+        "127.0.0.1.:P",
+        "127.0.0.1:P@127.0.0.1:P",
+        "a@127.0.0.1:P",
+        "127.0.0.1:P/",
+        "127.0.0.1:P/x",
+        "127.0.0.1:P?x",
+        "127.0.0.1:P#x",
+        "127.0.0.1:+P",
+        "127.0.0.1:0P",
+        "127.0.0.1:P ",
+        "127.0.0.1: P",
+        "[127.0.0.1]:P",
+        "[::ffff:127.0.0.1%lo]:P",
+        "[::ffff:127.0.0.1%25lo]:P",
+        "http://127.0.0.1:P",
+        "//127.0.0.1:P",
+        "127.0.0.1:P:P",
+        "127%2e0.0.1:P",
+        "127.0.0.1:",
+        "127.0.0.1",
+        ":P",
+        "P",
+        "[::1:P",
+        "::ffff:127.0.0.1:P",
+        "127.0.0.1:0",
+        "127.0.0.1:P,127.0.0.1:P",
     ] {
         let authority = authority.replace('P', &port.to_string());
         let text = gateway.exchange(request(&authority)).await;
@@ -290,9 +324,12 @@ async fn a_name_is_asked_for_once_and_only_permitted_addresses_are_dialled() {
         config
     })
     .await;
-    for (name, status, asked) in
-        [("rebind.example", 200, 1), ("rebind.example", 403, 2), ("mixed.example", 200, 3), ("bad.example", 403, 4)]
-    {
+    for (name, status, asked) in [
+        ("rebind.example", 200, 1),
+        ("rebind.example", 403, 2),
+        ("mixed.example", 200, 3),
+        ("bad.example", 403, 4),
+    ] {
         let mut client = gateway.client().await;
         client.write_all(request(&format!("{name}:{}", target.port())).as_bytes()).await.expect("sent");
         let head = head(&mut client).await;

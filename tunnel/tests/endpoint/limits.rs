@@ -12,7 +12,9 @@ use tunnel::net::{BoxFuture, Config, Dial, Endpoint, Limits, Resolve, Tunnel};
 use tunnel::repository::Row;
 
 use crate::connect::{end, head, request, through};
-use crate::support::{Gateway, Names, echo, files, identity, read_all, repository, soon, tunnel, tunnel_with};
+use crate::support::{
+    Gateway, Names, echo, files, identity, read_all, repository, soon, tunnel, tunnel_with,
+};
 
 const LAB: &[&str] = &["127.0.0.0/8"];
 
@@ -24,10 +26,9 @@ fn limited(config: Config, change: impl FnOnce(&mut Limits)) -> Config {
 
 #[tokio::test]
 async fn a_slow_head_gets_408_and_is_closed() {
-    let gateway = Gateway::start(|own| {
-        limited(tunnel(own, LAB), |limits| limits.head = Duration::from_millis(300))
-    })
-    .await;
+    let gateway =
+        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.head = Duration::from_millis(300)))
+            .await;
     for start in ["", "CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127"] {
         let mut client = gateway.client().await;
         client.write_all(start.as_bytes()).await.expect("sent");
@@ -70,7 +71,8 @@ async fn a_pause_between_requests_ends_without_an_answer() {
 async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
     let target = echo().await;
     let gateway =
-        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.idle = Duration::from_millis(400))).await;
+        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.idle = Duration::from_millis(400)))
+            .await;
     let mut client = through(&gateway, target).await;
     for _ in 0..8 {
         client.write_all(b"x").await.expect("sent");
@@ -87,7 +89,8 @@ async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
 async fn a_tunnel_does_not_outlive_its_life() {
     let target = echo().await;
     let gateway =
-        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.life = Duration::from_millis(400))).await;
+        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.life = Duration::from_millis(400)))
+            .await;
     let mut client = through(&gateway, target).await;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(5) {
@@ -106,7 +109,8 @@ async fn a_half_closed_tunnel_lingers_after_its_last_byte() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let target = listener.local_addr().expect("an address");
     let gateway =
-        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.linger = Duration::from_millis(400))).await;
+        Gateway::start(|own| limited(tunnel(own, LAB), |limits| limits.linger = Duration::from_millis(400)))
+            .await;
     let mut client = through(&gateway, target).await;
     let (mut answering, _) = soon(listener.accept()).await.expect("dialled");
     client.shutdown().await.expect("closed");

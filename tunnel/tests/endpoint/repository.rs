@@ -31,7 +31,10 @@ async fn a_file_its_checksum_and_its_tag() {
     let sum = gateway.get("/startup.cfg.sha256", "").await;
     assert_eq!(String::from_utf8_lossy(&sum.body), format!("{}  startup.cfg\n", hex(CONTENT)));
     let head = gateway.ask("HEAD", "/startup.cfg", "").await;
-    assert_eq!((head.status, head.body.len(), head.row("content-length")), (200, 0, file.row("content-length")));
+    assert_eq!(
+        (head.status, head.body.len(), head.row("content-length")),
+        (200, 0, file.row("content-length"))
+    );
     assert_eq!(gateway.get("/startup.cfg.sha256.sha256", "").await.status, 404);
     assert_eq!(gateway.get("/dir/", "").await.status, 404);
     assert_eq!(gateway.get("/STARTUP.CFG", "").await.status, 404);
@@ -92,27 +95,96 @@ async fn conditions_and_ranges() {
 async fn paths_that_could_be_read_in_two_ways_are_400() {
     let gateway = gateway().await;
     for path in [
-        "/../startup.cfg", "/./startup.cfg", "/dir/../startup.cfg", "/dir/..", "/..", "/.", "/dir/.",
-        "/%2e%2e/startup.cfg", "/%2E%2E/startup.cfg", "/.%2e/startup.cfg", "/%2e./startup.cfg", "/%2e/startup.cfg",
-        "/..;/startup.cfg", "/..;a=b/startup.cfg", "/%2e%2e;/startup.cfg", "/.;/startup.cfg",
-        "/dir%2ffw.bin", "/dir%2Ffw.bin", "/dir%5cfw.bin", "/dir%5Cfw.bin", "/%2fetc/passwd", "/..%2fstartup.cfg",
-        "/..%5cstartup.cfg", "/%2e%2e%2fstartup.cfg", "/%2e%2e%5cstartup.cfg", "/%252e%252e/startup.cfg",
-        "/%252fstartup.cfg", "/%25startup.cfg", "/startup.cfg%00", "/startup.cfg%00.txt", "/%00", "/startup.cfg%0a",
-        "/startup.cfg%0d%0aX:%20y", "/%7f", "/%1b%5b2J", "/%c2%80", "/%", "/%2", "/%zz", "/%2g", "/%u002e", "/startup.cfg%",
-        "/%c0%ae%c0%ae/startup.cfg", "/%e0%80%ae/", "/%ff", "/%fe%ff", "/%c0%af", "/%80",
-        "startup.cfg", "./startup.cfg", "../startup.cfg", "gw/startup.cfg", "http://gw/startup.cfg",
-        "https://gw/startup.cfg", "ftp://gw/startup.cfg", "file:///etc/passwd",
-        "/dir\\fw.bin", "/..\\startup.cfg", "*", "?", "/a\u{0}b", "/a b",
+        "/../startup.cfg",
+        "/./startup.cfg",
+        "/dir/../startup.cfg",
+        "/dir/..",
+        "/..",
+        "/.",
+        "/dir/.",
+        "/%2e%2e/startup.cfg",
+        "/%2E%2E/startup.cfg",
+        "/.%2e/startup.cfg",
+        "/%2e./startup.cfg",
+        "/%2e/startup.cfg",
+        "/..;/startup.cfg",
+        "/..;a=b/startup.cfg",
+        "/%2e%2e;/startup.cfg",
+        "/.;/startup.cfg",
+        "/dir%2ffw.bin",
+        "/dir%2Ffw.bin",
+        "/dir%5cfw.bin",
+        "/dir%5Cfw.bin",
+        "/%2fetc/passwd",
+        "/..%2fstartup.cfg",
+        "/..%5cstartup.cfg",
+        "/%2e%2e%2fstartup.cfg",
+        "/%2e%2e%5cstartup.cfg",
+        "/%252e%252e/startup.cfg",
+        "/%252fstartup.cfg",
+        "/%25startup.cfg",
+        "/startup.cfg%00",
+        "/startup.cfg%00.txt",
+        "/%00",
+        "/startup.cfg%0a",
+        "/startup.cfg%0d%0aX:%20y",
+        "/%7f",
+        "/%1b%5b2J",
+        "/%c2%80",
+        "/%",
+        "/%2",
+        "/%zz",
+        "/%2g",
+        "/%u002e",
+        "/startup.cfg%",
+        "/%c0%ae%c0%ae/startup.cfg",
+        "/%e0%80%ae/",
+        "/%ff",
+        "/%fe%ff",
+        "/%c0%af",
+        "/%80",
+        "startup.cfg",
+        "./startup.cfg",
+        "../startup.cfg",
+        "gw/startup.cfg",
+        "http://gw/startup.cfg",
+        "https://gw/startup.cfg",
+        "ftp://gw/startup.cfg",
+        "file:///etc/passwd",
+        "/dir\\fw.bin",
+        "/..\\startup.cfg",
+        "*",
+        "?",
+        "/a\u{0}b",
+        "/a b",
     ] {
         let answer = gateway.get(path, "").await;
         assert_eq!(answer.status, 400, "{path:?}: {}", answer.head);
     }
     // Decoded once and written plainly, these are the file.
-    for path in ["/startup.cfg", "/startup%2ecfg", "/%73tartup.cfg", "//startup.cfg", "///startup.cfg", "/startup.cfg?x=../..", "/startup.cfg?"] {
+    for path in [
+        "/startup.cfg",
+        "/startup%2ecfg",
+        "/%73tartup.cfg",
+        "//startup.cfg",
+        "///startup.cfg",
+        "/startup.cfg?x=../..",
+        "/startup.cfg?",
+    ] {
         assert_eq!(gateway.get(path, "").await.body, CONTENT, "{path}");
     }
     // And these name nothing.
-    for path in ["/startup.cfg/", "/startup.cfg;v=1", "/startup.cfg%20", "/...", "/..a", "/a..", "/dir", "/%E2%80%AE", "/etc/passwd"] {
+    for path in [
+        "/startup.cfg/",
+        "/startup.cfg;v=1",
+        "/startup.cfg%20",
+        "/...",
+        "/..a",
+        "/a..",
+        "/dir",
+        "/%E2%80%AE",
+        "/etc/passwd",
+    ] {
         assert_eq!(gateway.get(path, "").await.status, 404, "{path}");
     }
 }

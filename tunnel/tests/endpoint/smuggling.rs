@@ -77,7 +77,8 @@ async fn nothing_behind_a_refused_connect_is_answered() {
     let target = echo().await;
     let gateway = Gateway::start(|own| tunnel(own, &["127.0.0.0/8"])).await;
     let own = gateway.address;
-    let behind = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let behind =
+        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     for (first, status) in [
         ("CONNECT 10.0.0.1:80 HTTP/1.1\r\nHost: 10.0.0.1:80\r\n\r\n".to_owned(), 403),
         (format!("CONNECT {own} HTTP/1.1\r\nHost: {own}\r\n\r\n"), 403),
@@ -117,7 +118,11 @@ async fn a_file_request_that_reads_two_ways_is_refused() {
         ("bare LF", "GET /a HTTP/1.1\nHost: gw\n\n".to_owned(), 400),
         ("folded", format!("{good}A: b\r\n\tc\r\n\r\n"), 400),
         ("CONNECT", "CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n".to_owned(), 405),
-        ("CONNECT and early bytes", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET /a HTTP/1.1\r\nHost: gw\r\n\r\n".to_owned(), 405),
+        (
+            "CONNECT and early bytes",
+            "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET /a HTTP/1.1\r\nHost: gw\r\n\r\n".to_owned(),
+            405,
+        ),
         ("long path", format!("GET /{} HTTP/1.1\r\nHost: gw\r\n\r\n", "a".repeat(9_000)), 414),
         ("long query", format!("GET /a?{} HTTP/1.1\r\nHost: gw\r\n\r\n", "a".repeat(9_000)), 414),
         ("very long path", format!("GET /{} HTTP/1.1\r\nHost: gw\r\n\r\n", "a".repeat(30_000)), 414),

@@ -38,7 +38,8 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new(rows: &[(&str, &[&[&str]])]) -> Self {
         let address = |text: &&str| text.parse().expect("an address");
-        let answers = |lists: &[&[&str]]| lists.iter().map(|list| list.iter().map(address).collect()).collect();
+        let answers =
+            |lists: &[&[&str]]| lists.iter().map(|list| list.iter().map(address).collect()).collect();
         let table = rows.iter().map(|(name, lists)| ((*name).to_owned(), answers(lists))).collect();
         Self { table, asked: AtomicUsize::new(0) }
     }
@@ -156,9 +157,11 @@ impl Answer {
     }
 
     pub(crate) fn row(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).filter_map(|row| row.split_once(": ")).find_map(|(key, value)| {
-            key.eq_ignore_ascii_case(name).then_some(value)
-        })
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|row| row.split_once(": "))
+            .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
     }
 }
 
