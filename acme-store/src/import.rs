@@ -371,4 +371,3 @@ fn shape(der: &[u8]) -> Option<Shape> {
         _ => None,
     }
 }
-

@@ -122,6 +122,11 @@ impl Key {
         crate::pem::encode(label, self.der.secret_der())
     }
 
+    /// The public half as DER (SubjectPublicKeyInfo).
+    pub fn public_der(&self) -> &[u8] {
+        &self.public
+    }
+
     pub(crate) fn signing(&self) -> Arc<dyn SigningKey> {
         Arc::clone(&self.signing)
     }

@@ -7,7 +7,7 @@
 //!    (key, leaf, chain that fit together).
 //! 3. [`import`] and [`trust`]: files of an administrator become a credential or a bundle of trusted authorities with CRLs, or a
 //!    refusal that says exactly what is wrong.
-//! 4. [`verify`]: is this chain good for this purpose and this name; who is the peer.
+//! 4. [`verify`]: is this chain good for this purpose and this name; who is the peer. [`hello`] names what a refused client had offered.
 //! 5. [`request`]: new keys, signing requests, and the self-signed certificate that serves until the signed one is here.
 //! 6. [`store`] and [`disk`]: what survives a restart.
 //! 7. [`publish`]: the certificate a listener shows, exchangeable while it serves, and whole TLS configurations built around it.
@@ -21,6 +21,7 @@
 
 pub mod certificate;
 pub mod disk;
+pub mod hello;
 pub mod import;
 pub mod key;
 pub mod lifecycle;

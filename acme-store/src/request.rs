@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType, string::Ia5String,
+    KeyUsagePurpose, SanType, SerialNumber, string::Ia5String,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::certificate::{Credential, CredentialError};
@@ -168,8 +169,21 @@ pub fn self_signed(
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.serial_number = Some(serial(key, now));
     let certificate = parameters.self_signed(&pair(key)?).map_err(library)?;
     Ok(Credential::new(key.clone(), vec![CertificateDer::from(certificate.der().to_vec())])?)
+}
+
+/// A serial number that differs for each certificate of one key; clients refuse two certificates of one issuer and number.
+fn serial(key: &Key, now: SystemTime) -> SerialNumber {
+    let at = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let digest = Sha256::new().chain_update(key.public_der()).chain_update(at.to_be_bytes()).finalize();
+    let mut number: Vec<u8> = digest.iter().take(16).copied().collect();
+    // RFC 5280 §4.1.2.2: positive and not zero
+    if let Some(first) = number.first_mut() {
+        *first = *first & 0x7f | 0x40;
+    }
+    SerialNumber::from(number)
 }
 
 fn sign_request(key: &Key, parameters: &CertificateParams) -> Result<Vec<u8>, RequestError> {

@@ -312,4 +312,3 @@ fn summary(rejected: &[Rejection]) -> String {
 pub fn fingerprint(der: &[u8]) -> [u8; 32] {
     Sha256::digest(der).into()
 }
-

@@ -87,6 +87,30 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The refusal behind a failed handshake; `None` when it failed for another reason than a certificate.
+    pub fn from_tls(error: &rustls::Error) -> Option<Self> {
+        let error = match error {
+            rustls::Error::NoCertificatesPresented => return Some(Self::Missing),
+            rustls::Error::InvalidCertificate(error) => error,
+            _ => return None,
+        };
+        Some(match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::UnknownIssuer => Self::UnknownIssuer,
+            CertificateError::BadSignature => Self::BadSignature,
+            CertificateError::InvalidPurpose => Self::WrongPurpose,
+            CertificateError::Other(other) => match other.0.downcast_ref::<Self>() {
+                Some(refusal) => refusal.clone(),
+                None => Self::Unusable(other.to_string()),
+            },
+            other => Self::Unusable(other.to_string()),
+        })
+    }
+}
+
 /// Checks `chain` (leaf first) for `purpose` at `now`.
 ///
 /// # Errors
@@ -249,28 +273,6 @@ pub(crate) fn tls_error(refusal: Refusal) -> rustls::Error {
     rustls::Error::InvalidCertificate(error)
 }
 
-/// The way back from [`tls_error`]; `None` when rustls failed for another reason than a certificate.
-pub(crate) fn from_tls_error(error: &rustls::Error) -> Option<Refusal> {
-    let error = match error {
-        rustls::Error::NoCertificatesPresented => return Some(Refusal::Missing),
-        rustls::Error::InvalidCertificate(error) => error,
-        _ => return None,
-    };
-    Some(match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Refusal::Expired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Refusal::NotYetValid,
-        CertificateError::Revoked => Refusal::Revoked,
-        CertificateError::UnknownIssuer => Refusal::UnknownIssuer,
-        CertificateError::BadSignature => Refusal::BadSignature,
-        CertificateError::InvalidPurpose => Refusal::WrongPurpose,
-        CertificateError::Other(other) => match other.0.downcast_ref::<Refusal>() {
-            Some(refusal) => refusal.clone(),
-            None => Refusal::Unusable(other.to_string()),
-        },
-        other => Refusal::Unusable(other.to_string()),
-    })
-}
-
 fn algorithms() -> WebPkiSupportedAlgorithms {
     provider().signature_verification_algorithms
 }
@@ -388,4 +390,3 @@ impl ServerCertVerifier for ServerVerifier {
         algorithms().supported_schemes()
     }
 }
-

@@ -34,7 +34,11 @@ fn any_order_gives_the_same_chain() {
                 let d = 6 - a - b - c;
                 let text = [a, b, c, d].map(|index| blocks[index].as_str()).concat();
                 let imported = read(&[text.as_bytes()]).unwrap();
-                assert_eq!(imported.credential.chain(), [leaf.der.clone(), middle.der()], "order {a}{b}{c}{d}");
+                assert_eq!(
+                    imported.credential.chain(),
+                    [leaf.der.clone(), middle.der()],
+                    "order {a}{b}{c}{d}"
+                );
                 assert_eq!(imported.notices, []);
                 seen += 1;
             }
@@ -78,10 +82,14 @@ fn what_is_left_out_or_missing_is_told() {
     let text = format!("{}{}{}", leaf.key_pem(), leaf.pem(), stranger.pem());
     let notices = read(&[text.as_bytes()]).unwrap().notices;
     let subject = "CN=Stranger".to_owned();
-    assert_eq!(notices, [Notice::Unused { subject }, Notice::EndsBefore { issuer: "CN=Test Issuing".to_owned() }]);
+    assert_eq!(
+        notices,
+        [Notice::Unused { subject }, Notice::EndsBefore { issuer: "CN=Test Issuing".to_owned() }]
+    );
 
     let early = middle.issue(&pki::Leaf { from: now() + DAY, ..cn("x.example") });
-    let imported = read(&[early.pem().as_bytes(), early.key_pem().as_bytes(), middle.pem().as_bytes()]).unwrap();
+    let imported =
+        read(&[early.pem().as_bytes(), early.key_pem().as_bytes(), middle.pem().as_bytes()]).unwrap();
     assert!(matches!(imported.notices[..], [Notice::EndsBefore { .. }, Notice::NotYetValid { .. }]));
 }
 
@@ -128,7 +136,10 @@ fn refusals_are_precise() {
         ImportError::BadKey { line: 1, reason: KeyError::Unsupported }
     );
     assert!(matches!(refuse("-----BEGIN CERTIFICATE-----\nAAAA\n".into()), ImportError::Pem(_)));
-    assert!(matches!(refuse(acme_store::pem::encode("PKCS7", &[1])), ImportError::UnknownBlock { line: 1, .. }));
+    assert!(matches!(
+        refuse(acme_store::pem::encode("PKCS7", &[1])),
+        ImportError::UnknownBlock { line: 1, .. }
+    ));
     assert_eq!(read(&[b"\xff\xfe-\0-\0"]).unwrap_err(), ImportError::Utf16);
     assert_eq!(read(&[&vec![b' '; import::MAX_INPUT + 1]]).unwrap_err(), ImportError::TooLarge);
 }

@@ -13,12 +13,15 @@ fn unix() -> UnixTime {
 
 #[test]
 fn a_merged_bundle_counts_and_lists() {
-    let roots: Vec<Ca> = ["HQ", "Factory A", "Factory B", "Products"].iter().map(|name| Ca::root(name)).collect();
-    let texts: Vec<String> = roots.iter().map(|root| format!("# {}\nSubject: x\n{}\n", "comment", root.pem())).collect();
+    let roots: Vec<Ca> =
+        ["HQ", "Factory A", "Factory B", "Products"].iter().map(|name| Ca::root(name)).collect();
+    let texts: Vec<String> =
+        roots.iter().map(|root| format!("# {}\nSubject: x\n{}\n", "comment", root.pem())).collect();
     let bundle = format!("{}{}", texts.concat().replace('\n', "\r\n"), roots[1].pem());
     let (trust, report) = Trust::import(&[bundle.as_bytes()], now()).unwrap();
     assert_eq!(report.to_string(), "imported 5, distinct 4, 0 rejected");
-    let names: Vec<&str> = trust.authorities().iter().map(|authority| authority.details.subject.as_str()).collect();
+    let names: Vec<&str> =
+        trust.authorities().iter().map(|authority| authority.details.subject.as_str()).collect();
     assert_eq!(names, ["CN=HQ", "CN=Factory A", "CN=Factory B", "CN=Products"]);
     for root in &roots {
         let leaf = root.issue(&cn("phone"));
@@ -52,7 +55,10 @@ fn what_is_no_authority_is_rejected_by_name_and_the_rest_stays() {
 #[test]
 fn no_authority_at_all_is_an_error() {
     for empty in ["", "   \n", "# only a comment\n"] {
-        assert!(matches!(Trust::import(&[empty.as_bytes()], now()), Err(TrustError::Empty { .. })), "{empty:?}");
+        assert!(
+            matches!(Trust::import(&[empty.as_bytes()], now()), Err(TrustError::Empty { .. })),
+            "{empty:?}"
+        );
     }
     assert!(matches!(Trust::import(&[], now()), Err(TrustError::Empty { .. })));
     let leaf = cn("x").self_signed();
@@ -89,13 +95,19 @@ fn old_roots_are_accepted_and_weak_intermediates_are_not() {
         dir.write("expired.pem", made.pem());
         expired.issuer
     };
-    let files: Vec<Vec<u8>> =
-        ["v1.pem", "short.pem", "shorti.pem", "sha1i.pem", "expired.pem"].iter().map(|name| dir.read(name)).collect();
+    let files: Vec<Vec<u8>> = ["v1.pem", "short.pem", "shorti.pem", "sha1i.pem", "expired.pem"]
+        .iter()
+        .map(|name| dir.read(name))
+        .collect();
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     let (trust, report) = Trust::import(&files, now()).unwrap();
-    let names: Vec<&str> = trust.authorities().iter().map(|authority| authority.details.subject.as_str()).collect();
+    let names: Vec<&str> =
+        trust.authorities().iter().map(|authority| authority.details.subject.as_str()).collect();
     assert_eq!(names, ["CN=V1Root", "CN=ShortSha1Root", "CN=Expired"]);
-    assert!(report.notices.iter().any(|notice| notice.contains("CN=V1Root is a version 1 root")), "{report:?}");
+    assert!(
+        report.notices.iter().any(|notice| notice.contains("CN=V1Root is a version 1 root")),
+        "{report:?}"
+    );
     assert!(report.notices.iter().any(|notice| notice.contains("CN=Expired expired on")), "{report:?}");
     assert!(report.rejected[0].reason.contains("below 2048"), "{report:?}");
     assert!(report.rejected[1].reason.contains("SHA-1"), "{report:?}");

@@ -34,12 +34,20 @@ fn chains_of_clients() {
 
     assert_eq!(client(&trust, &[cn("p").self_signed().der]), Err(Refusal::UnknownIssuer));
     assert_eq!(client(&trust, &[Ca::root("Other").issue(&cn("p")).der]), Err(Refusal::UnknownIssuer));
-    assert_eq!(client(&trust, &[wrong.issue(&cn("p")).der]), Err(Refusal::BadSignature), "same name, another key");
+    assert_eq!(
+        client(&trust, &[wrong.issue(&cn("p")).der]),
+        Err(Refusal::BadSignature),
+        "same name, another key"
+    );
     assert_eq!(client(&trust, &[]), Err(Refusal::Missing));
 
     let below = middle.issue(&cn("p"));
     assert_eq!(client(&trust, &[below.der.clone(), middle.der()]), Ok(()));
-    assert_eq!(client(&trust, &[below.der.clone()]), Err(Refusal::UnknownIssuer), "the intermediate was not sent");
+    assert_eq!(
+        client(&trust, &[below.der.clone()]),
+        Err(Refusal::UnknownIssuer),
+        "the intermediate was not sent"
+    );
     assert_eq!(client(&pki::trust(&[&root, &middle]), &[below.der]), Ok(()), "but it may be in the bundle");
 
     let too_deep = middle.below("Too deep", None);
@@ -54,7 +62,8 @@ fn chains_of_clients() {
 #[test]
 fn servers_need_the_server_purpose() {
     let root = Ca::root("HQ");
-    let server = |leaf: &Leaf| verify::chain(&root.trust(), &[root.issue(leaf).der], Purpose::Server, UnixTime::now());
+    let server =
+        |leaf: &Leaf| verify::chain(&root.trust(), &[root.issue(leaf).der], Purpose::Server, UnixTime::now());
     assert_eq!(server(&cn("s")), Ok(()));
     assert_eq!(server(&cn("s").eku(ServerAuth)), Ok(()));
     assert_eq!(server(&cn("s").eku(ClientAuth)), Err(Refusal::WrongPurpose));
@@ -107,7 +116,10 @@ fn a_mismatch_names_both_strings() {
     let root = Ca::root("HQ");
     let der = root.issue(&cn("a.example").dns("b.example").ip("192.0.2.1")).der;
     let error = verify::server_name(&der, "c.example", NameRule::NameOrCommonName).unwrap_err().to_string();
-    assert_eq!(error, "the certificate is for \"b.example\", \"192.0.2.1\", CN \"a.example\", configured is c.example");
+    assert_eq!(
+        error,
+        "the certificate is for \"b.example\", \"192.0.2.1\", CN \"a.example\", configured is c.example"
+    );
     let nul = root.issue(&cn("a\0b")).der;
     let error = verify::server_name(&nul, "a", NameRule::NameOrCommonName).unwrap_err().to_string();
     assert!(error.contains("\"a\\0b\""), "{error}");

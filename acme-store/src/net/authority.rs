@@ -97,7 +97,10 @@ impl Directory {
         };
         let parsed: Uri = url.parse().map_err(|_| DirectoryError::Invalid(url.clone()))?;
         let authority = parsed.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        if parsed.host().is_none_or(str::is_empty) || authority.contains('@') {
+        let host = parsed.host().unwrap_or_default();
+        let port = authority.strip_prefix(host).unwrap_or_default();
+        let good_port = port.is_empty() || parsed.port_u16().is_some_and(|port| port != 0);
+        if host.is_empty() || authority.contains('@') || !good_port {
             return Err(DirectoryError::Invalid(url));
         }
         Ok(Self(url))

@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::server::ClientHello;
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsConnector, client, server};
 
 use crate::certificate::Identity;
+use crate::hello::{MAX_HELLO, Offer};
 use crate::publish::{BuildError, Clients, Dialler, Listener};
 use crate::verify::{self, Purpose, Refusal};
 
@@ -50,47 +52,6 @@ pub struct Accepted<S> {
     pub version: &'static str,
     /// The host name the client asked for (SNI).
     pub server_name: Option<String>,
-}
-
-/// What a client offered, for the person who must find out why an old phone can't connect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offer {
-    /// Cipher suites, in the client's order.
-    pub suites: Vec<String>,
-    /// Signature schemes.
-    pub signatures: Vec<String>,
-    /// Key exchange groups.
-    pub groups: Vec<String>,
-    /// The host name it asked for.
-    pub server_name: Option<String>,
-}
-
-impl fmt::Display for Offer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list =
-            |items: &[String]| if items.is_empty() { "none named".to_owned() } else { items.join(" ") };
-        write!(
-            f,
-            "suites: {}; signatures: {}; groups: {}",
-            list(&self.suites),
-            list(&self.signatures),
-            list(&self.groups)
-        )
-    }
-}
-
-impl Offer {
-    fn read(hello: &ClientHello<'_>) -> Self {
-        // A hello is at most 64 KiB; what is kept for a log line is bounded further.
-        const KEPT: usize = 64;
-        let names = |items: &mut dyn Iterator<Item = String>| items.take(KEPT).collect();
-        Self {
-            suites: names(&mut hello.cipher_suites().iter().map(|it| format!("{it:?}"))),
-            signatures: names(&mut hello.signature_schemes().iter().map(|it| format!("{it:?}"))),
-            groups: names(&mut hello.named_groups().unwrap_or_default().iter().map(|it| format!("{it:?}"))),
-            server_name: hello.server_name().map(str::to_owned),
-        }
-    }
 }
 
 /// Why there is no TLS connection with a client. Nothing the client sent inside was read or answered.
@@ -169,17 +130,21 @@ impl Acceptor {
     {
         let deadline = Instant::now() + self.timeout;
         let state = self.state.load_full();
-        let lazy = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
-        let start = match timeout_at(deadline, lazy).await {
+        let mut lazy = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Recording::new(stream));
+        let start = match timeout_at(deadline, &mut lazy).await {
             Err(_) => return Err(AcceptError::Timeout),
-            Ok(Err(error)) => return Err(accept_error(error, Offer::default())),
+            Ok(Err(error)) => {
+                let seen = lazy.take_io().map(|recording| recording.seen).unwrap_or_default();
+                return Err(accept_error(error, &seen));
+            }
             Ok(Ok(start)) => start,
         };
-        let offer = Offer::read(&start.client_hello());
-        let server_name = offer.server_name.clone();
+        let server_name = start.client_hello().server_name().map(str::to_owned);
+        let Recording { stream, seen } = start.io;
+        let start = StartHandshake::from_parts(start.accepted, stream);
         let stream = match timeout_at(deadline, start.into_stream(Arc::clone(&state.config))).await {
             Err(_) => return Err(AcceptError::Timeout),
-            Ok(Err(error)) => return Err(accept_error(error, offer)),
+            Ok(Err(error)) => return Err(accept_error(error, &seen)),
             Ok(Ok(stream)) => stream,
         };
         let (_, session) = stream.get_ref();
@@ -212,18 +177,60 @@ impl Accepting {
     }
 }
 
-fn accept_error(error: io::Error, offer: Offer) -> AcceptError {
+fn accept_error(error: io::Error, seen: &[u8]) -> AcceptError {
     let Some(tls) = tls_cause(&error) else { return AcceptError::Io(error) };
-    if let Some(refusal) = verify::from_tls_error(tls) {
+    if let Some(refusal) = Refusal::from_tls(tls) {
         return AcceptError::Certificate(refusal);
     }
     match tls {
         rustls::Error::PeerIncompatible(reason) => {
-            AcceptError::NothingInCommon { reason: format!("{reason:?}"), offer: Box::new(offer) }
+            let offer = Box::new(Offer::parse(seen).unwrap_or_default());
+            AcceptError::NothingInCommon { reason: format!("{reason:?}"), offer }
         }
         rustls::Error::AlertReceived(alert) => AcceptError::ClientRefused(format!("{alert:?}")),
-        rustls::Error::InvalidMessage(_) if offer.suites.is_empty() => AcceptError::NotTls,
+        rustls::Error::InvalidMessage(_) if Offer::parse(seen).is_none() => AcceptError::NotTls,
         other => AcceptError::Protocol(other.to_string()),
+    }
+}
+
+/// Keeps a copy of what the client sends until its hello is complete.
+struct Recording<S> {
+    stream: S,
+    seen: Vec<u8>,
+}
+
+impl<S> Recording<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, seen: Vec::new() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Recording<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let room = MAX_HELLO.saturating_sub(self.seen.len());
+        let fresh = buffer.filled().get(before..).unwrap_or_default();
+        self.seen.extend(fresh.iter().take(room));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Recording<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -351,7 +358,7 @@ impl Connector {
 
 fn connect_error(error: io::Error) -> ConnectError {
     let Some(tls) = tls_cause(&error) else { return ConnectError::Io(error) };
-    if let Some(refusal) = verify::from_tls_error(tls) {
+    if let Some(refusal) = Refusal::from_tls(tls) {
         return ConnectError::Certificate(refusal);
     }
     match tls {

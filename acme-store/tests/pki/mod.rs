@@ -10,8 +10,8 @@ use acme_store::certificate::Credential;
 use acme_store::key::Key;
 use acme_store::trust::Trust;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -101,13 +101,15 @@ fn ca_params(name: &str, below: Option<u8>) -> CertificateParams {
     leaf.until = now() + 3650 * DAY;
     leaf.ca = IsCa::Ca(below.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
     let mut params = leaf.params();
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params
 }
 
 impl Ca {
     pub fn root(name: &str) -> Self {
-        let issuer = CertifiedIssuer::self_signed(ca_params(name, None), KeyPair::generate().unwrap()).unwrap();
+        let issuer =
+            CertifiedIssuer::self_signed(ca_params(name, None), KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
     }
 
@@ -214,7 +216,8 @@ impl Dir {
 
     /// Runs openssl in this directory; its output must be success.
     pub fn openssl(&self, arguments: &str) -> Output {
-        let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(&self.0).output().unwrap();
+        let output =
+            Command::new("openssl").args(arguments.split_whitespace()).current_dir(&self.0).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "openssl {arguments}: {error}");
         output
@@ -233,7 +236,10 @@ pub fn has(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| Path::new(&dir).join(program).is_file()));
     if !found {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        assert!(std::env::var("FAREND_REQUIRE_PEERS").as_deref() != Ok("1"), "{test} needs {program}, which is not installed");
+        assert!(
+            std::env::var("FAREND_REQUIRE_PEERS").as_deref() != Ok("1"),
+            "{test} needs {program}, which is not installed"
+        );
         eprintln!("left out: {test} (needs {program})");
     }
     found
