@@ -9,15 +9,25 @@
 //! 4. [`flow`]: where messages come from and go to: connections, peers, targets.
 //! 5. [`transaction`]: RFC 3261 §17 and RFC 6026, behind one layer with one deadline.
 //! 6. [`machine`]: what a driver drives.
-#![cfg_attr(feature = "tokio", doc = "7. [`net`]: the driver, on tokio.")]
+//! 7. [`token`]: seeded branches and tags, keyed tokens; [`resolve`]: who may be dialled; [`media`]: the seam to media.
+//! 8. [`proxy`]: the response context of RFC 3261 §16.
+//! 9. [`edge`]: the whole signalling gateway as one machine.
+#![cfg_attr(feature = "tokio", doc = "10. [`net`]: the driver, on tokio.")]
 #![forbid(unsafe_code)]
 
+pub mod edge;
 pub mod flow;
 pub mod header;
 pub mod machine;
+pub mod media;
 pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
+pub mod proxy;
+pub mod resolve;
+#[cfg(feature = "rsip")]
+pub mod rsip;
+pub mod token;
 pub mod transaction;
 pub mod uri;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::parse::{RowIndex, StartLine, is_control};
+use super::parse::{RowIndex, StartLine, count_controls};
 use super::{Field, Message, Name};
 use crate::grammar::{push_number, skip_lws, split_comma, trim};
 
@@ -251,7 +251,7 @@ impl<'m> Edit<'m> {
             at = patch.end;
         }
         self.copy(at, head.rows_end, out);
-        let body = self.patches.body.map_or(self.message.body(), |body| self.patches.slice(body));
+        let body = self.patches.body.map_or_else(|| self.message.body(), |body| self.patches.slice(body));
         if head.content_length.is_none() {
             out.extend_from_slice(b"Content-Length: ");
             push_number(out, body.len() as u32);
@@ -328,9 +328,9 @@ impl<'m> Edit<'m> {
     /// Keeps a value for a patch; folds in it (a value taken from a received row) unfold.
     fn text(&mut self, name: Name, value: &[u8]) -> Text {
         let start = self.patches.text.len();
-        if value.iter().any(|&b| is_control(b)) {
+        if count_controls(value) != 0 {
             unfold(value, &mut self.patches.text);
-            if self.patches.text[start..].iter().any(|&b| is_control(b)) {
+            if count_controls(&self.patches.text[start..]) != 0 {
                 self.patches.bad.get_or_insert(name);
             }
         } else {

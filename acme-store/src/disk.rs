@@ -1,0 +1,162 @@
+//! The store in a directory: `certificates/NAME.pem` (key and chain) and `accounts/NAME.json`.
+//!
+//! Files are written aside, synced and renamed, mode 0600 in directories of mode 0700. The PEM files are read by openssl as they are.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::certificate::Credential;
+use crate::import::{self, ImportError};
+use crate::key::Key;
+use crate::store::{AccountSecret, Store, StoreError};
+
+const MAX_FILE: u64 = 1 << 20;
+
+/// A [`Store`] in a directory. One process at a time may use it.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    certificates: PathBuf,
+    accounts: PathBuf,
+}
+
+impl Disk {
+    /// Opens or makes the directory and its two folders.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let disk =
+            Self { certificates: directory.join("certificates"), accounts: directory.join("accounts") };
+        for folder in [&disk.certificates, &disk.accounts] {
+            let failed = |action| move |source| StoreError::Io { path: folder.clone(), action, source };
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create"))?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed("set mode"))?;
+        }
+        Ok(disk)
+    }
+
+    fn credential_path(&self, name: &str) -> Result<PathBuf, StoreError> {
+        Ok(self.certificates.join(format!("{}.pem", checked(name)?)))
+    }
+
+    fn account_path(&self, name: &str) -> Result<PathBuf, StoreError> {
+        Ok(self.accounts.join(format!("{}.json", checked(name)?)))
+    }
+}
+
+impl Store for Disk {
+    fn credential(&self, name: &str) -> Result<Option<Credential>, StoreError> {
+        let path = self.credential_path(name)?;
+        let Some(content) = read(&path)? else { return Ok(None) };
+        let damaged = |source| StoreError::DamagedCredential { path: path.clone(), source };
+        // Not `import::credential`: that puts chains in order and refuses what has expired; here it is what it was.
+        let (keys, certificates) = split(&content);
+        let chain = import::chain(certificates.as_bytes()).map_err(damaged)?;
+        let key = stored_key(&keys).map_err(damaged)?;
+        Credential::new(key, chain)
+            .map(Some)
+            .map_err(|source| StoreError::Mismatch { path: path.clone(), source })
+    }
+
+    fn save_credential(&self, name: &str, credential: &Credential) -> Result<(), StoreError> {
+        let path = self.credential_path(name)?;
+        let text = format!("{}{}", credential.key().secret_pem(), credential.chain_pem());
+        replace(&path, text.as_bytes())
+    }
+
+    fn account(&self, name: &str) -> Result<Option<AccountSecret>, StoreError> {
+        let path = self.account_path(name)?;
+        let Some(content) = read(&path)? else { return Ok(None) };
+        match serde_json::from_str::<serde::de::IgnoredAny>(&content) {
+            Ok(_) => Ok(Some(AccountSecret(content))),
+            // The message of serde_json gives a position and no content.
+            Err(error) => Err(StoreError::DamagedAccount { path, reason: error.to_string() }),
+        }
+    }
+
+    fn save_account(&self, name: &str, account: &AccountSecret) -> Result<(), StoreError> {
+        replace(&self.account_path(name)?, account.0.as_bytes())
+    }
+}
+
+fn checked(name: &str) -> Result<&str, StoreError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(good) {
+        Ok(name)
+    } else {
+        Err(StoreError::BadName(name.to_owned()))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, StoreError> {
+    let failed = |source| StoreError::Io { path: path.to_owned(), action: "read", source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StoreError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut content = String::new();
+    file.take(MAX_FILE).read_to_string(&mut content).map_err(failed)?;
+    Ok(Some(content))
+}
+
+/// Writes aside, syncs, renames, and syncs the directory, so that the name never stands for half a file.
+fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let aside = path.with_extension("new");
+    let failed = |path: &Path, action| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { path, action, source }
+    };
+    // A left-over of a crash may have another mode or be a link: never write through it.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&aside, "remove")(error)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&aside)
+        .map_err(failed(&aside, "create"))?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        let _ = fs::remove_file(&aside);
+        return Err(failed(&aside, "write")(error));
+    }
+    fs::rename(&aside, path).map_err(failed(path, "rename"))?;
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder, "sync"))
+}
+
+/// The text of the keys and the text of the certificates.
+fn split(content: &str) -> (String, String) {
+    let mut parts = (String::new(), String::new());
+    let mut in_key = true;
+    for line in content.lines() {
+        if line.starts_with("-----BEGIN ") {
+            in_key = line.ends_with("PRIVATE KEY-----");
+        }
+        let part = if in_key { &mut parts.0 } else { &mut parts.1 };
+        part.push_str(line);
+        part.push('\n');
+    }
+    parts
+}
+
+fn stored_key(text: &str) -> Result<Key, ImportError> {
+    let mut found = import::keys(text.as_bytes())?;
+    match (found.pop(), found.is_empty()) {
+        (Some(key), true) => Ok(key),
+        (None, _) => Err(ImportError::NoKey),
+        (Some(_), false) => Err(ImportError::TwoKeys { first: 1, second: 1 }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

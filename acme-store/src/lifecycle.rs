@@ -1,0 +1,120 @@
+//! One certificate of the configuration through its life: interim at first, issued when the authority has signed, renewed in time.
+//! Decisions only; `net::renewer` carries them out.
+
+use std::time::{Duration, SystemTime};
+
+use crate::certificate::Credential;
+use crate::key::{Key, KeyError, KeyKind};
+use crate::request::{self, Form, INTERIM_LIFETIME, RequestError};
+use crate::schedule::Policy;
+use crate::store::{Store, StoreError};
+
+/// An interim certificate is made anew when less than this is left of it.
+const INTERIM_RESERVE: Duration = Duration::from_secs(10 * 24 * 3600);
+
+/// What the configuration wants under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The name in the configuration and in the store.
+    pub name: String,
+    /// Subject and names.
+    pub form: Form,
+    /// The kind of key.
+    pub key: KeyKind,
+    /// When to renew.
+    pub renewal: Policy,
+}
+
+/// Where a certificate came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Made here just now: the first start, other names, or the stored one is not valid at this time.
+    NewInterim,
+    /// Made here at an earlier start.
+    Interim,
+    /// From an authority, stored at an earlier start.
+    Stored,
+}
+
+/// Why there is nothing to show at start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The store is unusable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The names can't be certified.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+/// Why an order is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Only the self-signed certificate is there.
+    Interim,
+    /// The certificate lacks a name of the configuration.
+    Names,
+    /// The configuration asks for another kind of key.
+    KeyKind,
+    /// Its time has come.
+    Age,
+}
+
+/// The certificate to show from the first handshake on, without any network: the stored one if it is valid at `now`, else an interim
+/// one. Key and interim certificate are stored before they are returned, so that no restart loses them; a stored certificate of an
+/// authority is never overwritten here, because it may be the clock that is wrong.
+///
+/// # Errors
+/// [`PrepareError`]; a damaged file is an error that names it.
+pub fn prepare(
+    store: &dyn Store,
+    plan: &Plan,
+    now: SystemTime,
+) -> Result<(Credential, Origin), PrepareError> {
+    let names = plan.form.alternative_names()?;
+    let (key, keep) = match store.credential(&plan.name)? {
+        Some(stored) if stored.details().is_self_signed_leaf() => {
+            let fresh = stored.details().not_after > now.checked_add(INTERIM_RESERVE).unwrap_or(now);
+            let right_key = stored.key().kind() == Some(plan.key);
+            if fresh && right_key && stored.details().valid_at(now) && stored.names_all(&names) {
+                return Ok((stored, Origin::Interim));
+            }
+            (right_key.then(|| stored.key().clone()), false)
+        }
+        Some(stored) if stored.details().valid_at(now) => return Ok((stored, Origin::Stored)),
+        Some(stored) => (Some(stored.key().clone()), true),
+        None => (None, false),
+    };
+    let key = match key {
+        Some(key) => key,
+        None => Key::generate(plan.key)?,
+    };
+    let interim = request::self_signed(&key, &plan.form, now, INTERIM_LIFETIME)?;
+    if !keep {
+        store.save_credential(&plan.name, &interim)?;
+    }
+    Ok((interim, Origin::NewInterim))
+}
+
+/// When the next order is due for what is shown now, and why.
+pub fn due(shown: &Credential, plan: &Plan, now: SystemTime) -> (SystemTime, Reason) {
+    let details = shown.details();
+    if details.is_self_signed_leaf() {
+        return (now, Reason::Interim);
+    }
+    if !plan.form.alternative_names().is_ok_and(|names| shown.names_all(&names)) {
+        return (now, Reason::Names);
+    }
+    if shown.key().kind() != Some(plan.key) {
+        return (now, Reason::KeyKind);
+    }
+    (plan.renewal.due(details.not_before, details.not_after), Reason::Age)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! Endpoints over real loopback sockets, with clients that send raw bytes and, where it is installed, curl.
+
+mod connect;
+mod curl;
+mod limits;
+mod repository;
+mod smuggling;
+mod support;
+mod upstream;
