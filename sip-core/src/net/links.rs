@@ -78,6 +78,10 @@ impl Links {
         }
     }
 
+    pub(super) fn reconfigure(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
     /// Whether one more connection of a peer fits.
     pub(super) fn has_room(&self) -> bool {
         self.accepted < self.limits.streams
@@ -161,8 +165,8 @@ impl Links {
     fn send(&mut self, flow: FlowId, bytes: Bytes) {
         let Some(open) = self.flows.get(&flow) else { return };
         if !open.queue.push(bytes) {
-            // It has ended already, or the peer is so slow that messages would be lost: better no connection than that.
-            tracing::debug!(%flow, peer = %open.peer.remote, "write queue full or ended, closing");
+            // The peer is so slow that messages would be lost: better no connection than that.
+            tracing::debug!(%flow, peer = %open.peer.remote, "write queue full, closing");
             self.close(flow);
             self.mishaps.push_back(Input::FlowClosed { flow });
         }

@@ -29,13 +29,17 @@ impl Queue {
         bytes.len() + OVERHEAD
     }
 
-    /// Queues octets; `false` if there is no room or the connection has ended.
+    /// Queues octets; `false` if there is no room. An ended connection swallows them: its end is on its way to the driver,
+    /// behind what it heard last.
     pub(super) fn push(&self, bytes: Bytes) -> bool {
         let cost = Self::cost(&bytes);
         let before = self.octets.fetch_add(cost, Ordering::Relaxed);
-        if before.saturating_add(cost) > self.limit || self.sender.send(bytes).is_err() {
+        if before.saturating_add(cost) > self.limit {
             self.octets.fetch_sub(cost, Ordering::Relaxed);
             return false;
+        }
+        if self.sender.send(bytes).is_err() {
+            self.octets.fetch_sub(cost, Ordering::Relaxed);
         }
         true
     }
@@ -56,7 +60,7 @@ pub(super) struct WeakQueue {
 impl WeakQueue {
     /// As [`Queue::push`].
     pub(super) fn push(&self, bytes: Bytes) -> bool {
-        let Some(sender) = self.sender.upgrade() else { return false };
+        let Some(sender) = self.sender.upgrade() else { return true };
         Queue { sender, octets: self.octets.clone(), limit: self.limit }.push(bytes)
     }
 }
@@ -79,11 +83,6 @@ impl QueueEnd {
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         let bytes = self.receiver.recv().await?;
         Some(self.taken(bytes))
-    }
-
-    /// Takes no more. What is queued stays to be taken.
-    pub(super) fn end(&mut self) {
-        self.receiver.close();
     }
 
     fn taken(&self, bytes: Bytes) -> Bytes {

@@ -90,8 +90,8 @@ impl Connection {
         let _ = reader.inbox.send(Arrival::Closed { flow: reader.flow, why }).await;
         match why {
             Ending::Eof | Ending::Unframeable | Ending::Done => {
-                // What was queued before still goes out, the refusal of what can't be framed above all.
-                writer.queue.end();
+                // The driver lets go of the queue when it learns of the end. Until then answers to what was heard come in, and
+                // still go out, as does the refusal of what can't be framed.
                 if writer.run().await == Ending::Done
                     && timeout(stall, writer.output.shutdown()).await.is_ok()
                 {
