@@ -15,7 +15,7 @@ use super::datagram::Datagrams;
 use super::links::Links;
 use super::stream::Arrival;
 use super::{Connect, Limits, Resolve, Stream};
-use crate::flow::{Dial, ListenerId, Peer};
+use crate::flow::{Dial, FlowId, ListenerId, Peer};
 use crate::machine::{Input, Machine, Output};
 
 /// Orders that may wait for the driver.
@@ -162,15 +162,21 @@ impl<C: Send> Driver<C> {
     }
 }
 
+/// What came of a dial.
+type Connected = io::Result<(Box<dyn Stream>, Peer)>;
+
+/// What came of a look-up.
+type Found = io::Result<Vec<IpAddr>>;
+
 struct Running<M, N, R, E> {
     machine: M,
     connect: Arc<N>,
     resolve: Arc<R>,
     events: E,
     links: Links,
-    dials: JoinSet<io::Result<(Box<dyn Stream>, Peer)>>,
+    dials: JoinSet<Connected>,
     dialling: HashMap<Id, Dial>,
-    lookups: JoinSet<io::Result<Vec<IpAddr>>>,
+    lookups: JoinSet<Found>,
     asked: HashMap<Id, u64>,
     limits: Arc<Limits>,
 }
@@ -274,7 +280,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
         self.machine.handle_input(now(), input);
     }
 
-    fn close(&mut self, flow: crate::flow::FlowId) {
+    fn close(&mut self, flow: FlowId) {
         if self.links.close(flow) {
             self.machine.handle_input(now(), Input::FlowClosed { flow });
         }
@@ -292,7 +298,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
         }
     }
 
-    fn dialled(&mut self, done: Result<(Id, io::Result<(Box<dyn Stream>, Peer)>), JoinError>) {
+    fn dialled(&mut self, done: Result<(Id, Connected), JoinError>) {
         let (id, result) = split(done);
         let Some(dial) = self.dialling.remove(&id) else { return };
         match result {
@@ -320,7 +326,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
         self.asked.insert(task.id(), query);
     }
 
-    fn resolved(&mut self, done: Result<(Id, io::Result<Vec<IpAddr>>), JoinError>) {
+    fn resolved(&mut self, done: Result<(Id, Found), JoinError>) {
         let (id, result) = split(done);
         let Some(query) = self.asked.remove(&id) else { return };
         let addresses = result.unwrap_or_else(|error| {
