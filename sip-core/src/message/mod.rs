@@ -40,8 +40,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use build::{RequestBuilder, ResponseBuilder, response};
 pub(crate) use build::stamp_via;
+pub use build::{RequestBuilder, ResponseBuilder, response};
 pub use edit::{Edit, EditError, Patches};
 pub use limits::Limits;
 pub use method::Method;
