@@ -47,7 +47,12 @@ impl Ports {
                 return Some(pair);
             }
         }
-        shelf.level = shelf.level.saturating_mul(2).min(MAX_LEVEL);
+        // A burst: a stream needs a pair on both sides, so what else is nearly drained is raised as well.
+        for shelf in &mut self.shelves {
+            if shelf.free.len() < usize::from(shelf.level / 4) {
+                shelf.level = shelf.level.saturating_mul(2).min(MAX_LEVEL);
+            }
+        }
         None
     }
 
