@@ -24,6 +24,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// Tests run beside each other on the same addresses: each chooses other ports.
+fn seed() -> [u8; 32] {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(0).to_le_bytes();
+    std::array::from_fn(|at| random[at % 8])
+}
+
 /// A socket that sees the hop limit of what it gets.
 struct Peer(UdpSocket);
 
@@ -102,7 +109,7 @@ struct Gateway {
 impl Gateway {
     fn new(outer: &str, inner: &str, change: impl FnOnce(&mut Config, &mut net::Config)) -> Self {
         let mut config = Config::new(ip(outer).into(), ip(inner).into());
-        let mut relay = net::Config::new(config.outside, config.inside, [3; 32]);
+        let mut relay = net::Config::new(config.outside, config.inside, seed());
         relay.statistics_interval = Duration::from_millis(100);
         change(&mut config, &mut relay);
         let (sender, inbox) = mpsc::channel();
