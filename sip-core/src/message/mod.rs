@@ -40,7 +40,6 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub(crate) use build::stamp_via;
 pub use build::{RequestBuilder, ResponseBuilder, response};
 pub use edit::{Edit, EditError, Patches};
 pub use limits::Limits;
