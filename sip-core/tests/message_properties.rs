@@ -360,7 +360,7 @@ proptest! {
             Ok(message) => {
                 let _ = message.validate();
                 let _ = message.headers::<Via>().count() + message.headers::<RecordRoute>().count();
-                let _ = message.headers::<Contact>().flatten().map(|contact| contact.uri().is_ok()).count();
+                let _ = message.headers::<Contact>().flatten().filter(|contact| contact.uri().is_ok()).count();
                 let mut edit = message.edit();
                 edit.pop_via();
                 edit.set_max_forwards(1);
