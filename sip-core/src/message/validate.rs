@@ -51,7 +51,7 @@ impl Message {
     ///
     /// `None`, hence silence, for responses, for ACK, and where the top Via can't be read.
     pub fn refuse(&self, finding: &Finding) -> Option<ResponseBuilder<'_>> {
-        if self.method()? == Method::Ack || !self.header::<Via>()?.is_ok() {
+        if self.method()? == Method::Ack || self.header::<Via>()?.is_err() {
             return None;
         }
         let standard = match finding.status {
