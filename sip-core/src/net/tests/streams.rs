@@ -169,6 +169,20 @@ async fn a_full_write_queue_closes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_may_get_any_amount() {
+    let mut rig = Rig::new();
+    let (flow, mut phone) = rig.connect(1 << 16).await;
+    let big = Bytes::from(vec![b'x'; 100_000]);
+    let mut read = vec![0; big.len()];
+    for _ in 0..30 {
+        rig.command(Command::Send(Target::Flow(flow), big.clone())).await;
+        phone.read_exact(&mut read).await.unwrap();
+    }
+    phone.write_all(options("alive").as_bytes()).await.unwrap();
+    assert_eq!(rig.sees().await, Seen::Message("alive".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_queued_is_written_before_a_close() {
     let mut rig = Rig::new();
     let (flow, mut phone) = rig.connect(64).await;
