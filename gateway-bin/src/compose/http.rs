@@ -13,12 +13,13 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tunnel::files::{ChecksumStyle, FileGroup, FileGroupError, FileSource};
 use tunnel::net::{BoxFuture, Config, Dial, Limits, Repository, Resolve, Stream, Tunnel, Upstream};
-use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 use tunnel::repository::{Methods, Remote, Row, Server};
 
 use super::credentials::{CredentialError, Credentials};
 use super::names::Names;
-use crate::config::{Endpoint, FileRepository, LocalEndpoint, RemoteEndpoint, Settings, TunnelRow};
+use crate::config::{
+    Endpoint, FileRepository, LocalEndpoint, PolicyError, RemoteEndpoint, Settings, TunnelRow,
+};
 use crate::report;
 
 /// A repository or tunnel that the check should have refused.
@@ -27,12 +28,9 @@ pub enum ServiceError {
     /// Files.
     #[error(transparent)]
     Files(#[from] FileGroupError),
-    /// Networks of a tunnel.
+    /// Networks and ports of a tunnel.
     #[error(transparent)]
-    Networks(#[from] NetworkError),
-    /// Ports of a tunnel.
-    #[error(transparent)]
-    Ports(#[from] PortError),
+    Policy(#[from] PolicyError),
     /// Certificates of a remote endpoint.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
@@ -98,27 +96,7 @@ fn connector(remote: &RemoteEndpoint, credentials: &Credentials) -> Result<Conne
 }
 
 fn tunnel(row: &TunnelRow, settings: &Settings, names: &Arc<Names>) -> Result<Tunnel, ServiceError> {
-    let ports = row.ports.iter().map(|(low, high)| format!("{low}-{high}"));
-    let rule = Rule {
-        allow_to: Networks::parse(row.allow_to.iter().map(ToString::to_string))?,
-        ports: Ports::parse(ports)?,
-    };
-    let net = &settings.net;
-    let own_addresses = net.inside.addresses.iter().chain(&net.outside.addresses).copied();
-    let policy = Policy {
-        rules: vec![rule],
-        own_addresses: own_addresses.chain(net.outside.public_address).collect(),
-        own_listeners: listeners(settings),
-        lab: settings.lab,
-    };
-    Ok(Tunnel { policy, resolve: names.clone(), dial: Arc::new(Direct) })
-}
-
-/// Every TCP address the gateway listens on.
-fn listeners(settings: &Settings) -> Vec<SocketAddr> {
-    let sip = settings.sip.ports.iter().flat_map(|port| port.addresses.iter().copied());
-    let http = settings.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().copied());
-    sip.chain(http).chain(settings.challenges.iter().copied()).collect()
+    Ok(Tunnel { policy: settings.tunnel_policy(row)?, resolve: names.clone(), dial: Arc::new(Direct) })
 }
 
 /// The tunnel's peer as `tunnel` knows it.

@@ -14,9 +14,9 @@ pub use check::read;
 pub use refusal::{Invalid, Refusal};
 pub use settings::{
     AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, HttpFile, InsideTls, Interface,
-    ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PreloadedRoutes, RemoteEndpoint,
-    SenderLimit, Settings, SipPort, SipServer, SipSettings, TagCertBinding, TagRouting, Transport, TunnelRow,
-    UserMatching,
+    ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError, PreloadedRoutes,
+    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TagCertBinding, TagRouting,
+    Transport, TunnelRow, UserMatching,
 };
 
 /// Reads, parses and judges the configuration at `path`.

@@ -99,10 +99,54 @@ impl<'a> Lines<'a> {
         found
     }
 
+    /// The key whose value covers `offset`.
+    pub(super) fn key_at(&self, offset: usize) -> Vec<String> {
+        let mut key = Vec::new();
+        let Some(mut table) = self.root.as_ref().map(Spanned::get_ref) else { return key };
+        let covers = |span: std::ops::Range<usize>| span.start <= offset && offset < span.end;
+        'deeper: loop {
+            for (name, value) in table {
+                if !covers(name.span()) && !holds(value, offset) {
+                    continue;
+                }
+                key.push(name.get_ref().to_string());
+                match value.get_ref() {
+                    DeValue::Table(inner) => {
+                        table = inner;
+                        continue 'deeper;
+                    }
+                    DeValue::Array(items) => {
+                        let found = items.iter().enumerate().find(|(_, item)| holds(item, offset));
+                        let Some((index, item)) = found else { return key };
+                        let DeValue::Table(inner) = item.get_ref() else { return key };
+                        key.push(index.to_string());
+                        table = inner;
+                        continue 'deeper;
+                    }
+                    _ => return key,
+                }
+            }
+            return key;
+        }
+    }
+
     pub(super) fn line_at(&self, offset: usize) -> usize {
         let upto = self.text.as_bytes().get(..offset.min(self.text.len())).unwrap_or_default();
         upto.iter().filter(|byte| **byte == b'\n').count() + 1
     }
+}
+
+/// Whether `offset` lies in `value`. The rows of a `[table]` may stand behind the span of its header.
+fn holds(value: &Spanned<DeValue<'_>>, offset: usize) -> bool {
+    let span = value.span();
+    (span.start <= offset && offset < span.end)
+        || match value.get_ref() {
+            DeValue::Table(inner) => inner.iter().any(|(name, value)| {
+                (name.span().start <= offset && offset < name.span().end) || holds(value, offset)
+            }),
+            DeValue::Array(items) => items.iter().any(|item| holds(item, offset)),
+            _ => false,
+        }
 }
 
 /// `["sip", "ports", "0", "port"]` as `sip.ports[0].port`.

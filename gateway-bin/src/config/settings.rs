@@ -10,9 +10,10 @@ use acme_store::certificate::Credential;
 use acme_store::key::KeyKind;
 use acme_store::net::authority::{Directory, Roots};
 use acme_store::publish::Versions;
-use acme_store::schedule::Policy;
+use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
+use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
 /// Everything `farend run` needs.
 #[derive(Debug, Clone)]
@@ -37,6 +38,45 @@ pub struct Settings {
     pub endpoints: BTreeMap<String, LocalEndpoint>,
     /// How to log.
     pub log: LogSettings,
+}
+
+/// A tunnel row that can't be said in the tunnel's own types.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Its networks.
+    #[error(transparent)]
+    Networks(#[from] NetworkError),
+    /// Its ports.
+    #[error(transparent)]
+    Ports(#[from] PortError),
+}
+
+impl Settings {
+    /// Every TCP address the gateway listens on.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let sip = self.sip.ports.iter().flat_map(|port| port.addresses.iter().copied());
+        let http = self.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().copied());
+        sip.chain(http).chain(self.challenges.iter().copied())
+    }
+
+    /// Where the tunnels of `row` may lead.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; the check refuses such rows.
+    pub fn tunnel_policy(&self, row: &TunnelRow) -> Result<Policy, PolicyError> {
+        let ports = row.ports.iter().map(|(low, high)| format!("{low}-{high}"));
+        let rule = Rule {
+            allow_to: Networks::parse(row.allow_to.iter().map(ToString::to_string))?,
+            ports: Ports::parse(ports)?,
+        };
+        let own = self.net.inside.addresses.iter().chain(&self.net.outside.addresses).copied();
+        Ok(Policy {
+            rules: vec![rule],
+            own_addresses: own.chain(self.net.outside.public_address).collect(),
+            own_listeners: self.listeners().collect(),
+            lab: self.lab,
+        })
+    }
 }
 
 /// Interfaces, networks, name servers.
@@ -65,7 +105,7 @@ pub struct Interface {
 #[derive(Debug, Clone)]
 pub enum CertificateOrigin {
     /// A file with key and chain.
-    Imported(Credential),
+    Imported(Box<Credential>),
     /// A key of our own, self-signed until a CA has signed it.
     Requested {
         /// Subject common name.
@@ -91,7 +131,7 @@ pub struct AcmeDomain {
     /// Name of the account.
     pub account: String,
     /// When to renew.
-    pub renewal: Policy,
+    pub renewal: schedule::Policy,
 }
 
 /// The signalling half.

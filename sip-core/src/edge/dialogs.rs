@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::flow::{Dial, Side, Source};
+use crate::flow::{Dial, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
 use crate::message::Message;
@@ -43,8 +43,6 @@ pub(super) struct Dialog {
     pub(super) switch: Option<Dial>,
     /// The phone's own Contact in this dialog.
     pub(super) contact: Option<Vec<u8>>,
-    /// Who called.
-    pub(super) from: Side,
     /// Its media.
     pub(super) session: Option<SessionId>,
     /// An offer stands in a response: the ACK or PRACK answers it.
@@ -180,7 +178,6 @@ mod tests {
             certificate: [0; 32],
             switch: None,
             contact: None,
-            from: Side::Inside,
             session: Some(session),
             awaits_answer: false,
             confirmed: false,

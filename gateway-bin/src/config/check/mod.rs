@@ -6,6 +6,7 @@ mod listeners;
 mod media;
 mod net;
 mod sip;
+mod startup;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,8 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
         log,
     };
     listeners::judge(&settings, judge);
+    startup::judge(&settings, &file.http, judge);
+    resolvable(file, judge);
     Some(settings)
 }
 
@@ -86,6 +89,30 @@ fn not_built(file: &File, judge: &mut Judge<'_>) {
     }
     if !file.monitor.sip.is_empty() {
         judge.refuse(&["monitor", "sip"], "monitoring by OPTIONS is not built yet: leave the rows out");
+    }
+}
+
+/// NET-08: names need somebody to ask.
+fn resolvable(file: &File, judge: &mut Judge<'_>) {
+    if !file.net.dns.is_empty() {
+        return;
+    }
+    let is_name = |host: &str| host.parse::<std::net::IpAddr>().is_err();
+    for (name, servers) in &file.http.server_groups {
+        let named =
+            servers.iter().filter_map(|server| http::split_host_port(server)).find(|(host, _)| is_name(host));
+        if let Some((host, _)) = named {
+            let message = format!("\"{host}\" is a name and net.dns is empty: expected a name server");
+            judge.refuse_by("NET-08", &["http", "server_groups", name], message);
+        }
+    }
+    for (name, service) in &file.acme.services {
+        let host =
+            http::split_host_port(&service.host).map_or_else(|| service.host.clone(), |(host, _)| host);
+        if is_name(&host) {
+            let message = format!("\"{host}\" is a name and net.dns is empty: expected a name server");
+            judge.refuse_by("NET-08", &["acme", "services", name, "host"], message);
+        }
     }
 }
 
@@ -207,7 +234,7 @@ fn unparsed(error: &toml::de::Error, lines: &Lines<'_>) -> Refusal {
         unknown_key(&message).map(|(unknown, known)| nearest(unknown, known.into_iter())).unwrap_or_default();
     Refusal {
         line: error.span().map(|span| lines.line_at(span.start)),
-        key: String::new(),
+        key: error.span().map_or_else(String::new, |span| spelled(&lines.key_at(span.start))),
         rule: None,
         message: format!("{}{near}", message.replace('\n', " ")),
     }

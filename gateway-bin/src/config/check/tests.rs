@@ -72,7 +72,9 @@ fn unknown_keys_and_wrong_types_are_refused() {
     );
     assert!(invalid.contains("line "), "{invalid}");
     let invalid = changed("port = 5061", "port = \"5061\"").unwrap_err().to_string();
-    assert!(invalid.contains("invalid type: string \"5061\", expected i64"), "{invalid}");
+    assert!(invalid.contains("sip.ports[0].port: invalid type: string \"5061\", expected i64"), "{invalid}");
+    let invalid = changed("[16384, 32767]", "\"all\"").unwrap_err().to_string();
+    assert!(invalid.contains("media.port_range: invalid type: string \"all\""), "{invalid}");
     let invalid = judged("state_dir = [").unwrap_err().to_string();
     assert!(invalid.contains("line 1"), "{invalid}");
 }
@@ -128,7 +130,7 @@ fn listeners_do_not_clash() {
     refused(
         "transport = \"tls\"\nallow_from = \"internet\"",
         "transport = \"tls\"\nport2 = 1\nallow_from = \"internet\"",
-        "",
+        "sip.ports[0].port2",
         "unknown field `port2`",
     );
 }
@@ -218,4 +220,25 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
         ["media.process", "fent.media_route", "fent.keep_alive", "admin", "guard.auth", "monitor.sip"],
         "{invalid}"
     );
+}
+
+#[test]
+fn the_startup_file_fits_the_rest() {
+    let key = "http.files.mitelstartup.content";
+    refused(
+        "tunnel port: 6587",
+        "tunnel port: 6588",
+        key,
+        "no https endpoint with a tunnel listens on port 6588",
+    );
+    refused("config server: 10.0.1.10", "config server: 10.0.1.10, hq.example.internal", key, "mixed");
+    refused("config server: 10.0.1.10", "config server: hq.example.internal", key, "CFG-08");
+    refused("config server: 10.0.1.10", "config server: 10.9.9.9", key, "not in the networks");
+    let (_, warnings) = changed("backup outbound proxy:", "backup outbound proxy:\nlanguage: de").unwrap();
+    assert!(warnings.iter().any(|one| one.message.contains("unknown key")), "{warnings:?}");
+}
+
+#[test]
+fn names_need_a_name_server() {
+    refused("dns = [\"10.0.1.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
 }
