@@ -109,11 +109,7 @@ async fn too_much_waiting_for_a_dial_fails_it() {
 
 #[tokio::test(start_paused = true)]
 async fn dials_beyond_the_limit_fail_at_once() {
-    let mut rig = Rig::with({
-        let mut limits = Limits::default();
-        limits.dials = 1;
-        limits
-    });
+    let mut rig = Rig::with(Limits { dials: 1, ..Limits::default() });
     rig.dial(dial(VOID), "a").await;
     rig.dial(dial(5061), "b").await;
     assert_eq!(rig.sees().await, Seen::DialFailed(dial(5061)));

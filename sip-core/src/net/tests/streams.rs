@@ -211,11 +211,7 @@ async fn the_last_message_before_a_close_by_the_peer_is_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_beyond_the_limit_are_dropped_until_one_ends() {
-    let mut rig = Rig::with({
-        let mut limits = Limits::default();
-        limits.streams = 1;
-        limits
-    });
+    let mut rig = Rig::with(Limits { streams: 1, ..Limits::default() });
     let (flow, first) = rig.connect(100).await;
     let (near, mut second) = tokio::io::duplex(100);
     rig.handle.stream(near, peer(([192, 0, 2, 2], 1).into())).unwrap();
