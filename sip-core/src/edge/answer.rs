@@ -93,6 +93,9 @@ impl Edge {
             _ => Refusal::new(status, phrase, reason),
         };
         self.refuse(now, &exchange.incoming, &refusal);
+        for branch in 0..exchange.branches.len() {
+            self.release(exchange, branch);
+        }
         self.concluded(exchange, status);
     }
 
@@ -251,7 +254,7 @@ impl Edge {
             due: now + self.config.timers.dialog_idle,
         };
         let dialog = self.dialogs.insert(key.clone(), dialog);
-        dialog.contact = contact.or(dialog.contact.take());
+        dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
         let starts = confirmed && !dialog.confirmed;
         dialog.confirmed |= confirmed;

@@ -322,9 +322,9 @@ impl Bindings {
 }
 
 /// Takes an id out of one list of an index, and the list with it when it was the last.
-fn drop_id<K: std::hash::Hash + Eq, Q>(index: &mut HashMap<K, Vec<InstanceId>>, key: &Q, id: InstanceId)
+fn drop_id<K, Q>(index: &mut HashMap<K, Vec<InstanceId>>, key: &Q, id: InstanceId)
 where
-    K: std::borrow::Borrow<Q>,
+    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
     Q: std::hash::Hash + Eq + ?Sized,
 {
     if let Some(ids) = index.get_mut(key) {

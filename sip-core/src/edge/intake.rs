@@ -263,7 +263,7 @@ impl Edge {
         if let Destination::Addresses(addresses) = self.directory().destination(&host)
             && let Some((address, known)) = addresses.first()
         {
-            let port = port.or(*known).unwrap_or(transport.default_port());
+            let port = port.or(*known).unwrap_or_else(|| transport.default_port());
             let dial =
                 Dial { transport, remote: (*address, port).into(), side: Side::Inside, affinity: None };
             self.layer.set_fallback(key, Target::Dial(dial));

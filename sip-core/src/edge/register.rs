@@ -81,7 +81,7 @@ impl Edge {
             let contact = Address::parse(Name::Contact, value).map_err(|_| bad("malformed"))?;
             sent.push(self.sent(&record, &contact, star).ok_or_else(|| bad("not a SIP URI"))?);
         }
-        if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or(sent.first()) {
+        if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or_else(|| sent.first()) {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
         }
@@ -123,7 +123,7 @@ impl Edge {
         let ids = self.bindings.of_path(&incoming.source);
         let here = || ids.iter().rev().filter_map(|id| self.bindings.get(*id)).filter(|b| b.registered);
         let user = user_of(incoming.message.header::<To>()).unwrap_or_default();
-        here().find(|b| b.has_user(&user)).or(here().next()).map(|b| b.id)
+        here().find(|b| b.has_user(&user)).or_else(|| here().next()).map(|b| b.id)
     }
 
     /// The id of a phone without a tag: its certificate and its user. No tag can start with `/`.
@@ -300,7 +300,7 @@ impl Edge {
         let way = &exchange.branches.first()?.way;
         let Hop::Switch(dials) = &way.hop else { return None };
         let dial = dials.front()?;
-        let uri = way.request_uri.as_deref().or(exchange.incoming.message.request_uri())?;
+        let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;
         let authority = authority_of(&Uri::parse(uri).ok()?);
         Some(Switch { authority, remote: dial.remote, transport: dial.transport.via_token().to_owned() })
     }
