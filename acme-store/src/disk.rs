@@ -144,7 +144,9 @@ fn split(content: &str) -> (String, String) {
         }
         let part = if in_key { &mut parts.0 } else { &mut parts.1 };
         part.push_str(line);
-        part.push('\n');
+        // Both parts keep all line ends, so that an error names the line of the file.
+        parts.0.push('\n');
+        parts.1.push('\n');
     }
     parts
 }

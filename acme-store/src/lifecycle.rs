@@ -115,6 +115,3 @@ pub fn due(shown: &Credential, plan: &Plan, now: SystemTime) -> (SystemTime, Rea
     }
     (plan.renewal.due(details.not_before, details.not_after), Reason::Age)
 }
-
-#[cfg(test)]
-mod tests;

@@ -257,7 +257,8 @@ fn accept(der: Vec<u8>, now: SystemTime, notices: &mut Vec<String>) -> Result<Au
     let details = Details::parse(&der).map_err(|_| (None, "not a readable certificate".to_owned()))?;
     let refused = |reason: &str| Err((Some(details.subject.clone()), reason.to_owned()));
     let root = details.self_issued;
-    if !details.authority && !(root && details.version < 3) {
+    let old_root = root && details.version < 3;
+    if !details.authority && !old_root {
         return refused("not an authority (basicConstraints does not say CA)");
     }
     if !root && details.version < 3 {

@@ -6,6 +6,7 @@
 //! one.
 #![forbid(unsafe_code)]
 
+pub mod connect_authority;
 pub mod message;
 pub mod stream_framer;
 pub mod uri;
@@ -14,5 +15,9 @@ pub mod uri;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target: the name of its file, of its binary and of its corpus folder.
-pub const TARGETS: &[Target] =
-    &[("message", message::message), ("stream_framer", stream_framer::stream_framer), ("uri", uri::uri)];
+pub const TARGETS: &[Target] = &[
+    ("connect_authority", connect_authority::connect_authority),
+    ("message", message::message),
+    ("stream_framer", stream_framer::stream_framer),
+    ("uri", uri::uri),
+];

@@ -91,3 +91,53 @@ pub fn refusal_ack(uri: &str, response: &Message) -> String {
 fn contact(message: &Message) -> String {
     address(message.values("Contact").first().copied().unwrap_or("")).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(start: &str) -> Message {
+        let headers = [
+            ("Via", "SIP/2.0/TLS a;branch=z9hG4bK1"),
+            ("Record-Route", "<sips:near;lr>, <sips:far;lr>"),
+            ("From", "<sips:a@x>;tag=f"),
+            ("To", "<sips:b@x>;tag=t"),
+            ("Call-ID", "c"),
+            ("CSeq", "7 INVITE"),
+            ("m", "<sips:b@10.0.0.1>;x=y"),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Message { start: start.to_owned(), headers, body: Vec::new() }
+    }
+
+    #[test]
+    fn caller_and_called_build_mirrored_requests() {
+        let mut caller = Dialog::answered(&message("SIP/2.0 200 OK"));
+        let ack = caller.request("ACK", "v", "");
+        assert!(
+            ack.starts_with("ACK sips:b@10.0.0.1 SIP/2.0\r\n") && ack.contains("CSeq: 7 ACK\r\n"),
+            "{ack}"
+        );
+        assert!(ack.contains("Route: <sips:far;lr>\r\nRoute: <sips:near;lr>\r\n"), "{ack}");
+        assert!(caller.request("BYE", "v", "").contains("CSeq: 8 BYE\r\n"));
+        assert_eq!(caller.next_hop(), "sips:far;lr");
+
+        let mut invite = message("INVITE sips:b@x SIP/2.0");
+        invite.headers[3].1 = "<sips:b@x>".to_owned();
+        let mut called = Dialog::answering(&invite, "t");
+        let bye = called.request("BYE", "v", "");
+        assert!(bye.contains("From: <sips:b@x>;tag=t\r\nTo: <sips:a@x>;tag=f\r\n"), "{bye}");
+        assert_eq!(called.next_hop(), "sips:near;lr");
+        // The caller's BYE comes with the tags the other way round.
+        assert!(called.owns(&message("BYE x SIP/2.0")) && !caller.owns(&message("BYE x SIP/2.0")));
+    }
+
+    #[test]
+    fn the_ack_to_a_refusal_keeps_the_branch() {
+        let ack = refusal_ack("sips:b@x", &message("SIP/2.0 486 Busy Here"));
+        assert!(
+            ack.contains("Via: SIP/2.0/TLS a;branch=z9hG4bK1\r\n") && ack.contains("CSeq: 7 ACK\r\n"),
+            "{ack}"
+        );
+    }
+}

@@ -207,10 +207,12 @@ pub async fn serve<S: Stream>(
             "HTTP/1.1 {status} {reason}\r\nServer: twin-hq\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        exchange.stream.write_all(head.as_bytes()).await?;
+        // In one piece: head and body apart would wait for each other's acknowledgement.
+        let mut message = head.into_bytes();
         if request.method != "HEAD" {
-            exchange.stream.write_all(&body).await?;
+            message.extend(body);
         }
+        exchange.stream.write_all(&message).await?;
         exchange.stream.flush().await?;
     }
     // The client has closed; that it does not wait for our close is no fault.

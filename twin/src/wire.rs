@@ -89,7 +89,7 @@ impl Wire {
 
     /// Sends text.
     pub async fn send(&self, text: String) -> Result<(), Closed> {
-        tracing::trace!(to = %self.inner.remote, "{text}");
+        tracing::trace!(to = %self.inner.remote, line = text.lines().next(), "sent");
         self.inner.out.send(Out::Bytes(text.into_bytes())).await.map_err(|_| Closed(self.inner.remote))
     }
 
@@ -147,7 +147,7 @@ async fn read_all<S: Stream>(mut read: ReadHalf<S>, wire: Weak<Inner>, id: u64, 
             let wire = Wire { inner };
             match frame {
                 Ok(Frame::Message(message)) => {
-                    tracing::trace!(from = %wire.remote(), "{message:?}");
+                    tracing::trace!(from = %wire.remote(), line = %message, "received");
                     if inbox.send(Heard::Message(wire, message)).await.is_err() {
                         break 'connection None;
                     }

@@ -55,7 +55,7 @@ async fn phones_register_and_call_each_other() {
     for (line, handset) in [(&a, &handsets[0]), (&b, &handsets[1])] {
         let seen = line.wait("burst", |seen| seen.notifies.len() == 4).await.expect("burst");
         assert!(seen.notifies.iter().all(|n| n.mac == Some(handset.mac) && n.uri == contact(handset)));
-        assert!(seen.notifies.iter().any(|n| n.event == "firmware-query"));
+        assert_eq!(seen.notifies.last().map(|n| n.event.as_str()), Some("firmware-query"));
         line.ping().await.expect("pong");
         assert_eq!(site.options(handset.mac).await, "200 OK");
     }

@@ -345,10 +345,11 @@ impl Authority for Acme {
         let mut authorizations = order.authorizations();
         while let Some(next) = authorizations.next().await {
             let mut authorization = next.map_err(|error| self.explain(error))?;
-            if authorization.status == AuthorizationStatus::Pending {
-                if let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) {
-                    challenge.set_ready().await.map_err(|error| self.explain(error))?;
-                }
+            if authorization.status != AuthorizationStatus::Pending {
+                continue;
+            }
+            if let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) {
+                challenge.set_ready().await.map_err(|error| self.explain(error))?;
             }
         }
         let verdict = order.poll_ready(&RetryPolicy::new().timeout(VERDICT_TIMEOUT)).await;

@@ -85,7 +85,7 @@ impl Leaf {
         params.extended_key_usages = self.ekus.clone();
         params.not_before = self.from.into();
         params.not_after = self.until.into();
-        params.is_ca = self.ca.clone();
+        params.is_ca = self.ca;
         params
     }
 

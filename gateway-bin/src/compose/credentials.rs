@@ -111,7 +111,7 @@ impl Credentials {
         for (name, origin) in &settings.certificates {
             match origin {
                 CertificateOrigin::Imported(credential) => {
-                    credentials.push((name.clone(), credential.clone()))
+                    credentials.push((name.clone(), credential.as_ref().clone()))
                 }
                 CertificateOrigin::Requested { common_name, dns, key, acme } => {
                     let form = Form { common_name: common_name.clone(), ..Form::for_names(dns) };

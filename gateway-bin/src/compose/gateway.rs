@@ -172,6 +172,14 @@ impl Gateway {
         if timers(old) != timers(new) {
             return Err(StartError::Fixed("sip.t1 or sip.max_message"));
         }
+        let datagrams = |settings: &Settings| -> BTreeMap<Key, (Vec<ipnet::IpNet>, bool)> {
+            let rules = |row: &SipPort| (row.allow_from.clone(), row.trust_source);
+            datagram_keys(settings).into_iter().map(|(key, row)| (key, rules(row))).collect()
+        };
+        let (before, after) = (datagrams(old), datagrams(new));
+        if after.iter().any(|(key, rules)| before.get(key).is_some_and(|known| known != rules)) {
+            return Err(StartError::Fixed("sip.ports: allow_from or trust_source of a UDP row"));
+        }
         if old.log != new.log {
             return Err(StartError::Fixed("log"));
         }

@@ -305,7 +305,7 @@ fn face(settings: &Settings, inside: bool) -> config::Face {
 
 /// The address others see: the public one behind a 1:1 NAT.
 fn written(interface: &Interface) -> IpAddr {
-    let first = interface.addresses.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let first = interface.addresses.first().copied().unwrap_or_else(|| IpAddr::from([0, 0, 0, 0]));
     interface.public_address.unwrap_or(first)
 }
 

@@ -105,7 +105,7 @@ pub struct Interface {
 #[derive(Debug, Clone)]
 pub enum CertificateOrigin {
     /// A file with key and chain.
-    Imported(Credential),
+    Imported(Box<Credential>),
     /// A key of our own, self-signed until a CA has signed it.
     Requested {
         /// Subject common name.

@@ -45,13 +45,17 @@ impl Anchor {
     ) -> Result<(LegSetup, Option<StreamId>), NotAcceptable> {
         let policy = &self.config.policy;
         let side = pair.realm.side;
-        let sources = path::sources(policy, side, pair.realm.family, described, signalling, known);
+        let mut sources = path::sources(policy, side, pair.realm.family, described, signalling, known);
         let mut remote = path::destination(side, pair.rtp.ip(), described, &sources)?;
         let names = self.own.get(&described.rtp).copied().filter(|other| other.session != stream.session);
         let names = names.filter(|_| side == Side::Inside);
         if names.is_some() {
             // Our own port: a packet to it would come back to us. It goes by the join, once both ends agree, or not at all.
             remote = None;
+            // Nor does anybody else here send in that end's name. (An empty list would mean anybody.)
+            if sources.len() > 1 {
+                sources.retain(|ip| *ip != described.rtp.ip());
+            }
         }
         let comparable = Family::from(signalling) == pair.realm.family;
         let preferred =

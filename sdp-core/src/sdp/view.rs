@@ -219,7 +219,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn line(&mut self, line: &Line<'a>) -> Result<(), Fault> {
-        if let Some(media) = self.media.last_mut() {
+        if let Some(media) = self.media.last_mut().filter(|_| line.kind != b'm') {
             media.end = line.end;
         }
         match line.kind {

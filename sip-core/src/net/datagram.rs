@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -54,8 +55,8 @@ impl Socket {
             tokio::select! {
                 received = self.socket.recv_from(&mut buffer) => match received {
                     Ok((n, remote)) => self.receive(buffer.get(..n).unwrap_or_default(), remote).await,
-                    // An ICMP error of an earlier send shows up here; the socket lives on. Yield, should it repeat.
-                    Err(_) => tokio::task::yield_now().await,
+                    // The socket lives on; should the error repeat, it must not spin.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 },
                 queued = self.queue.recv() => match queued {
                     // What can't be sent is lost, as datagrams are; retransmission is above.

@@ -27,6 +27,7 @@ enum Order<C> {
     Socket(UdpSocket, Datagrams),
     RemoveSocket(ListenerId),
     Command(C),
+    Limits(Limits),
     Drain,
     CloseAll,
 }
@@ -95,6 +96,15 @@ impl<C> Handle<C> {
     /// [`Gone`].
     pub async fn command(&self, command: C) -> Result<(), Gone> {
         self.order(Order::Command(command)).await
+    }
+
+    /// Changes the limits. Connections and sockets that are open keep those that they were opened with; the inbox keeps its
+    /// length.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn reconfigure(&self, limits: Limits) -> Result<(), Gone> {
+        self.order(Order::Limits(limits)).await
     }
 
     /// Tells the machine to finish what runs and take nothing new ([`Input::Drain`]).
@@ -256,6 +266,10 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
             Order::Socket(socket, rules) => self.links.add_socket(socket, rules),
             Order::RemoveSocket(listener) => self.links.remove_socket(listener),
             Order::Command(command) => self.machine.handle_command(now(), command),
+            Order::Limits(limits) => {
+                self.limits = Arc::new(limits);
+                self.links.reconfigure(self.limits.clone());
+            }
             Order::Drain => self.machine.handle_input(now(), Input::Drain),
             // Ends the loop before it comes here.
             Order::CloseAll => {}

@@ -78,6 +78,10 @@ impl Links {
         }
     }
 
+    pub(super) fn reconfigure(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
     /// Whether one more connection of a peer fits.
     pub(super) fn has_room(&self) -> bool {
         self.accepted < self.limits.streams

@@ -30,7 +30,10 @@
 //! *after* its first message depends on what it is good for (a registration, a dialog, a transaction), which only the
 //! machine knows: it says [`Output::Close`](crate::machine::Output::Close).
 
-#![allow(clippy::disallowed_methods, reason = "here the clock is asked and tasks are spawned, and nowhere else")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "here the clock is asked and tasks are spawned, and nowhere else"
+)]
 
 mod datagram;
 mod dial;

@@ -64,8 +64,8 @@ impl Client {
         use Input::{Disconnected, Final, Provisional, Unreachable};
         use State::{Completed, Proceeding, Trying};
         match (self.state, input) {
-            // Timer E: "the timer is reset [..] with a value of MIN(2*T1, T2)" in Trying, and "MUST be reset with a value
-            // of T2 seconds" in Proceeding (RFC 3261 §17.1.2.2).
+            // Timer E: in Trying "the timer is reset, but this time with a value of MIN(2*T1, T2)", and so on; in
+            // Proceeding it "MUST be reset with a value of T2 seconds" (RFC 3261 §17.1.2.2).
             (Trying | Proceeding, Input::Alarm(Alarm::Again)) => {
                 self.left = self.left.saturating_sub(1);
                 let gap =
@@ -77,8 +77,7 @@ impl Client {
                 }
                 Action::Send
             }
-            // Timer F runs through both states: "If Timer F fires while in the Trying [or] Proceeding state [..] the TU
-            // MUST be informed of a timeout".
+            // Timer F runs through both states; when it fires, the user is told (RFC 3261 §17.1.2.2).
             (Trying | Proceeding, Input::Alarm(Alarm::End)) => Action::TimedOut,
             (Trying | Proceeding, Provisional) => {
                 self.state = Proceeding;

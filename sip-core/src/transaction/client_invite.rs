@@ -88,8 +88,8 @@ impl ClientInvite {
             }
             // Timer B; in Proceeding the guard of Config::patience, or 64 T1 after CANCEL (RFC 3261 §9.1).
             (Calling | Proceeding, Input::Alarm(Alarm::End)) => Action::TimedOut,
-            // "If the client transaction receives a provisional response while in the Calling state, it transitions to
-            // Proceeding [and] SHOULD NOT retransmit the request any longer" (RFC 3261 §17.1.1.2).
+            // "In the Proceeding state, the client transaction SHOULD NOT retransmit the request any longer"
+            // (RFC 3261 §17.1.1.2).
             (Calling, Provisional) => {
                 self.state = Proceeding;
                 let patience = if self.cancelled { config.lifetime() } else { config.patience };
@@ -102,7 +102,8 @@ impl ClientInvite {
                 }
                 Action::Pass
             }
-            // Timer M: "the amount of time that the transaction user will wait for retransmissions of the 2xx" (RFC 6026 §8.4).
+            // "Timer M reflects the amount of time that the transaction user will wait for such messages": more 2xx
+            // (RFC 6026 §8.4).
             (Calling | Proceeding, Success) => {
                 self.state = Accepted;
                 self.clocks = Clocks::ending(now + config.lifetime());
@@ -122,9 +123,10 @@ impl ClientInvite {
                 self.clocks.end_by(now + config.lifetime());
                 Action::Absorb
             }
-            // "any retransmissions of the 2xx response [..] MUST be passed to the TU" (RFC 6026 §7.2).
+            // "Any 2xx responses [..] received while in the Accepted state MUST be passed up to the TU. The client
+            // transaction MUST NOT generate an ACK to the 2xx response" (RFC 6026 §8.4).
             (Accepted, Success) => Action::Pass,
-            // "Any other response received in this state MUST be discarded" is our reading of the figure, which shows none.
+            // Figure 4 knows no other response here: too late to matter.
             (Accepted, Provisional | Failure) => Action::Absorb,
             // "Any retransmissions of the final response [..] while in the Completed state MUST cause the ACK to be
             // re-passed to the transport layer [..], but [it] MUST NOT be passed up" (RFC 3261 §17.1.1.2).

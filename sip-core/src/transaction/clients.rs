@@ -120,9 +120,8 @@ impl Clients {
         config: &Config,
         out: &mut Out,
     ) -> Received {
-        // "The client transport uses the matching procedures of Section 17.1.3 to attempt to match the response to an
-        // existing transaction. If there is a match, the response MUST be passed to that transaction" (RFC 3261 §18.1.2);
-        // otherwise it is dropped here (decision S6), where the RFC of 2002 let a proxy forward it.
+        // RFC 3261 §18.1.2 let a proxy forward a response that matches no transaction; RFC 6026 took that back, since it
+        // makes a reflector.
         let Some((status, key)) = message.status().zip(Key::of_response(&message)) else {
             return Received::Stray(message);
         };
@@ -204,7 +203,7 @@ impl Clients {
         wish
     }
 
-    /// "The ACK request constructed by the client transaction" (RFC 3261 §17.1.1.3).
+    /// Makes the ACK to a failure (RFC 3261 §17.1.1.3) and sends it; the request is not needed any more.
     fn acknowledge(&mut self, id: ClientKey, response: &Message, out: &mut Out) {
         let Some(entry) = self.table.get_mut(&id) else { return };
         let request = std::mem::take(&mut entry.request);

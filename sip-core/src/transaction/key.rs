@@ -10,7 +10,7 @@ use crate::flow::{FlowId, Peer, Side, Source, Target};
 use crate::header::{CSeq, From, Header, To, Via, ViaValue};
 use crate::message::{Limits, Message, Method, Name};
 
-/// "The magic cookie": a branch that has it, and more behind it, is unique over space and time (RFC 3261 §8.1.1.7).
+/// The magic cookie: a branch that has it, and more behind it, is unique over space and time (RFC 3261 §8.1.1.7).
 const COOKIE: &[u8] = b"z9hG4bK";
 
 /// What two messages of one transaction have in common, as octets.
@@ -56,8 +56,7 @@ impl Key {
         }
     }
 
-    /// The INVITE that a CANCEL means: what its transaction would be "assuming that the method were INVITE"
-    /// (RFC 3261 §9.2).
+    /// The INVITE that a CANCEL means: the one that would match if the CANCEL were an INVITE (RFC 3261 §9.2).
     pub(super) fn of_cancelled(cancel: &Message, scope: &Scope) -> Option<Self> {
         let via = cancel.header::<Via>()?.ok()?;
         Some(match modern_branch(&via) {
@@ -66,8 +65,8 @@ impl Key {
         })
     }
 
-    /// By the rules of RFC 2543, the key under which the ACK to `response` will come: its "To tag [equals] the To tag of
-    /// the response sent by the server transaction" (RFC 3261 §17.2.3). `None` if today's rules hold.
+    /// By the rules of RFC 2543, the key under which the ACK to `response` will come: "the To tag of the ACK matches the
+    /// To tag of the response sent by the server transaction" (RFC 3261 §17.2.3). `None` if today's rules hold.
     pub(super) fn of_ack_2543(invite: &Message, response: &Bytes, scope: &Scope) -> Option<Self> {
         let via = invite.header::<Via>()?.ok()?;
         if modern_branch(&via).is_some() {
@@ -82,7 +81,7 @@ impl Key {
         self.0.first() == Some(&b'o')
     }
 
-    /// A request of ours: "the branch parameter in the top Via [and] the method in the CSeq" (RFC 3261 §17.1.3).
+    /// A request of ours, by the branch of its top Via and its method, which a response has in CSeq (RFC 3261 §17.1.3).
     pub(super) fn client(branch: &[u8], method: &[u8]) -> Self {
         joined(b'c', &[branch, method], &Scope::Inside)
     }

@@ -71,7 +71,8 @@ impl Server {
             (Proceeding | Completed, Request) => Action::Send,
             // The user may still have an answer; it will find that nobody is there.
             (Trying | Proceeding, Unreachable) => Action::Absorb,
-            // "Any other final responses passed by the TU [..] MUST be discarded while in the Completed state".
+            // "Any other final responses passed by the TU to the server transaction MUST be discarded while in the
+            // Completed state" (RFC 3261 §17.2.2).
             (Completed, Provisional | Final | Unreachable) => Action::Absorb,
             // Config::patience, timer J.
             (Trying | Proceeding | Completed, Input::Alarm(Alarm::End)) => Action::Ended,

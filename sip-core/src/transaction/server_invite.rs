@@ -99,13 +99,18 @@ impl ServerInvite {
             }
             // The user may still have an answer; it will find that nobody is there.
             (Proceeding, Ack | Unreachable) => Action::Absorb,
-            // "Any retransmissions of the INVITE [in Accepted] MUST be absorbed" (RFC 6026 §7.1).
+            // "any retransmissions of the INVITE received will match this transaction state machine and will be absorbed"
+            // (RFC 6026 §8.7).
             (Accepted, Request) => Action::Absorb,
-            // "any number of further 2xx [from the TU] MUST be passed to the transport layer" (RFC 6026 §7.1).
+            // "if the TU passes a 2xx response, the server transaction MUST pass the response to the transport layer for
+            // transmission" (RFC 6026 §8.7).
             (Accepted, Success) => Action::Send,
+            // "Any ACKs received from the network while in the Accepted state MUST be passed directly to the TU and not
+            // absorbed" (RFC 6026 §7.1).
             (Accepted, Ack) => Action::PassAck,
             (Accepted, Provisional | Failure | Unreachable) => Action::Absorb,
-            // Timer G: "reset with a value of MIN(2*T1, T2)", and so on.
+            // "If timer G fires, the response is passed to the transport layer once more for retransmission, and timer G
+            // is set to fire in MIN(2*T1, T2) seconds", and so on (RFC 3261 §17.2.1).
             (Completed, Input::Alarm(Alarm::Again)) => {
                 let gap = config.capped_double(self.clocks.gap());
                 self.clocks.repeat(now, gap);
@@ -118,7 +123,7 @@ impl ServerInvite {
                 self.clocks = Clocks::ending(now + config.timer_t4(self.reliable));
                 Action::Absorb
             }
-            // "Any other final responses passed by the TU [..] MUST be discarded while in the Completed state".
+            // The first final response stands.
             (Completed, Provisional | Success | Failure) => Action::Absorb,
             // No ACK can come.
             (Completed, Unreachable) => Action::Ended,

@@ -1,7 +1,6 @@
 //! The HTTP part of a stream's life: requests one after the other, until the stream ends or becomes a tunnel.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,11 +52,15 @@ where
         // A peer may close its side behind its last request, or behind a CONNECT with early bytes.
         .half_close(true);
     let mut connection = builder.serve_connection(guard, exchange);
-    let result = tokio::select! {
-        result = poll_fn(|cx| Pin::new(&mut connection).poll(cx)) => result,
-        () = closing => {
+    let ended = tokio::select! {
+        result = &mut connection => Some(result),
+        () = closing => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
             Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await
+            (&mut connection).await
         }
     };
     let parts = connection.into_parts();

@@ -297,4 +297,5 @@ impl Clock {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests start the tasks they watch")]
 mod tests;

@@ -387,3 +387,28 @@ async fn a_target_that_never_reads_is_not_buffered_for() {
     }
     drop(client);
 }
+
+/// hyper gives up its unsent bytes when a CONNECT is accepted; over a narrow stream the 200 arrives all the same.
+#[tokio::test]
+async fn the_answer_arrives_over_the_narrowest_stream() {
+    let target = echo().await;
+    let gateway = Gateway::start(|own| tunnel(own, LAB)).await;
+    for room in [1, 3, 16] {
+        let (client, stream) = tokio::io::duplex(room);
+        let peer = tunnel::Peer { remote: gateway.address, local: gateway.address, identity: None };
+        tokio::spawn(gateway.endpoint.serve(stream, peer));
+        let (mut read, mut write) = tokio::io::split(client);
+        let bytes = format!("{}hello", request(&target.to_string()));
+        tokio::spawn(async move {
+            write.write_all(bytes.as_bytes()).await.expect("sent");
+            write.shutdown().await.expect("closed");
+        });
+        let mut text = Vec::new();
+        soon(read.read_to_end(&mut text)).await.expect("received");
+        let text = String::from_utf8(text).expect("text");
+        assert!(
+            text.starts_with("HTTP/1.1 200 ") && text.ends_with("\r\n\r\nhello"),
+            "room {room}: {text:?}"
+        );
+    }
+}

@@ -1,4 +1,5 @@
 //! Endpoints over real loopback sockets, with clients that send raw bytes and, where it is installed, curl.
+#![allow(clippy::disallowed_methods, reason = "tests own their clock and their tasks")]
 
 mod connect;
 mod curl;

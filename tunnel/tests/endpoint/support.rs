@@ -50,7 +50,7 @@ impl Resolve for Names {
         Box::pin(async move {
             let asked = self.asked.fetch_add(1, Ordering::SeqCst);
             let answers = self.table.get(name).ok_or(io::ErrorKind::NotFound)?;
-            Ok(answers.get(asked).or(answers.last()).cloned().unwrap_or_default())
+            Ok(answers.get(asked).or_else(|| answers.last()).cloned().unwrap_or_default())
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -76,7 +77,25 @@ impl Phone {
         .await
     }
 
-    /// Steps 3: which firmware does the site want?
+    /// Whether a server refuses us: says how, or fails because we were let in. Nothing is sent, so that the
+    /// server's alert cannot be lost behind data it did not read.
+    pub async fn refused(&self, to: SocketAddr, fqdn: &str) -> Result<String, BootError> {
+        // On the loopback a refusal comes at once; a server that has let us in waits for us to speak.
+        const SILENCE: Duration = Duration::from_secs(1);
+        let mut byte = [0_u8];
+        let mut stream = match self.within(format!("TLS with {to}"), self.tls(to, fqdn)).await {
+            Ok(stream) => stream,
+            Err(BootError::Connect(ConnectError::Handshake(_, error))) => return Ok(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        match tokio::time::timeout(SILENCE, stream.read(&mut byte)).await {
+            Ok(Err(error)) => Ok(error.to_string()),
+            Ok(Ok(0)) => Ok("closed".to_owned()),
+            Ok(Ok(_)) | Err(_) => Err(BootError::Content(format!("{to} let us in"))),
+        }
+    }
+
+    /// Step 3: which firmware does the site want?
     pub async fn version(&self, https: &mut Https, fqdn: &str) -> Result<Version, BootError> {
         let text = self.text(https, "/version.txt", fqdn).await?;
         let field = |name: &str| {

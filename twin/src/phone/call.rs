@@ -161,6 +161,7 @@ impl Talk {
 impl Core {
     /// Rings and answers.
     pub(super) async fn answer(self: Arc<Self>, invite: Message) {
+        self.seen.send_modify(|seen| seen.rung += 1);
         let tag = token();
         let mut extra = String::new();
         for route in invite.rows("Record-Route") {

@@ -77,6 +77,8 @@ pub struct Seen {
     pub options: u32,
     /// UPDATE pings answered within a call.
     pub updates: u32,
+    /// Calls that rang.
+    pub rung: usize,
     /// Call-IDs of calls we answered and whose ACK has come.
     pub answered: Vec<String>,
     /// Call-IDs of calls the other side ended.

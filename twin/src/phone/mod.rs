@@ -1,4 +1,4 @@
-//! The virtual desk phone: boots from the box ([`boot`]), registers ([`line`]), calls ([`call`]).
+//! The virtual desk phone: boots from the box ([`boot`]), registers ([`mod@line`]), calls ([`call`]).
 
 pub mod boot;
 pub mod call;

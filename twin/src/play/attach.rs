@@ -13,7 +13,7 @@ pub fn attach(gateway: &Gateway, site: &Site, files: &Files, handset: &Handset) 
     let certificate = files.phone(handset.mac);
     let (certificate, ca) = (shown(&certificate), shown(&files.outside_ca));
     let (hq_ca, fqdn, mac) = (shown(&files.hq_ca), &gateway.fqdn, handset.mac);
-    let at = |address: std::net::SocketAddr| format!("--connect-to {fqdn}:{}:{address}", address.port());
+    let (port, door) = (gateway.files.port(), gateway.tunnel.port());
     let addresses = site.addresses();
     let switch = addresses.switches[0];
     let extension = &handset.extension;
@@ -23,16 +23,15 @@ pub fn attach(gateway: &Gateway, site: &Site, files: &Files, handset: &Handset) 
         ),
         "startup.cfg:".to_owned(),
         format!(
-            "  curl --cert {certificate} --cacert {ca} {} https://{fqdn}:{}/startup.cfg",
-            at(gateway.files),
-            gateway.files.port()
+            "  curl --resolve {fqdn}:{port}:{} --cert {certificate} --cacert {ca} https://{fqdn}:{port}/startup.cfg",
+            gateway.files.ip()
         ),
         "the HQ server through the tunnel:".to_owned(),
         format!(
-            "  curl --proxy https://{tunnel} --proxy-cert {certificate} --proxy-insecure --proxytunnel \
-             --cert {certificate} --cacert {hq_ca} https://{hq}/version.txt",
-            tunnel = gateway.tunnel,
-            hq = addresses.hq_https,
+            "  curl --resolve {fqdn}:{door}:{} --proxy https://{fqdn}:{door} --proxy-cert {certificate} \
+             --proxy-cacert {ca} --cert {certificate} --cacert {hq_ca} https://{}/version.txt",
+            gateway.tunnel.ip(),
+            addresses.hq_https,
         ),
         "a look at the certificates:".to_owned(),
         format!(

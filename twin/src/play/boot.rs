@@ -9,7 +9,7 @@ use crate::phone::boot::{BootError, Startup, field};
 use crate::phone::line::{Line, Notify, Registered};
 use crate::plan::Handset;
 use crate::site::registrar::Delivery;
-use crate::text::{address, host_port};
+use crate::text::address;
 
 /// What the HQ server tells a phone.
 struct Settings {
@@ -118,14 +118,14 @@ impl Play<'_> {
         let Handset { mac, extension, .. } = phone.handset();
         let gate = SocketAddr::new(self.gateway.tunnel.ip(), startup.tunnel_port);
         let (fqdn, cas) = (&self.gateway.fqdn, &settings.cas);
-        let host = host_port(&format!("cas:{cas}")).split(':').next().unwrap_or("").to_owned();
+        let host = cas.split(':').next().unwrap_or("");
         let root = self.pki.hq_root();
         let asked = async {
             let tunnel = phone.tunnel(gate, fqdn, cas).await?;
-            phone.inner_get(tunnel, root, &host, &format!("/cas/hello?mac={mac}")).await?;
+            phone.inner_get(tunnel, root, host, &format!("/cas/hello?mac={mac}")).await?;
             let tunnel = phone.tunnel(gate, fqdn, cas).await?;
             let path = format!("/cas/assign?mac={mac}&extension={extension}");
-            let answer = phone.inner_get(tunnel, root, &host, &path).await?;
+            let answer = phone.inner_get(tunnel, root, host, &path).await?;
             if answer.contains(&format!("\"extension\":\"{extension}\"")) {
                 Ok(())
             } else {
@@ -163,15 +163,18 @@ impl Play<'_> {
             Err(error) => return self.step("register", Some(mac), Err(error)),
         };
         let station = Station { phone, line, switch };
-        let outcome = own_contact(&station, &contacts);
-        self.step("register", Some(mac), outcome.map(|text| ((), text)))?;
-        let outcome = self.burst(&station, before).await;
-        self.step("tag routing", Some(mac), outcome.map(|text| ((), text)))?;
+        self.step("register", Some(mac), Ok::<_, String>(((), format!("as anonymous: 200 from {switch}"))))?;
+        let outcome = match own_contact(&station, &contacts) {
+            Ok(()) => self.burst(&station, before).await,
+            Err(error) => Err(error),
+        };
+        let outcome = outcome.map(|text| ((), format!("only our own Contact in the 200; {text}")));
+        self.step("tag routing", Some(mac), outcome)?;
         Some(station)
     }
 
     /// Waits for the burst after a registration: every NOTIFY reached this phone and was answered.
-    pub(super) async fn burst(&self, station: &Station, before: usize) -> Result<String, String> {
+    pub(super) async fn burst(&mut self, station: &Station, before: usize) -> Result<String, String> {
         let mac = station.mac();
         let ours = |delivery: &&Delivery| delivery.mac == Some(mac);
         let complete = self.site.wait(self.options.patience, |records| {
@@ -185,34 +188,32 @@ impl Play<'_> {
     /// Nobody gets in without a certificate, or with one the manufacturer never signed.
     pub(super) async fn strangers(&mut self, handset: &Handset) {
         for (certificate, who) in [(false, "without a certificate"), (true, "with a forged certificate")] {
-            let mut outcome = Ok(((), format!("{who}: refused on every port")));
+            let (mut last, mut wrong) = (String::new(), None);
             for (door, to) in
                 [("SIP", self.gateway.sip), ("files", self.gateway.files), ("tunnel", self.gateway.tunnel)]
             {
                 let patience = self.options.patience;
-                match Phone::impostor(handset.clone(), self.pki, certificate, patience) {
-                    Err(error) => outcome = Err(error.to_string()),
-                    Ok(phone) => match phone.open(to, &self.gateway.fqdn).await {
-                        // An answer, or a silence with the connection left open: either way it was let in.
-                        Ok(_) | Err(BootError::Slow(..)) => {
-                            outcome = Err(format!("{who}: let in on the {door} port"));
-                        }
-                        Err(_) => {}
-                    },
+                let refused = match Phone::impostor(handset.clone(), self.pki, certificate, patience) {
+                    Ok(phone) => phone.refused(to, &self.gateway.fqdn).await.map_err(|e| e.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                match refused {
+                    Ok(how) => last = how,
+                    Err(error) => wrong = Some(format!("{who}, {door} port: {error}")),
                 }
             }
+            let outcome =
+                wrong.map_or_else(|| Ok(((), format!("{who}: refused on every port ({last})"))), Err);
             self.step("certificate", None, outcome);
         }
     }
 }
 
 /// The 200 to a REGISTER shows the phone its own Contact, as it wrote it, and nobody else's.
-fn own_contact(station: &Station, contacts: &[String]) -> Result<String, String> {
+fn own_contact(station: &Station, contacts: &[String]) -> Result<(), String> {
     let own = format!("sips:anonymous@{}", station.phone.handset().ip);
     match contacts {
-        [one] if address(one) == own => {
-            Ok(format!("200 from {}: our own Contact back, nobody else's", station.switch))
-        }
+        [one] if address(one) == own => Ok(()),
         [one] => Err(format!("the 200 shows {}, we registered {own}", address(one))),
         _ => Err(format!("the 200 lists {} Contacts", contacts.len())),
     }
@@ -240,8 +241,6 @@ pub(super) fn delivered(
     match seen.iter().find(|notify| notify.mac != Some(mac)) {
         Some(Notify { event, mac: Some(other), .. }) => Err(format!("got NOTIFY {event} meant for {other}")),
         Some(Notify { event, .. }) => Err(format!("got NOTIFY {event} that names no phone")),
-        None => {
-            Ok(format!("{} NOTIFYs, all our own, the last {}", events.len(), events.last().unwrap_or(&"")))
-        }
+        None => Ok(format!("NOTIFY {}: all our own", events.join(", "))),
     }
 }

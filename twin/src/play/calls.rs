@@ -1,6 +1,7 @@
 //! Calls between phones: the first half calls the second half, all at the same time.
 
 use super::{Play, Station, Ttl};
+use crate::mac::Mac;
 use crate::phone::call::Call;
 use crate::phone::line::LineError;
 use crate::plan::Handset;
@@ -18,7 +19,13 @@ impl Play<'_> {
         let half = stations.len() / 2;
         let mut pairs = Vec::new();
         for (caller, callee) in stations.iter().zip(stations.iter().skip(half)).take(half) {
-            pairs.extend(self.connect(caller, callee).await);
+            let before = rung(stations);
+            let pair = self.connect(caller, callee, || {
+                let others = stations.iter().zip(rung(stations)).zip(&before);
+                let mut wrong = others.filter(|((s, now), was)| now != *was && s.mac() != callee.mac());
+                wrong.next().map(|((station, _), _)| station.mac())
+            });
+            pairs.extend(pair.await);
         }
         tokio::time::sleep(self.options.talk).await;
         for pair in &pairs {
@@ -37,7 +44,13 @@ impl Play<'_> {
         }
     }
 
-    async fn connect<'s>(&mut self, caller: &'s Station, callee: &'s Station) -> Option<Pair<'s>> {
+    /// Places a call; `astray` names another phone that rang.
+    async fn connect<'s>(
+        &mut self,
+        caller: &'s Station,
+        callee: &'s Station,
+        astray: impl Fn() -> Option<Mac>,
+    ) -> Option<Pair<'s>> {
         let (mac, extension) = (Some(caller.mac()), &callee.phone.handset().extension);
         let placed = async {
             let mine = caller.line.dial(caller.switch, extension).await?;
@@ -49,16 +62,23 @@ impl Play<'_> {
             Err(error @ LineError::Refused(..)) if refused_media(&error) => {
                 return self.step("relay", mac, Err(error));
             }
-            Err(error) => return self.step("call", mac, Err(error)),
+            Err(error) => {
+                let text = match astray() {
+                    Some(other) => format!("{error}; it rang at {other} instead"),
+                    None => error.to_string(),
+                };
+                return self.step("call", mac, Err(text));
+            }
         };
         let [mine, theirs] = &ends;
-        let outcome = match (mine.rang, theirs.own_user()) {
-            (false, _) => Err("no 180 before the answer".to_owned()),
-            (true, user) if user == *extension || user == "anonymous" => {
+        let outcome = match (astray(), mine.rang, theirs.own_user()) {
+            (Some(other), ..) => Err(format!("the call for {extension} also rang at {other}")),
+            (None, false, _) => Err("no 180 before the answer".to_owned()),
+            (None, true, user) if user == *extension || user == "anonymous" => {
                 let (from, to) = (&caller.phone.handset().extension, callee.mac());
-                Ok(((), format!("{from} → {extension}: exactly {to} rang, answered, ACK")))
+                Ok(((), format!("{from} → {extension}: {to} rang and no other, answered, ACK")))
             }
-            (true, user) => Err(format!("the call for {extension} arrived for '{user}'")),
+            (None, true, user) => Err(format!("the call for {extension} arrived for '{user}'")),
         };
         self.step("call", mac, outcome)?;
         Some(Pair { caller, callee, ends })
@@ -130,6 +150,11 @@ impl Play<'_> {
         let outcome = ended.await.map(|()| detail());
         self.step("hang-up", Some(station.mac()), outcome);
     }
+}
+
+/// How often each phone has rung.
+fn rung(stations: &[Station]) -> Vec<usize> {
+    stations.iter().map(|station| station.line.seen().rung).collect()
 }
 
 fn refused_media(error: &LineError) -> bool {

@@ -1,5 +1,5 @@
-//! The script of the demonstration: phones boot through the gateway ([`boot`]), are told apart, call each other
-//! ([`calls`]); real clients may join ([`attach`]).
+//! The script of the demonstration: phones boot through the gateway (`boot`), are told apart, call each other
+//! (`calls`); real clients may join ([`attach`]).
 
 pub mod attach;
 mod boot;
@@ -256,6 +256,7 @@ impl Play<'_> {
         let before = self.site.records();
         let (old, uri) = (station.line.local(), before.phone(mac).map(|b| b.uri.clone()).unwrap_or_default());
         station.line.close().await;
+        self.gone(mac).await?;
         let line = Line::connect(&station.phone, self.gateway.sip, &self.gateway.fqdn)
             .await
             .map_err(|error| error.to_string())?;
@@ -272,7 +273,25 @@ impl Play<'_> {
             None => return Err("the binding is gone".to_owned()),
         }
         let new = station.line.local().port();
-        Ok(format!("port {} → {new}: same Contact at the switch, the burst arrived", old.port()))
+        Ok(format!(
+            "port {} → {new}: 480 in between, same Contact at the switch, the burst arrived",
+            old.port()
+        ))
+    }
+
+    /// Once the gateway has noticed that the phone's connection is closed it says so: 480, or 430 (RFC 5626).
+    async fn gone(&mut self, mac: Mac) -> Result<(), String> {
+        let until = tokio::time::Instant::now() + self.options.patience;
+        loop {
+            let delivery = self.site.notify(mac, "keep-alive").await.ok_or("no binding at the site")?;
+            match delivery.verdict.get(..3) {
+                Some("480" | "430") => return Ok(()),
+                _ if tokio::time::Instant::now() > until => {
+                    return Err(format!("NOTIFY to a phone whose connection is gone: {}", delivery.verdict));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     async fn deregister(&mut self, station: Station) {

@@ -1,4 +1,4 @@
-//! The virtual PBX site: HQ server ([`web`]), CAS stub, three phone switches ([`switch`], [`bridge`]) that share
+//! The virtual PBX site: HQ server (`web`), CAS stub, three phone switches (`switch`, `bridge`) that share
 //! one location table ([`registrar`]).
 
 mod bridge;
@@ -305,6 +305,8 @@ where
 {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
+            // Only a matter of delay.
+            let _ = stream.set_nodelay(true);
             // Nobody of the demonstration stays longer; whoever stalls is dropped.
             tokio::spawn(tokio::time::timeout(Duration::from_secs(120), serve(stream)));
         }

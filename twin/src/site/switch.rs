@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::bridge::Bridges;
 use super::registrar::{Binding, Delivery, Records};
-use crate::agent::{Agent, RequestError, token};
+use crate::agent::{Agent, Pending, RequestError, token};
 use crate::mac::Mac;
 use crate::text::{Message, address, host_port, parameter};
 use crate::tls::{self, ConnectError};
@@ -108,6 +108,8 @@ impl Switch {
         let acceptor = TlsAcceptor::from(settings);
         loop {
             let Ok((stream, remote)) = listener.accept().await else { continue };
+            // Only a matter of delay.
+            let _ = stream.set_nodelay(true);
             let (switch, acceptor) = (Arc::clone(&self), acceptor.clone());
             tokio::spawn(async move {
                 let handshake = tokio::time::timeout(switch.patience, acceptor.accept(stream)).await;
@@ -184,39 +186,33 @@ impl Switch {
         const EVENTS: [&str; 4] = ["message-summary", "phone-settings", "button-map", "firmware-query"];
         // Our 200 travels on another connection than these: it needs a moment to be there first.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let mut sent = Vec::new();
+        // All are sent before the first is answered, but in order.
         for event in EVENTS {
+            let sent = self.send(&binding, "NOTIFY", &notify_rest(&binding, event)).await;
             let (switch, binding) = (Arc::clone(&self), binding.clone());
-            sent.push(tokio::spawn(async move { switch.notify(&binding, event).await }));
-        }
-        for sent in sent {
-            // A task fails only when the site is taken down.
-            let _ = sent.await;
+            tokio::spawn(async move { switch.record(&binding, event, sent).await });
         }
     }
 
     /// Sends one NOTIFY out of any dialog and records how it ended.
     pub(super) async fn notify(&self, binding: &Binding, event: &str) -> Delivery {
-        let mac = binding.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        let body =
-            format!("<?xml version=\"1.0\"?>\r\n<phone event=\"{event}\"><mac>{mac}</mac></phone>\r\n");
-        let extra = format!(
-            "Event: {event}\r\nSubscription-State: active\r\nContent-Type: application/csta+xml\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let verdict = self.ask(binding, "NOTIFY", &extra).await;
-        let delivery = Delivery { mac: binding.mac, event: event.to_owned(), verdict };
+        let sent = self.send(binding, "NOTIFY", &notify_rest(binding, event)).await;
+        self.record(binding, event, sent).await
+    }
+
+    async fn record(&self, binding: &Binding, event: &str, sent: Result<Pending, SendError>) -> Delivery {
+        let delivery = Delivery { mac: binding.mac, event: event.to_owned(), verdict: verdict(sent).await };
         self.records.send_modify(|records| records.deliveries.push(delivery.clone()));
         delivery
     }
 
     /// OPTIONS as a ping; status and reason phrase, or why there is none.
     pub(super) async fn options(&self, binding: &Binding) -> String {
-        self.ask(binding, "OPTIONS", "Content-Length: 0\r\n\r\n").await
+        verdict(self.send(binding, "OPTIONS", "Content-Length: 0\r\n\r\n").await).await
     }
 
-    async fn ask(&self, binding: &Binding, method: &str, rest: &str) -> String {
+    /// Sends a request out of any dialog to a binding; `rest` is what follows Contact, body included.
+    async fn send(&self, binding: &Binding, method: &str, rest: &str) -> Result<Pending, SendError> {
         let (branch, address) = (branch(), self.address);
         let host = host_port(&binding.uri).split(':').next().unwrap_or("").to_owned();
         let text = format!(
@@ -231,14 +227,8 @@ impl Switch {
             aor = binding.aor,
             call_id = token(),
         );
-        let asked = async {
-            let wire = self.wire_to(&binding.uri, &binding.wire).await?;
-            Ok::<_, SendError>(self.agent.send(&wire, &branch, text, self.patience).await?.last().await?)
-        };
-        match asked.await {
-            Ok(response) => response.verdict().to_owned(),
-            Err(error) => error.to_string(),
-        }
+        let wire = self.wire_to(&binding.uri, &binding.wire).await?;
+        Ok(self.agent.send(&wire, &branch, text, self.patience).await?)
     }
 
     pub(super) fn via(&self, branch: &str) -> String {
@@ -271,6 +261,26 @@ impl Switch {
         let wire = Wire::start(stream, self.address, to, self.inbox.clone());
         dialled.insert(to, wire.clone());
         Ok(wire)
+    }
+}
+
+/// Event and body of a NOTIFY; the body names the phone it is meant for.
+fn notify_rest(binding: &Binding, event: &str) -> String {
+    let mac = binding.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    let body = format!("<?xml version=\"1.0\"?>\r\n<phone event=\"{event}\"><mac>{mac}</mac></phone>\r\n");
+    format!(
+        "Event: {event}\r\nSubscription-State: active\r\nContent-Type: application/csta+xml\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Status and reason phrase of the final response, or why there is none.
+async fn verdict(sent: Result<Pending, SendError>) -> String {
+    let last = async { Ok::<_, SendError>(sent?.last().await?) };
+    match last.await {
+        Ok(response) => response.verdict().to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -56,8 +56,9 @@ impl Edge {
         let worker = Arc::clone(&edge);
         tokio::spawn(async move {
             while let Some(next) = heard.recv().await {
-                if let Heard::Message(wire, message) = next {
-                    worker.handle(wire, message).await;
+                match next {
+                    Heard::Message(wire, message) => worker.handle(wire, message).await,
+                    Heard::Closed(id, _) => worker.phones.lock().expect("phones").retain(|_, w| w.id() != id),
                 }
             }
         });
@@ -72,8 +73,11 @@ impl Edge {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let (inbox, mut heard) = mpsc::channel(64);
                 let _wire = Wire::start(stream, local, remote, inbox);
-                while let Some(next @ Heard::Message(..)) = heard.recv().await {
-                    let _ = edge.inbox.send(next).await;
+                while let Some(next) = heard.recv().await {
+                    let closed = matches!(next, Heard::Closed(..));
+                    if edge.inbox.send(next).await.is_err() || closed {
+                        break;
+                    }
                 }
             });
         }
@@ -82,12 +86,12 @@ impl Edge {
     async fn handle(&self, wire: Wire, message: Message) {
         match message.method() {
             None => self.response(&wire, message).await,
-            Some(_) if wire.local() == self.inside => self.from_inside(wire, message).await,
-            Some(_) => self.from_outside(wire, message).await,
+            Some(_) if wire.local() == self.inside => self.inside_request(wire, message).await,
+            Some(_) => self.outside_request(wire, message).await,
         }
     }
 
-    async fn from_outside(&self, wire: Wire, mut request: Message) {
+    async fn outside_request(&self, wire: Wire, mut request: Message) {
         if let Some(mac) = request.values("Contact").first().and_then(|c| Mac::from_instance(c)) {
             self.macs.lock().expect("macs").insert(wire.id(), mac);
             self.phones.lock().expect("phones").insert(mac, wire.clone());
@@ -106,7 +110,7 @@ impl Edge {
         }
     }
 
-    async fn from_inside(&self, wire: Wire, mut request: Message) {
+    async fn inside_request(&self, wire: Wire, mut request: Message) {
         let uri = request.uri().unwrap_or("").to_owned();
         let mac = uri.split_once("crt=").and_then(|(_, mac)| mac.parse::<Mac>().ok());
         let mut reachable: Vec<Wire> = {
@@ -118,7 +122,7 @@ impl Edge {
         };
         let next = match (reachable.pop(), reachable.is_empty()) {
             (Some(next), true) => next,
-            (None, _) => return drop(wire.send(request.reply("404 Not Found", Some("x"), "", "")).await),
+            (None, _) => return drop(wire.send(request.reply("480 Gone", Some("x"), "", "")).await),
             _ => return drop(wire.send(request.reply("485 Ambiguous", Some("x"), "", "")).await),
         };
         let ip = next.remote().ip();
@@ -168,6 +172,13 @@ impl Edge {
 
     async fn forward(&self, mut request: Message, from: Wire, next: Wire) {
         let branch = format!("z9hG4bK{}", token());
+        if parameter(request.text("To"), "tag").is_some() && request.method() != Some("ACK") {
+            assert!(request.text("Route").contains(&self.inside.to_string()), "{request} without its Route");
+        }
+        request.headers.retain(|(name, _)| name != "Route");
+        if request.method() == Some("INVITE") {
+            request.headers.insert(0, ("Record-Route".to_owned(), format!("<sips:{};lr;ft=1>", self.inside)));
+        }
         request.headers.insert(0, ("Via".to_owned(), format!("SIP/2.0/TLS {};branch={branch}", self.inside)));
         self.back.lock().expect("back").insert(branch, from);
         let _ = next.send(write(&request)).await;

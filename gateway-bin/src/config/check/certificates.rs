@@ -178,7 +178,7 @@ fn imported(name: &str, import: &str, judge: &mut Judge<'_>) -> Option<Certifica
             for notice in &imported.notices {
                 judge.warn(&key, described(notice));
             }
-            Some(CertificateOrigin::Imported(imported.credential))
+            Some(CertificateOrigin::Imported(Box::new(imported.credential)))
         }
         Err(error) => {
             judge.refuse_by("CFG-11", &key, error.to_string());

@@ -208,6 +208,8 @@ async fn connections_beyond_the_limit_are_dropped_until_one_ends() {
     assert_eq!(read_to_end(&mut second).await, "");
     drop(first);
     assert_eq!(rig.sees().await, Seen::Closed(flow));
+    let (_, _third) = rig.connect(100).await;
+    rig.handle.reconfigure(Limits::default()).await.unwrap();
     rig.connect(100).await;
 }
 
