@@ -209,7 +209,8 @@ impl Bindings {
         }
     }
 
-    fn detach(&mut self, id: InstanceId) {
+    /// Takes a phone off its connection: known, but gone.
+    pub fn detach(&mut self, id: InstanceId) {
         let Some(binding) = self.by_id.get_mut(&id) else { return };
         binding.peer = None;
         if let Some(path) = binding.path.take() {

@@ -301,14 +301,8 @@ fn cancel(invite: &str) -> String {
             text.push('\n');
         } else if line.starts_with("Via") {
             // The branch is the INVITE's.
-            text.push_str(
-                &invite
-                    .lines()
-                    .find(|l| l.trim_start().starts_with("Via"))
-                    .unwrap_or_default()
-                    .trim_start()
-                    .to_owned(),
-            );
+            let via = invite.lines().find(|l| l.trim_start().starts_with("Via"));
+            text.push_str(via.unwrap_or_default().trim_start());
             text.push('\n');
         }
     }

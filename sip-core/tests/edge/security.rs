@@ -306,5 +306,7 @@ fn datagrams_on_both_sides() {
             .replace("TLS", "UDP")
             .replace("5061;branch", "5060;branch"),
     );
+    let options = world.hear_start(moved, "OPTIONS ");
+    world.say(moved, &reply(&options, "200 OK", "x", "X: 1"));
     world.hear_start(thief, "SIP/2.0 403 ");
 }
