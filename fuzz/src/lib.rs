@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod message;
+pub mod sdp_rewrite;
 pub mod stream_framer;
 pub mod uri;
 
@@ -14,5 +15,9 @@ pub mod uri;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target: the name of its file, of its binary and of its corpus folder.
-pub const TARGETS: &[Target] =
-    &[("message", message::message), ("stream_framer", stream_framer::stream_framer), ("uri", uri::uri)];
+pub const TARGETS: &[Target] = &[
+    ("message", message::message),
+    ("sdp_rewrite", sdp_rewrite::sdp_rewrite),
+    ("stream_framer", stream_framer::stream_framer),
+    ("uri", uri::uri),
+];
