@@ -231,7 +231,7 @@ impl Latch {
         let held = self.holder.filter(|_| admission == Admission::Moved);
         let at =
             held.and_then(|holder| self.senders.iter().position(|sender| sender.address == holder.address));
-        match at.or((self.senders.len() >= self.max_senders).then(|| self.max_senders - 1)) {
+        match at.or_else(|| (self.senders.len() >= self.max_senders).then(|| self.max_senders - 1)) {
             Some(at) => {
                 if let Some(place) = self.senders.get_mut(at) {
                     *place = entry;

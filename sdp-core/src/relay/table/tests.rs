@@ -109,7 +109,9 @@ impl Rig {
         self.reports.clear();
         self.after(Duration::from_secs(60));
         let found = self.reports.iter().rev().find_map(|report| match report {
-            Report::Statistics { stream, outside, inside, .. } if *stream == id => Some((*outside, *inside)),
+            Report::Statistics { stream, outside, inside, .. } if *stream == id => {
+                Some((**outside, **inside))
+            }
             _ => None,
         });
         found.unwrap()
