@@ -34,7 +34,7 @@ pub fn sdp_rewrite(data: &[u8]) {
     };
 
     let added = placements.iter().zip(&sdp.media).filter(|(placement, media)| {
-        **placement != Placement::Decline && rtcp != 20_001 && media.rtcp.is_empty()
+        **placement != Placement::Decline && media.port != 0 && rtcp != 20_001 && media.rtcp.is_empty()
     });
     same_lines(text, &out, added.count());
     only_ours(&out, address);

@@ -120,6 +120,8 @@ pub struct Table {
     actions: VecDeque<Action>,
     reports: VecDeque<Report>,
     tick: Instant,
+    /// Pairs a realm keeps bound ahead of need.
+    share: usize,
 }
 
 #[derive(Debug)]
@@ -207,6 +209,7 @@ impl Table {
             actions: VecDeque::new(),
             reports: VecDeque::from([ready]),
             tick: now + TICK,
+            share,
             config,
         }
     }
@@ -257,6 +260,7 @@ impl Table {
         }
         self.tick = now + TICK;
         self.expire_leases(now);
+        self.shrink(now);
         for at in 0..self.streams.len() {
             let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut) else { continue };
             if now >= entry.statistics_due {
