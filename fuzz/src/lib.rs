@@ -12,6 +12,7 @@
 
 pub mod connect_authority;
 pub mod message;
+pub mod sdp_rewrite;
 pub mod stream_framer;
 pub mod uri;
 
@@ -22,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("connect_authority", connect_authority::connect_authority),
     ("message", message::message),
+    ("sdp_rewrite", sdp_rewrite::sdp_rewrite),
     ("stream_framer", stream_framer::stream_framer),
     ("uri", uri::uri),
 ];

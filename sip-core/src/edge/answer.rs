@@ -231,9 +231,9 @@ impl Edge {
         message: &Message,
         confirmed: bool,
     ) {
-        let Some(key) = DialogKey::of(message) else { return };
-        let Some(branch) = exchange.branches.get(index) else { return };
         let from = exchange.incoming.peer.side;
+        let Some(key) = DialogKey::of(message, from) else { return };
+        let Some(branch) = exchange.branches.get(index) else { return };
         let phone = branch.way.phone;
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, _) => (*path, None),
