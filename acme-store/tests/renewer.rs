@@ -318,6 +318,40 @@ async fn a_clock_that_jumps_is_noticed_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_wrong_at_start_costs_no_order() {
+    let world = World::new(&[Step::Issue { days: 90 }, Step::Refuse(None)]);
+    let (mut running, _) = world.run(&plan(&["gw.example"]));
+    let Event::Activated { serial, .. } = running.next().await else { panic!() };
+    drop(running);
+
+    let early = World { start: world.start - 20_000 * DAY, ..world };
+    let (mut running, origin) = early.run(&plan(&["gw.example"]));
+    assert_eq!(origin, Origin::NewInterim);
+    assert!(matches!(running.next().await, Event::Failed { .. }));
+    early.jump(20_000 * DAY + HOUR);
+    let Event::Activated { serial: shown, .. } = running.next().await else { panic!() };
+    assert_eq!((&shown, &running.serial()), (&serial, &serial));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interim_certificate_is_made_anew_before_it_ends() {
+    let world = World::new(&vec![Step::Refuse(None); 9]);
+    let (mut running, _) = world.run(&plan(&["gw.example"]));
+    let first = running.certificate.current();
+    running.next().await;
+    assert_eq!(running.serial(), first.details().serial);
+    world.jump(81 * DAY);
+    // Two failures on, the task has looked at the clock.
+    running.next().await;
+    running.next().await;
+    let later = running.certificate.current();
+    assert!(later.details().is_self_signed_leaf());
+    assert_ne!(later.details().serial, first.details().serial);
+    assert_eq!(later.details().key_hash, first.details().key_hash);
+    assert!(later.details().not_after > world.start + 160 * DAY);
+}
+
+#[tokio::test(start_paused = true)]
 async fn renewing_by_hand_and_urgency() {
     let mut steps = vec![Step::Issue { days: 30 }, Step::Issue { days: 30 }];
     steps.extend(vec![Step::Refuse(None); 40]);
