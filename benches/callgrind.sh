@@ -1,0 +1,34 @@
+#!/bin/sh
+# Instructions and heap allocations per message of the tasks in benches/src/sip.rs, on the INVITE of 1,465 octets:
+# (count(120) - count(20)) / 100, by callgrind and memcheck. Exits non-zero when one of ours is above its bar.
+#
+#   benches/callgrind.sh
+#
+# Needs valgrind (`apt-get install valgrind`).
+set -eu
+cd "$(dirname "$0")/.."
+cargo build --quiet --release -p farend-benches --bin count_sip
+binary=${CARGO_TARGET_DIR:-target}/release/count_sip
+
+instructions() { # LIBRARY TASK N
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$@" 2>&1 | sed -n 's/.*Collected *: *//p'
+}
+allocations() {
+    valgrind --tool=memcheck --leak-check=no "$binary" "$@" 2>&1 | sed -n 's/.*total heap usage: *\([0-9,]*\) allocs.*/\1/p' | tr -d ,
+}
+each() { # COUNTER LIBRARY TASK
+    echo $((($($1 "$2" "$3" 120) - $($1 "$2" "$3" 20)) / 100))
+}
+bar() {
+    case $1 in parse) echo 10000 ;; access) echo 16000 ;; proxy) echo 12000 ;; esac
+}
+
+failed=0
+printf '%-8s %14s %8s %8s %14s %8s\n' task 'instructions' bar allocs 'rsip instr.' allocs
+for task in parse access proxy; do
+    ours=$(each instructions farend $task)
+    printf '%-8s %14s %8s %8s %14s %8s\n' $task "$ours" "$(bar $task)" "$(each allocations farend $task)" \
+        "$(each instructions rsip $task)" "$(each allocations rsip $task)"
+    [ "$ours" -gt 0 ] && [ "$ours" -le "$(bar $task)" ] || failed=1
+done
+exit $failed

@@ -1,0 +1,182 @@
+//! What is wrong with a message as a whole: findings that carry a status.
+
+use super::{Limits, Message, Method, Name};
+use crate::header::{
+    CSeq, CallId, Contact, From, Header, HeaderError, MaxForwards, ProxyRequire, RecordRoute, Route, To, Via,
+};
+use crate::uri::{Scheme, Uri};
+
+/// One thing that is wrong with a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The status an answer should carry. A response with a finding is dropped.
+    pub status: u16,
+    /// The field at fault, as an answer should name it.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// Fields that may stand in a message once (RFC 3261 §7.3.1, §20).
+const SINGLE: &[Name] = &[
+    Name::From,
+    Name::To,
+    Name::CallId,
+    Name::CSeq,
+    Name::MaxForwards,
+    Name::Expires,
+    Name::ContentType,
+    Name::Date,
+    Name::Event,
+    Name::SessionExpires,
+    Name::MinSe,
+    Name::MaxBreadth,
+    Name::ReferTo,
+    Name::Replaces,
+    Name::RSeq,
+    Name::RAck,
+    Name::Timestamp,
+    Name::Subject,
+];
+
+impl Message {
+    /// Judges the message with the default [`Limits`]. No finding: it may be processed.
+    pub fn validate(&self) -> Vec<Finding> {
+        self.validate_within(&Limits::default())
+    }
+
+    /// Judges the message. The first finding is the one to answer.
+    pub fn validate_within(&self, limits: &Limits) -> Vec<Finding> {
+        let mut check = Check { message: self, findings: Vec::new() };
+        // RFC 3261 §21.5.6
+        if !self.is_version_2() {
+            check.found(505, "SIP-Version", "not SIP/2.0");
+        }
+        check.single_fields();
+        check.mandatory::<Via>();
+        check.mandatory::<From>();
+        check.mandatory::<To>();
+        check.mandatory::<CallId>();
+        check.mandatory::<CSeq>();
+        check.all::<Via>();
+        check.all::<Route>();
+        check.all::<RecordRoute>();
+        check.contacts(limits);
+        if self.values(Name::Via, true).count() > limits.vias {
+            check.found(483, "Via", "too many values");
+        }
+        if self.is_request() {
+            check.request();
+        }
+        check.findings
+    }
+}
+
+struct Check<'m> {
+    message: &'m Message,
+    findings: Vec<Finding>,
+}
+
+impl Check<'_> {
+    fn found(&mut self, status: u16, field: &'static str, reason: &'static str) {
+        self.findings.push(Finding { status, field, reason });
+    }
+
+    fn malformed(&mut self, error: &HeaderError) {
+        self.found(error.status(), error.field.as_str(), "malformed");
+    }
+
+    fn single_fields(&mut self) {
+        let (mut seen, mut reported) = (0u128, 0u128);
+        for row in self.message.rows().filter(|row| row.name != Name::Other) {
+            let bit = 1 << row.name as u8;
+            if seen & bit != 0 && reported & bit == 0 && SINGLE.contains(&row.name) {
+                reported |= bit;
+                self.found(400, row.name.as_str(), "repeated");
+            }
+            seen |= bit;
+        }
+    }
+
+    /// RFC 3261 §8.1.1
+    fn mandatory<H: Header>(&mut self) {
+        match self.message.header::<H>() {
+            None => self.found(400, H::NAME.as_str(), "missing"),
+            // Lists are judged value by value elsewhere.
+            Some(Err(error)) if !H::LIST => self.malformed(&error),
+            Some(_) => {}
+        }
+    }
+
+    fn all<H: Header>(&mut self) {
+        if let Some(error) = self.message.headers::<H>().find_map(Result::err) {
+            self.malformed(&error);
+        }
+    }
+
+    fn contacts(&mut self, limits: &Limits) {
+        self.all::<Contact>();
+        if self.message.is_request() && self.message.values(Name::Contact, true).count() > limits.contacts {
+            self.found(400, "Contact", "too many values");
+        }
+    }
+
+    fn request(&mut self) {
+        let message = self.message;
+        self.request_uri();
+        // RFC 3261 §8.2.1 by way of §20.16: the method in CSeq is the request's.
+        if let Some(Ok(cseq)) = message.header::<CSeq>()
+            && message.method() != Some(cseq.method)
+        {
+            self.found(400, "CSeq", "another method");
+        }
+        match message.header::<MaxForwards>() {
+            // RFC 3261 §16.3 item 3
+            Some(Ok(0)) => self.found(483, "Max-Forwards", "zero"),
+            Some(Err(error)) => self.malformed(&error),
+            _ => {}
+        }
+        // RFC 3261 §16.3 item 5: none is supported by this layer.
+        if message.headers::<ProxyRequire>().next().is_some() && message.method() != Some(Method::Ack) {
+            self.found(420, "Proxy-Require", "option not supported");
+        }
+        self.uris();
+    }
+
+    fn request_uri(&mut self) {
+        match Uri::parse(self.message.request_uri().unwrap_or_default()) {
+            Err(_) => self.found(400, "Request-URI", "malformed"),
+            // RFC 3261 §8.2.2.1
+            Ok(uri) if matches!(uri.scheme(), Scheme::Other(_)) => {
+                self.found(416, "Request-URI", "scheme not supported");
+            }
+            // RFC 3261 §19.1.1: not allowed in a Request-URI
+            Ok(uri) if uri.headers().is_some() => self.found(400, "Request-URI", "has URI headers"),
+            Ok(_) => {}
+        }
+    }
+
+    /// URIs of any scheme may stand in these, but a SIP URI has to be one.
+    fn uris(&mut self) {
+        let message = self.message;
+        if let Some(Ok(from)) = message.header::<From>()
+            && from.uri().is_err()
+        {
+            self.found(400, "From", "malformed URI");
+        }
+        if let Some(Ok(to)) = message.header::<To>()
+            && to.uri().is_err()
+        {
+            self.found(400, "To", "malformed URI");
+        }
+        for (field, bad) in [
+            ("Contact", message.headers::<Contact>().flatten().any(|c| !c.is_star() && c.uri().is_err())),
+            ("Route", message.headers::<Route>().flatten().any(|r| r.uri().is_err())),
+        ] {
+            if bad {
+                self.found(400, field, "malformed URI");
+            }
+        }
+    }
+}

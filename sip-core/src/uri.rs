@@ -1,0 +1,398 @@
+//! SIP, SIPS and other URIs (RFC 3261 §19.1) as borrowed views, and a builder.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::grammar::{is_uri_byte, number};
+use crate::header::Params;
+
+/// Why bytes are no URI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UriError {
+    /// There are no bytes.
+    #[error("empty")]
+    Empty,
+    /// No `scheme:` in front.
+    #[error("no scheme")]
+    Scheme,
+    /// White space, a control character, a quote or an angle bracket.
+    #[error("illegal byte at {offset}")]
+    Byte {
+        /// Where.
+        offset: u32,
+    },
+    /// The user part is empty, or a second `@` follows.
+    #[error("user part")]
+    User,
+    /// The host is no name, no IPv4 address and no IPv6 reference in brackets.
+    #[error("host")]
+    Host,
+    /// The port is no number from 0 to 65535.
+    #[error("port")]
+    Port,
+    /// A parameter without a name.
+    #[error("parameter")]
+    Parameter,
+}
+
+/// The scheme of a URI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Scheme<'a> {
+    /// `sip`
+    Sip,
+    /// `sips`
+    Sips,
+    /// `tel` (RFC 3966)
+    Tel,
+    /// Any other.
+    Other(&'a [u8]),
+}
+
+/// A host: a name, an IPv4 address, or an IPv6 address that stood in brackets.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Host<'a> {
+    /// A host name as it was spelt; compare it without regard to case.
+    Name(&'a str),
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address.
+    V6(Ipv6Addr),
+}
+
+/// A URI, checked. For schemes other than `sip` and `sips` only [`Uri::scheme`] and [`Uri::opaque`] say anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Uri<'a> {
+    raw: &'a [u8],
+    scheme: Scheme<'a>,
+    opaque: &'a [u8],
+    user: Option<&'a [u8]>,
+    password: Option<&'a [u8]>,
+    host_bytes: &'a [u8],
+    host: Option<Host<'a>>,
+    port: Option<u16>,
+    params: Params<'a>,
+    headers: Option<&'a [u8]>,
+}
+
+impl<'a> Uri<'a> {
+    /// Reads a URI without angle brackets or white space around it. Escapes stay as they came.
+    ///
+    /// # Errors
+    /// [`UriError`].
+    pub fn parse(raw: &'a [u8]) -> Result<Self, UriError> {
+        if raw.is_empty() {
+            return Err(UriError::Empty);
+        }
+        if let Some(bad) = raw.iter().position(|&b| !is_uri_byte(b)) {
+            return Err(UriError::Byte { offset: bad as u32 });
+        }
+        let (name, opaque) = split_scheme(raw).ok_or(UriError::Scheme)?;
+        let scheme = match name {
+            s if s.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
+            s if s.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
+            s if s.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
+            other => Scheme::Other(other),
+        };
+        let uri = Uri {
+            raw,
+            scheme,
+            opaque,
+            user: None,
+            password: None,
+            host_bytes: b"",
+            host: None,
+            port: None,
+            params: Params::default(),
+            headers: None,
+        };
+        if uri.is_sip() { uri.read_sip() } else { Ok(uri) }
+    }
+
+    /// `[ userinfo ] hostport uri-parameters [ headers ]`
+    fn read_sip(mut self) -> Result<Self, UriError> {
+        let mut rest = self.opaque;
+        // `;` and `?` may stand in the user part (RFC 4475 §3.1.1.9), so the `@` comes first.
+        if let Some(at) = memchr::memchr(b'@', rest) {
+            let userinfo = &rest[..at];
+            rest = &rest[at + 1..];
+            let (user, password) = match memchr::memchr(b':', userinfo) {
+                Some(colon) => (&userinfo[..colon], Some(&userinfo[colon + 1..])),
+                None => (userinfo, None),
+            };
+            if user.is_empty() {
+                return Err(UriError::User);
+            }
+            (self.user, self.password) = (Some(user), password);
+        }
+        if let Some(question) = memchr::memchr(b'?', rest) {
+            self.headers = Some(&rest[question + 1..]);
+            rest = &rest[..question];
+        }
+        // A second `@` would let two readers see two hosts.
+        if memchr::memchr(b'@', rest).is_some() {
+            return Err(UriError::User);
+        }
+        if let Some(semicolon) = memchr::memchr(b';', rest) {
+            let params = &rest[semicolon..];
+            rest = &rest[..semicolon];
+            if params[1..].split(|&b| b == b';').any(|param| matches!(param, [] | [b'=', ..])) {
+                return Err(UriError::Parameter);
+            }
+            self.params = Params::unchecked(params);
+        }
+        let (host, port) = split_port(rest)?;
+        self.host_bytes = host;
+        self.host = Some(Host::parse(host).ok_or(UriError::Host)?);
+        self.port = port;
+        Ok(self)
+    }
+
+    /// The URI as it came.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme<'a> {
+        self.scheme
+    }
+
+    /// `sip` or `sips`.
+    pub fn is_sip(&self) -> bool {
+        matches!(self.scheme, Scheme::Sip | Scheme::Sips)
+    }
+
+    /// Everything behind the scheme's colon.
+    pub fn opaque(&self) -> &'a [u8] {
+        self.opaque
+    }
+
+    /// The user part, escapes as they came.
+    pub fn user(&self) -> Option<&'a [u8]> {
+        self.user
+    }
+
+    /// The password.
+    pub fn password(&self) -> Option<&'a [u8]> {
+        self.password
+    }
+
+    /// The host; `None` only for schemes other than `sip` and `sips`.
+    pub fn host(&self) -> Option<Host<'a>> {
+        self.host
+    }
+
+    /// The host as it was spelt, brackets included.
+    pub fn host_bytes(&self) -> &'a [u8] {
+        self.host_bytes
+    }
+
+    /// The port, if one is named.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The URI parameters.
+    pub fn params(&self) -> Params<'a> {
+        self.params
+    }
+
+    /// A URI parameter's value; empty for a flag such as `lr`.
+    pub fn param(&self, name: &str) -> Option<&'a [u8]> {
+        self.params.value(name)
+    }
+
+    /// Loose routing (RFC 3261 §19.1.1).
+    pub fn is_loose(&self) -> bool {
+        self.params.contains("lr")
+    }
+
+    /// What follows the `?`.
+    pub fn headers(&self) -> Option<&'a [u8]> {
+        self.headers
+    }
+}
+
+impl fmt::Debug for Uri<'_> {
+    /// Scheme, host and port only: users, passwords and parameters are nobody's business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Uri");
+        out.field("scheme", &self.scheme)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Scheme and rest. `scheme = ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`
+#[inline]
+pub(crate) fn split_scheme(raw: &[u8]) -> Option<(&[u8], &[u8])> {
+    if !raw.first()?.is_ascii_alphabetic() {
+        return None;
+    }
+    let end = raw.iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')))?;
+    (raw[end] == b':').then(|| (&raw[..end], &raw[end + 1..]))
+}
+
+/// `host [ ":" port ]`; the colons of an IPv6 reference stand in brackets.
+fn split_port(hostport: &[u8]) -> Result<(&[u8], Option<u16>), UriError> {
+    let search = match hostport.first() {
+        Some(b'[') => memchr::memchr(b']', hostport).ok_or(UriError::Host)?,
+        _ => 0,
+    };
+    match memchr::memchr(b':', &hostport[search..]) {
+        None => Ok((hostport, None)),
+        Some(colon) => {
+            let colon = search + colon;
+            let port = number(&hostport[colon + 1..]).and_then(|n| u16::try_from(n).ok());
+            Ok((&hostport[..colon], Some(port.ok_or(UriError::Port)?)))
+        }
+    }
+}
+
+impl<'a> Host<'a> {
+    /// Reads a host; IPv6 only in brackets (RFC 5118 §4.2). A name is letters, digits, hyphens, dots and the
+    /// underscores of the field, and does not end in a label of digits (RFC 3261 §25.1 toplabel).
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        match bytes {
+            [] => None,
+            [b'[', inner @ .., b']'] => ipv6(inner).map(Self::V6),
+            [b'0'..=b'9', ..] if bytes.iter().all(|&b| b.is_ascii_digit() || b == b'.') => {
+                std::str::from_utf8(bytes).ok()?.parse().ok().map(Self::V4)
+            }
+            _ => host_name(bytes).map(Self::Name),
+        }
+    }
+
+    /// The address, if the host is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Name(_) => None,
+            Self::V4(address) => Some(IpAddr::V4(*address)),
+            Self::V6(address) => Some(IpAddr::V6(*address)),
+        }
+    }
+}
+
+impl From<IpAddr> for Host<'_> {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6(address),
+        }
+    }
+}
+
+#[inline]
+fn host_name(bytes: &[u8]) -> Option<&str> {
+    let legal = |&b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if !bytes.iter().all(legal) || matches!(bytes.first(), Some(b'.' | b'-')) {
+        return None;
+    }
+    let name = std::str::from_utf8(bytes).ok()?;
+    let top = name.strip_suffix('.').unwrap_or(name);
+    let top = top.rsplit('.').next()?;
+    (!top.is_empty() && !top.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+}
+
+/// An IPv6 address without brackets. Three colons are read as two (RFC 5118 §4.10).
+pub(crate) fn ipv6(bytes: &[u8]) -> Option<Ipv6Addr> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    match text.find(":::") {
+        None => text.parse().ok(),
+        Some(_) => text.replacen(":::", "::", 1).parse().ok(),
+    }
+}
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::V4(address) => write!(f, "{address}"),
+            Self::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// Writes a SIP or SIPS URI.
+///
+/// ```
+/// use sip_core::uri::{Host, UriBuilder};
+/// let uri = UriBuilder::sips(Host::V4([10, 0, 1, 2].into())).user(b"anonymous").port(5061).param("transport", b"tls");
+/// assert_eq!(uri.as_bytes(), b"sips:anonymous@10.0.1.2:5061;transport=tls");
+/// ```
+#[derive(Clone, Debug)]
+pub struct UriBuilder {
+    text: Vec<u8>,
+    scheme_end: usize,
+}
+
+impl UriBuilder {
+    /// `sip:host`
+    pub fn sip(host: Host<'_>) -> Self {
+        Self::new("sip:", host)
+    }
+
+    /// `sips:host`
+    pub fn sips(host: Host<'_>) -> Self {
+        Self::new("sips:", host)
+    }
+
+    fn new(scheme: &str, host: Host<'_>) -> Self {
+        Self { text: format!("{scheme}{host}").into_bytes(), scheme_end: scheme.len() }
+    }
+
+    /// Sets the user part. Bytes that may not stand there (RFC 3261 §25.1 user) are escaped; a `%` stays, so that
+    /// escapes pass as they came.
+    #[must_use]
+    pub fn user(mut self, user: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(user.len() + 1);
+        for &b in user {
+            let free = b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%".contains(&b);
+            if free {
+                text.push(b);
+            } else {
+                text.extend_from_slice(format!("%{b:02X}").as_bytes());
+            }
+        }
+        text.push(b'@');
+        self.text.splice(self.scheme_end..self.scheme_end, text);
+        self
+    }
+
+    /// Appends the port; call it before any parameter.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.text.push(b':');
+        crate::grammar::push_number(&mut self.text, u32::from(port));
+        self
+    }
+
+    /// Appends `;name=value`, or `;name` when the value is empty. The caller vouches for the value's bytes.
+    #[must_use]
+    pub fn param(mut self, name: &str, value: &[u8]) -> Self {
+        self.text.push(b';');
+        self.text.extend_from_slice(name.as_bytes());
+        if !value.is_empty() {
+            self.text.push(b'=');
+            self.text.extend_from_slice(value);
+        }
+        self
+    }
+
+    /// The URI so far.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The URI.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests;
