@@ -15,8 +15,9 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use crate::account::Directory;
-use crate::net::https::{Dial, Https};
+pub use crate::account::{BadContact, Directory, DirectoryError, contact};
+use crate::net::https::Https;
+pub use crate::net::https::{Dial, Dialled, system_dial};
 use crate::net::tls::Connector;
 use crate::order::{Authority, AuthorityError, Challenge};
 use crate::publish::{Application, BuildError, Dialler, Versions};
@@ -48,7 +49,7 @@ pub struct Settings {
     pub roots: Roots,
     /// The name of the account in the store.
     pub account: String,
-    /// Contacts, as [`crate::account::contact`] returns them.
+    /// Contacts, as [`contact`] returns them.
     pub contacts: Vec<String>,
     /// The way out.
     pub dial: Dial,
