@@ -100,6 +100,26 @@ pub fn prepare(
     Ok((interim, Origin::NewInterim))
 }
 
+/// [`prepare`] for a process that already shows `shown` under this name, at a reload: a valid certificate of an authority stays even if
+/// the store does not have it (the disk was full when it came), so that no interim one takes its place.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn prepare_again(
+    store: &dyn Store,
+    plan: &Plan,
+    shown: &Credential,
+    now: SystemTime,
+) -> Result<(Credential, Origin), PrepareError> {
+    let (prepared, origin) = prepare(store, plan, now)?;
+    let keep = !shown.details().is_self_signed_leaf() && shown.details().valid_at(now);
+    let better = |stored: &Credential| stored.details().not_after >= shown.details().not_after;
+    if keep && !(origin == Origin::Stored && better(&prepared)) {
+        return Ok((shown.clone(), Origin::Stored));
+    }
+    Ok((prepared, origin))
+}
+
 /// Does this self-signed certificate still serve: right names and kind of key, valid, and for some time to come?
 pub fn interim_serves(interim: &Credential, plan: &Plan, now: SystemTime) -> bool {
     let reserve = now.checked_add(INTERIM_RESERVE).unwrap_or(now);

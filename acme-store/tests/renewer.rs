@@ -280,6 +280,30 @@ async fn an_interim_certificate_and_its_key_survive_a_restart() {
     assert_eq!(rekeyed.key().kind(), Some(KeyKind::Rsa2048));
 }
 
+#[test]
+fn a_reload_never_puts_an_interim_certificate_over_a_valid_one() {
+    let dir = Dir::new();
+    let store = Disk::open(&dir.0).unwrap();
+    let again = |shown: &acme_store::certificate::Credential, at| {
+        let (prepared, origin) = lifecycle::prepare_again(&store, &plan(&["gw.example"]), shown, at).unwrap();
+        (prepared.details().serial.clone(), origin)
+    };
+    let (interim, _) = lifecycle::prepare(&store, &plan(&["gw.example"]), now()).unwrap();
+    let ca = Ca::root("Public");
+    let issued = ca.issue(&cn("gw.example").dns("gw.example")).credential(&[]);
+    let serial = issued.details().serial.clone();
+    assert_eq!(again(&issued, now()), (serial.clone(), Origin::Stored), "the store has only the interim one");
+    assert_eq!(again(&interim, now()).1, Origin::Interim);
+    assert_ne!(again(&issued, now() + 40 * DAY).0, serial, "expired");
+    let later =
+        ca.issue(&Leaf { until: now() + 60 * DAY, ..cn("gw.example").dns("gw.example") }).credential(&[]);
+    store.save_credential("outside", &later).unwrap();
+    assert_eq!(again(&issued, now()).0, later.details().serial, "the store has a better one");
+    assert_eq!(again(&later, now()).0, later.details().serial);
+    store.save_credential("outside", &issued).unwrap();
+    assert_eq!(again(&later, now()).0, later.details().serial, "the store has an older one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_names_or_another_key_are_ordered_at_once() {
     let world = World::new(&[Step::Issue { days: 90 }, Step::Issue { days: 90 }, Step::Issue { days: 90 }]);
