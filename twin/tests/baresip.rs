@@ -1,6 +1,7 @@
 //! A phone that nobody here wrote: baresip registers at a switch of the site with a client certificate, calls a
 //! virtual phone, and each hears the other's tone.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,11 +10,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use twin::phone::Phone;
 use twin::phone::line::Line;
-use twin::pki::Pki;
-use twin::plan::Plan;
+use twin::pki::{Files, Pki};
+use twin::plan::{Handset, Plan};
 use twin::site::{Options, Over, Site};
 use twin::{http, rtp, tls};
 
+const MODULES: &str = "/usr/lib/baresip/modules";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Folder(PathBuf);
@@ -49,10 +51,29 @@ fn recording(folder: &Path) -> Vec<i16> {
     bytes[44..].as_chunks::<2>().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect()
 }
 
+/// What baresip wants in its folder: an account at the switch, a certificate, a tone to send.
+fn configure(folder: &Path, files: &Files, handset: &Handset, switch: SocketAddr) {
+    let (path, here) = (|name: &str| folder.join(name), folder.display());
+    std::fs::write(path("tone.wav"), wave(1000.0)).expect("tone");
+    std::fs::write(path("contacts"), "").expect("contacts");
+    std::fs::write(path("uuid"), handset.mac.instance().trim_start_matches("urn:uuid:")).expect("uuid");
+    let account = format!("<sip:110@{switch};transport=tls>;auth_pass=none;regint=60\n");
+    std::fs::write(path("accounts"), account).expect("account");
+    let config = format!(
+        "module_path {MODULES}\nsip_listen {}:0\nsip_certificate {}\nsip_cafile {}\n\
+         audio_source aufile,{here}/tone.wav\naudio_player aubridge,a\naudio_alert aubridge,b\n\
+         snd_path {here}\nmodule g711.so\nmodule aubridge.so\nmodule aufile.so\nmodule sndfile.so\n\
+         module stdio.so\nmodule_tmp uuid.so\nmodule_tmp account.so\nmodule_app menu.so\n",
+        handset.ip,
+        files.phone(handset.mac).display(),
+        files.hq_ca.display(),
+    );
+    std::fs::write(path("config"), config).expect("config");
+}
+
 #[tokio::test]
 async fn baresip_and_a_virtual_phone_hear_each_other() {
-    let modules = Path::new("/usr/lib/baresip/modules");
-    if !modules.exists() {
+    if !Path::new(MODULES).exists() {
         eprintln!("left out, baresip is not installed");
         return;
     }
@@ -66,7 +87,7 @@ async fn baresip_and_a_virtual_phone_hear_each_other() {
     let pki = Pki::new(&plan).expect("pki");
     let files = pki.write(&folder.0).expect("files");
     let handsets = plan.handsets(2);
-    let certificate = pki.write_phone(&files, handsets[1].mac).expect("certificate");
+    pki.write_phone(&files, handsets[1].mac).expect("certificate");
     let options = Options { over: Over::Registration, ..Options::default() };
     let site = Site::start(&plan, &pki, &options).await.expect("site");
     let (switch, cas) = (site.addresses().switches[0], site.addresses().cas);
@@ -80,24 +101,8 @@ async fn baresip_and_a_virtual_phone_hear_each_other() {
     let line = Line::connect(&phone, switch, &switch.ip().to_string()).await.expect("line");
     line.register(switch, 60).await.expect("registered");
 
-    let path = |name: &str| folder.0.join(name);
+    configure(&folder.0, &files, &handsets[1], switch);
     let here = folder.0.display();
-    std::fs::write(path("tone.wav"), wave(1000.0)).expect("tone");
-    std::fs::write(path("contacts"), "").expect("contacts");
-    std::fs::write(path("uuid"), &handsets[1].mac.instance()["urn:uuid:".len()..]).expect("uuid");
-    let account = format!("<sip:110@{switch};transport=tls>;auth_pass=none;regint=60\n");
-    std::fs::write(path("accounts"), account).expect("account");
-    let config = format!(
-        "module_path {}\nsip_listen {}:0\nsip_certificate {}\nsip_cafile {}\n\
-         audio_source aufile,{here}/tone.wav\naudio_player aubridge,a\naudio_alert aubridge,b\n\
-         snd_path {here}\nmodule g711.so\nmodule aubridge.so\nmodule aufile.so\nmodule sndfile.so\n\
-         module stdio.so\nmodule_tmp uuid.so\nmodule_tmp account.so\nmodule_app menu.so\n",
-        modules.display(),
-        handsets[1].ip,
-        certificate.display(),
-        files.hq_ca.display(),
-    );
-    std::fs::write(path("config"), config).expect("config");
     let mut baresip = Command::new("baresip")
         .args(["-f", &here.to_string(), "-t", "30"])
         .stdin(Stdio::piped())

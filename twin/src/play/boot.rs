@@ -247,3 +247,37 @@ pub(super) fn delivered(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mac::Mac;
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_notify_counts_only_where_it_belongs() {
+        let phones = Plan::default().handsets(2);
+        let (mine, other) = (&phones[0], phones[1].mac);
+        let sent = |verdict: &str| {
+            vec![Delivery { mac: Some(mine.mac), event: "x".to_owned(), verdict: verdict.to_owned() }]
+        };
+        let got = |mac: Mac, host: &str| {
+            vec![Notify { event: "x".to_owned(), mac: Some(mac), uri: format!("sips:anonymous@{host}") }]
+        };
+        let ip = mine.ip.to_string();
+        let judge = |deliveries: &[Delivery], seen: &[Notify]| delivered(mine, deliveries, seen, &["x"]);
+        assert!(judge(&sent("200 OK"), &got(mine.mac, &ip)).is_ok());
+        // Not answered, refused, swallowed, somebody else's too, a Contact that is not ours.
+        let both = [got(mine.mac, &ip), got(other, &ip)].concat();
+        for (deliveries, seen, reason) in [
+            (vec![], got(mine.mac, &ip), "no answer"),
+            (sent("485 Ambiguous"), got(mine.mac, &ip), "485 Ambiguous"),
+            (sent("200 OK"), vec![], "by another phone"),
+            (sent("200 OK"), both, "meant for 08000FD4C002"),
+            (sent("200 OK"), got(mine.mac, "127.10.1.2:5061"), "not our Contact"),
+        ] {
+            let outcome = judge(&deliveries, &seen);
+            assert!(outcome.as_ref().is_err_and(|text| text.contains(reason)), "{outcome:?}");
+        }
+    }
+}
