@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import ssl
 import threading
 
@@ -171,5 +172,6 @@ class CasStub:
             s.close()
 
     def stop(self):
+        self.server.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(), which otherwise keeps the port
         self.server.close()
 
