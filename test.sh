@@ -55,7 +55,7 @@ part_deny() {
 part_unit() { cargo test --workspace --all-features --locked; }
 part_instructions() {
   command -v valgrind >/dev/null || { leave_out instructions "valgrind is missing"; return; }
-  benches/callgrind.sh --check
+  benches/callgrind.sh
 }
 part_demo() {
   cargo build -q --release --locked -p farend || return 1

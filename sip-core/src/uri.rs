@@ -62,7 +62,7 @@ pub enum Host<'a> {
 }
 
 /// A URI, checked. For schemes other than `sip` and `sips` only [`Uri::scheme`] and [`Uri::opaque`] say anything.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Uri<'a> {
     raw: &'a [u8],
     scheme: Scheme<'a>,
@@ -212,6 +212,17 @@ impl<'a> Uri<'a> {
     /// What follows the `?`.
     pub fn headers(&self) -> Option<&'a [u8]> {
         self.headers
+    }
+}
+
+impl fmt::Debug for Uri<'_> {
+    /// Scheme, host and port only: users, passwords and parameters are nobody's business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Uri");
+        out.field("scheme", &self.scheme)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,8 @@ use crate::relay::{Command, Pair, PairId, Realm};
 const LEVEL: u16 = 64;
 /// Free pairs wanted at most, after the level was found too low.
 const MAX_LEVEL: u16 = 1_024;
+/// Between two raises: one burst is one raise, however many it refuses.
+const RAISE: Duration = Duration::from_secs(1);
 /// Wait after the relay had too few.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -26,11 +28,19 @@ struct Shelf {
     asked: u16,
     level: u16,
     ask_after: Instant,
+    raise_after: Instant,
 }
 
 impl Ports {
     pub(super) fn new(now: Instant, realms: impl IntoIterator<Item = Realm>, lifetime: Duration) -> Self {
-        let shelf = |realm| Shelf { realm, free: VecDeque::new(), asked: 0, level: LEVEL, ask_after: now };
+        let shelf = |realm| Shelf {
+            realm,
+            free: VecDeque::new(),
+            asked: 0,
+            level: LEVEL,
+            ask_after: now,
+            raise_after: now,
+        };
         Self { shelves: realms.into_iter().map(shelf).collect(), lifetime }
     }
 
@@ -49,7 +59,8 @@ impl Ports {
         }
         // A burst: a stream needs a pair on both sides, so what else is nearly drained is raised as well.
         for shelf in &mut self.shelves {
-            if shelf.free.len() < usize::from(shelf.level / 4) {
+            if shelf.free.len() < usize::from(shelf.level / 4) && now >= shelf.raise_after {
+                shelf.raise_after = now + RAISE;
                 shelf.level = shelf.level.saturating_mul(2).min(MAX_LEVEL);
             }
         }
@@ -95,6 +106,8 @@ impl Ports {
                 shelf.free.iter().filter(|(until, _)| *until <= now).map(|(_, pair)| pair.id).collect();
             if !old.is_empty() {
                 shelf.free.retain(|(until, _)| *until > now);
+                // So many were not needed for as long as a lease lasts.
+                shelf.level = (shelf.level / 2).max(LEVEL);
                 commands.push_back(Command::Return { pairs: old });
             }
             let held = u16::try_from(shelf.free.len()).unwrap_or(u16::MAX).saturating_add(shelf.asked);

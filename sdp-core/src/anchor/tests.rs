@@ -561,6 +561,7 @@ fn a_drained_lease_refuses_and_recovers() {
     assert_eq!((made, rig.anchor.sessions()), (64, 64));
     assert_eq!(refused, Some(Refusal::Unavailable { side: Side::Outside, family: Family::V4 }));
     rig.settle();
+    // The burst has raised the level of both sides.
     for session in 2_000..2_100 {
         rig.anchor.offer(rig.now, session, Side::Outside, ip(PHONE_A), ip(PBX), sdp.as_bytes()).unwrap();
     }

@@ -12,7 +12,7 @@ use super::uri_codec::{
 };
 use crate::flow::{Side, Transport};
 use crate::header::{Address, Contact, Header, MaxForwards, RecordRoute, ReferTo, ReferredBy, Via};
-use crate::message::{Edit, EditError, Message, Method, Name, Row, stamp_via};
+use crate::message::{Edit, EditError, Message, Method, Name, Row};
 use crate::token::InstanceId;
 use crate::uri::Uri;
 
@@ -360,7 +360,7 @@ fn split_headers(uri: &[u8]) -> (&[u8], &[u8]) {
 /// The top Via with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581 §4).
 fn stamped(incoming: &Incoming) -> Vec<u8> {
     match incoming.message.header::<Via>() {
-        Some(Ok(via)) => stamp_via(&via, incoming.peer.remote),
+        Some(Ok(via)) => via.stamped(incoming.peer.remote),
         _ => Vec::new(),
     }
 }

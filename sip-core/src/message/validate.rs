@@ -88,10 +88,14 @@ impl Check<'_> {
     }
 
     fn single_fields(&mut self) {
-        for name in SINGLE {
-            if self.message.count(*name) > 1 {
-                self.found(400, name.as_str(), "repeated");
+        let (mut seen, mut reported) = (0u128, 0u128);
+        for row in self.message.rows().filter(|row| row.name != Name::Other) {
+            let bit = 1 << row.name as u8;
+            if seen & bit != 0 && reported & bit == 0 && SINGLE.contains(&row.name) {
+                reported |= bit;
+                self.found(400, row.name.as_str(), "repeated");
             }
+            seen |= bit;
         }
     }
 

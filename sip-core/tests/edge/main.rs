@@ -2,4 +2,5 @@
 
 mod calls;
 mod register;
+mod script;
 mod world;

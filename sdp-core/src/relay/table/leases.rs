@@ -7,7 +7,7 @@ use crate::relay::command::Realm;
 use crate::relay::report::{Pair, PairId, Report};
 
 /// Binding gives up after so many busy ports in a row.
-const MAX_BUSY: u32 = 64;
+const MAX_BUSY: u32 = 512;
 /// Pairs bound beyond what a lease asks for, so that the next one is answered at once.
 const GROWTH: usize = 32;
 
