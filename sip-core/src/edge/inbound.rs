@@ -59,7 +59,7 @@ impl Edge {
             return binding.map(|b| (Step::Route, vec![b.id])).ok_or_else(bad_token);
         }
         let own = uri.is_sip() && self.is_own(&host_of(uri));
-        if own && let Some(token) = uri.param(CONTACT_TOKEN).or(uri.param(GRUU)) {
+        if own && let Some(token) = uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU)) {
             let binding = self.bindings.by_contact_token(token);
             return binding.map(|b| (Step::ContactToken, vec![b.id])).ok_or_else(bad_token);
         }

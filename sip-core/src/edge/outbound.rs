@@ -157,7 +157,7 @@ impl Edge {
         match ids {
             [] => None,
             [one] => Some(*one),
-            several => self.named(several, incoming).or(several.last().copied()),
+            several => self.named(several, incoming).or_else(|| several.last().copied()),
         }
     }
 
@@ -279,7 +279,7 @@ impl Edge {
             Destination::Addresses(addresses) => {
                 let dials = addresses
                     .into_iter()
-                    .map(|(address, port)| self.dial(transport, address, port.or(uri.port()), phone));
+                    .map(|(address, port)| self.dial(transport, address, port.or_else(|| uri.port()), phone));
                 Ok(Hop::Switch(dials.collect()))
             }
             Destination::Lookup(name) => Ok(Hop::Name { name, port: uri.port(), transport }),
