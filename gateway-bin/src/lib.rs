@@ -1,2 +1,18 @@
-//! Farend, a teleworker gateway: desk phones at home on the company PBX
+//! Farend, a teleworker gateway: desk phones at home use the company PBX as if they sat on the LAN.
+//!
+//! This crate composes the four libraries and holds no protocol rule:
+//!
+//! - [`config`] reads and judges the configuration file,
+//! - [`log`] writes structured lines, made by `report` from the libraries' events,
+//! - [`Gateway`] (`compose`) joins the libraries: listeners, certificates, signalling, media, HTTP,
+//! - `demo` plays a whole site on loopback.
 #![forbid(unsafe_code)]
+
+mod compose;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod log;
+mod report;
+
+pub use compose::{BindError, CredentialError, Gateway, KeyError, MediaError, ServiceError, StartError};

@@ -68,7 +68,7 @@ const TABLE: &[(&str, &str, Verdict, &str)] = &[
     ("bext01", "3.3.5", AtValidate("Proxy-Require", 420), "unknown options"),
     ("invut", "3.3.6", Valid, "unknown body: 415 at the endpoint only"),
     ("regaut01", "3.3.7", Valid, "unknown auth scheme: as no credentials"),
-    ("multi01", "3.3.8", AtValidate("From", 400), "single fields repeated"),
+    ("multi01", "3.3.8", AtValidate("CSeq", 400), "single fields repeated"),
     ("mcl01", "3.3.9", AtParse(400), "two Content-Lengths"),
     ("bcast", "3.3.10", Valid, "a response to somebody else's Via: dropped above"),
     ("zeromf", "3.3.11", AtValidate("Max-Forwards", 483), "Max-Forwards 0; OPTIONS may be answered"),

@@ -1,12 +1,14 @@
 //! name-addr and addr-spec: From, To, Contact, Route and their kin.
 
+use std::fmt;
+
 use super::{Fault, HeaderError, Params};
-use crate::grammar::{is_lws, is_token_byte, number, skip_lws, skip_quoted, skip_uri, trim};
+use crate::grammar::{number, skip_lws, skip_quoted, skip_uri, trim};
 use crate::message::Name;
 use crate::uri::{Uri, UriError};
 
 /// `[ display-name ] "<" URI ">" *( ";" param )`, or a bare URI with header parameters (RFC 3261 §20.10), or `*`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Address<'a> {
     raw: &'a [u8],
     display: &'a [u8],
@@ -81,6 +83,18 @@ impl<'a> Address<'a> {
         self.param("expires").map(|value| number(value).unwrap_or(3600))
     }
 
+    /// The value with another URI, in angle brackets; display name and header parameters stay byte for byte.
+    pub fn with_uri(&self, uri: &[u8]) -> Vec<u8> {
+        let params = self.params.as_bytes();
+        let head = self.raw.get(..self.raw.len() - params.len()).unwrap_or_default();
+        // In the bracketed form the URI's own bytes lie between the last `<` and `>` in front of the parameters.
+        let (before, after) = match memchr::memrchr2(b'<', b'>', head).filter(|_| self.bracketed) {
+            Some(close) => (&head[..close - self.uri.len() - 1], &head[close + 1..]),
+            None => (&b""[..], &b""[..]),
+        };
+        [before, b"<", uri, b">", after, params].concat()
+    }
+
     /// `q` in thousandths, 0 to 1000; `None` when absent or malformed.
     pub fn q(&self) -> Option<u16> {
         let (whole, fraction) = match self.param("q")? {
@@ -100,6 +114,15 @@ impl<'a> Address<'a> {
             thousandths += u16::from(digit - b'0') * weight;
         }
         (thousandths <= 1000).then_some(thousandths)
+    }
+}
+
+impl fmt::Debug for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address")
+            .field("uri", &self.uri())
+            .field("params", &self.params)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,8 +147,9 @@ fn read(raw: &[u8]) -> Result<Address<'_>, Broken> {
         Some(b'"') => Err((at, Fault::DisplayName)),
         Some(b'<') => {
             let display = trim(&raw[..at]);
-            // display-name = *(token LWS)
-            if let Some(bad) = display.iter().position(|&b| !is_token_byte(b) && !is_lws(b) && b < 0x80) {
+            // display-name = *(token LWS). Other characters are seen and do no harm, but a comma or a semicolon may
+            // be the end of another value.
+            if let Some(bad) = memchr::memchr2(b',', b';', display) {
                 return Err((bad, Fault::DisplayName));
             }
             bracketed(raw, display, at)

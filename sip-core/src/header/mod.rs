@@ -23,6 +23,8 @@ pub trait Header {
     const NAME: Name;
     /// Several values may stand in one row, separated by commas.
     const LIST: bool;
+    /// A row without any value is legal and says nothing.
+    const MAY_BE_EMPTY: bool = false;
     /// One value.
     type View<'a>;
 
@@ -58,7 +60,7 @@ pub enum Fault {
     /// An angle bracket without its partner.
     #[error("unbalanced angle bracket")]
     Bracket,
-    /// A display name that is neither tokens nor quoted.
+    /// A display name with a comma, a semicolon or a quote in it that is not quoted as a whole.
     #[error("display name")]
     DisplayName,
     /// A URI with white space, without scheme, or otherwise malformed.
@@ -143,6 +145,7 @@ macro_rules! fields {
         impl Header for $marker {
             const NAME: Name = Name::$marker;
             const LIST: bool = $list;
+            const MAY_BE_EMPTY: bool = matches!(Name::$marker, Name::Supported | Name::Allow);
             type View<$lt> = $view;
 
             #[inline]
@@ -167,6 +170,9 @@ fields! {
     Date false 'a &'a [u8], plain::date, "`Date` (RFC 3261 §20.17); GMT only.";
     Require true 'a &'a [u8], plain::option_tag, "`Require` (RFC 3261 §20.32): one option tag.";
     ProxyRequire true 'a &'a [u8], plain::option_tag, "`Proxy-Require` (RFC 3261 §20.29): one option tag.";
-    Supported true 'a &'a [u8], plain::option_tag, "`Supported` (RFC 3261 §20.37): one option tag; an empty row is no error there.";
+    Supported true 'a &'a [u8], plain::option_tag, "`Supported` (RFC 3261 §20.37): one option tag.";
     Allow true 'a &'a [u8], plain::option_tag, "`Allow` (RFC 3261 §20.5): one method.";
 }
+
+#[cfg(test)]
+mod tests;

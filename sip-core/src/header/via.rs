@@ -1,9 +1,10 @@
 //! Via (RFC 3261 §20.42).
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Fault, HeaderError, Params};
-use crate::grammar::{is_lws, number, skip_lws, skip_token, trim};
+use crate::grammar::{is_lws, number, push_number, skip_lws, skip_token, trim};
 use crate::message::Name;
 use crate::uri::{Host, ipv6};
 
@@ -22,7 +23,7 @@ pub enum ViaTransport<'a> {
 }
 
 /// One Via value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ViaValue<'a> {
     raw: &'a [u8],
     transport: &'a [u8],
@@ -94,6 +95,13 @@ impl<'a> ViaValue<'a> {
         self.param("branch")
     }
 
+    /// The branch is one of RFC 3261: the cookie with something behind it. If not, transactions match as in RFC 2543
+    /// (§17.2.3).
+    pub fn has_unique_branch(&self) -> bool {
+        let cookie = self.branch().and_then(|branch| branch.split_at_checked(7));
+        cookie.is_some_and(|(cookie, rest)| cookie.eq_ignore_ascii_case(b"z9hG4bK") && !rest.is_empty())
+    }
+
     /// `received`, with or without brackets around an IPv6 address (RFC 5118 §4.5); `None` when it is no address.
     pub fn received(&self) -> Option<IpAddr> {
         let value = self.param("received")?;
@@ -112,6 +120,38 @@ impl<'a> ViaValue<'a> {
     /// `alias` (RFC 5923).
     pub fn alias(&self) -> bool {
         self.params.contains("alias")
+    }
+
+    /// The value with `received` set to where the request came from (RFC 3261 §18.2.1), and with `rport` filled in
+    /// when the sender asked for it (RFC 3581 §4). What stood in either before is replaced, the rest stays.
+    pub fn stamped(&self, source: SocketAddr) -> Vec<u8> {
+        let head = self.raw.len() - self.params.as_bytes().len();
+        let mut text = trim(&self.raw[..head]).to_vec();
+        for (name, value) in self.params.iter() {
+            if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
+                continue;
+            }
+            text.push(b';');
+            text.extend_from_slice(name);
+            if let Some(value) = value {
+                text.push(b'=');
+                text.extend_from_slice(value);
+            }
+        }
+        text.extend_from_slice(format!(";received={}", source.ip().to_canonical()).as_bytes());
+        if self.rport().is_some() {
+            text.extend_from_slice(b";rport=");
+            push_number(&mut text, u32::from(source.port()));
+        }
+        text
+    }
+}
+
+impl fmt::Debug for ViaValue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ViaValue");
+        out.field("transport", &self.transport()).field("host", &self.host).field("port", &self.port);
+        out.field("params", &self.params).finish_non_exhaustive()
     }
 }
 

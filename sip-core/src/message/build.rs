@@ -1,6 +1,8 @@
 //! Messages of our own: responses (RFC 3261 §8.2.6), CANCEL (§9.1), ACK (§17.1.1.3), any request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
@@ -30,12 +32,11 @@ pub fn response(
 }
 
 /// Builds a response (RFC 3261 §8.2.6.2).
-#[derive(Debug)]
 #[must_use]
 pub struct ResponseBuilder<'a> {
     request: &'a Message,
     status: u16,
-    reason: &'a str,
+    reason: Cow<'a, str>,
     to_tag: Option<&'a str>,
     source: Option<SocketAddr>,
     rows: Vec<u8>,
@@ -44,7 +45,8 @@ pub struct ResponseBuilder<'a> {
 
 impl<'a> ResponseBuilder<'a> {
     /// A response with this status.
-    pub fn new(request: &'a Message, status: u16, reason: &'a str) -> Self {
+    pub fn new(request: &'a Message, status: u16, reason: impl Into<Cow<'a, str>>) -> Self {
+        let reason = reason.into();
         Self { request, status, reason, to_tag: None, source: None, rows: Vec::new(), body: b"" }
     }
 
@@ -107,7 +109,7 @@ impl<'a> ResponseBuilder<'a> {
         let Some(source) = self.source else { return push_row(out, b"Via", value) };
         let (first, rest) = crate::grammar::split_comma(value);
         let mut text = match ViaValue::parse(Name::Via, first) {
-            Ok(via) => stamp_via(&via, source),
+            Ok(via) => via.stamped(source),
             Err(_) => first.to_vec(),
         };
         if let Some(rest) = rest {
@@ -127,37 +129,7 @@ impl<'a> ResponseBuilder<'a> {
     }
 }
 
-/// The text of a Via value with `received` set to where it came from, and `rport` filled in when the sender asked
-/// for it (RFC 3581 §4). Earlier values of both are replaced.
-pub(crate) fn stamp_via(via: &ViaValue<'_>, source: SocketAddr) -> Vec<u8> {
-    let raw = via.raw();
-    let head = raw.len() - via.params().as_bytes().len();
-    let mut text = crate::grammar::trim(&raw[..head]).to_vec();
-    for (name, value) in via.params().iter() {
-        if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
-            continue;
-        }
-        text.push(b';');
-        text.extend_from_slice(name);
-        if let Some(value) = value {
-            text.push(b'=');
-            text.extend_from_slice(value);
-        }
-    }
-    let ip = match source.ip() {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
-        v4 => v4,
-    };
-    text.extend_from_slice(format!(";received={ip}").as_bytes());
-    if via.rport().is_some() {
-        text.extend_from_slice(b";rport=");
-        push_number(&mut text, u32::from(source.port()));
-    }
-    text
-}
-
 /// Builds a request of our own. Rows stand in the order they are given; Content-Length comes last by itself.
-#[derive(Debug)]
 #[must_use]
 pub struct RequestBuilder {
     head: Vec<u8>,
@@ -220,6 +192,18 @@ impl RequestBuilder {
             this = this.header(Name::Route, row.value);
         }
         Some(this)
+    }
+}
+
+impl fmt::Debug for ResponseBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBuilder").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RequestBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBuilder").field("body", &self.body.len()).finish_non_exhaustive()
     }
 }
 

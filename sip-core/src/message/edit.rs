@@ -1,5 +1,7 @@
 //! Forwarding: the received bytes plus a patch list.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::parse::{RowIndex, StartLine, count_controls};
@@ -40,7 +42,7 @@ pub struct Edit<'m> {
 }
 
 /// The buffers of an [`Edit`], to be used again.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 pub struct Patches {
     list: Vec<Patch>,
     /// Where the next value to pop of a name stands, once one was popped.
@@ -164,14 +166,14 @@ impl<'m> Edit<'m> {
                 (first, Some(rest)) => {
                     let next = at + (first.len() + 1 + skip_lws(rest, 0)) as u32;
                     self.clear_within(at, next);
-                    self.replace(at, next, (0, 0), name);
+                    self.delete(at, next, name);
                     (index, next)
                 }
                 (_, None) => {
                     self.drop_row(index);
                     let rows = &self.message.table.0;
-                    let next = (index + 1..rows.len()).find(|i| rows[*i].name == name);
-                    (next.unwrap_or(rows.len()), next.map_or(0, |i| rows[i].value_start))
+                    let next = self.next_row(name, index + 1).unwrap_or(rows.len());
+                    (next, rows.get(next).map_or(0, |row| row.value_start))
                 }
             };
             match self.patches.cursors.iter_mut().find(|cursor| cursor.name == name) {
@@ -246,6 +248,7 @@ impl<'m> Edit<'m> {
         let head = &self.message.head;
         let mut at = 0;
         for patch in &self.patches.list {
+            debug_assert!(patch.start >= at, "patches do not overlap");
             self.copy(at, patch.start, out);
             out.extend_from_slice(self.patches.slice(patch.text));
             at = patch.end;
@@ -283,8 +286,19 @@ impl<'m> Edit<'m> {
         rows.filter(move |(_, row)| field.is(row.name, message.row(row).name_bytes))
     }
 
+    /// The first received row of that name that this edit did not drop.
     fn first_row(&self, name: Name) -> Option<RowIndex> {
-        self.message.table.0.iter().find(|row| row.name == name).copied()
+        self.next_row(name, 0).map(|index| self.message.table.0[index])
+    }
+
+    fn next_row(&self, name: Name, from: usize) -> Option<usize> {
+        let rows = &self.message.table.0;
+        (from..rows.len()).find(|&index| rows[index].name == name && !self.is_dropped(index))
+    }
+
+    fn is_dropped(&self, index: usize) -> bool {
+        let (start, end) = (self.message.table.0[index].start, self.row_end(index));
+        self.patches.list.iter().any(|p| p.start == start && p.end == end)
     }
 
     fn first_row_start(&self) -> u32 {
@@ -307,13 +321,13 @@ impl<'m> Edit<'m> {
 
     /// Row and offset of the first received value of a list field that was not popped.
     fn first_value(&self, name: Name) -> Option<(usize, u32)> {
-        let rows = &self.message.table.0;
-        match self.patches.cursors.iter().find(|cursor| cursor.name == name) {
-            Some(cursor) => (cursor.row < rows.len()).then_some((cursor.row, cursor.at)),
-            None => {
-                rows.iter().position(|row| row.name == name).map(|index| (index, rows[index].value_start))
-            }
-        }
+        let (row, at) = match self.patches.cursors.iter().find(|cursor| cursor.name == name) {
+            Some(cursor) => (cursor.row, Some(cursor.at)),
+            None => (0, None),
+        };
+        let found = self.next_row(name, row)?;
+        let start = self.message.table.0[found].value_start;
+        Some((found, at.filter(|_| found == row).unwrap_or(start)))
     }
 
     fn row_text(&mut self, field: Field<'_>, value: &[u8]) -> Text {
@@ -353,6 +367,16 @@ impl<'m> Edit<'m> {
         }
     }
 
+    /// Deletes a range; ranges that touch become one, so that popping a long list stays linear.
+    fn delete(&mut self, start: u32, end: u32, name: Name) {
+        let touches =
+            |p: &&mut Patch| p.end == start && p.start < start && p.text == (0, 0) && p.name == name;
+        match self.patches.list.iter_mut().find(touches) {
+            Some(patch) => patch.end = end,
+            None => self.replace(start, end, (0, 0), name),
+        }
+    }
+
     fn drop_rows(&mut self, field: Field<'_>) -> Option<u32> {
         let mut first = None;
         for (index, row) in self.rows_of(field) {
@@ -381,6 +405,13 @@ impl<'m> Edit<'m> {
             let name = memchr::memchr(b':', row).map_or(row, |colon| &row[..colon]);
             p.start != p.end || !field.is(p.name, name)
         });
+    }
+}
+
+impl fmt::Debug for Patches {
+    /// Sizes only: values carry credentials and tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patches").field("count", &self.list.len()).finish_non_exhaustive()
     }
 }
 

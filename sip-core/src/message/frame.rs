@@ -1,6 +1,8 @@
 //! Messages from a stream (RFC 3261 §18.3) and its keep-alives (RFC 5626 §4.4.1).
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::fmt;
+
+use bytes::Bytes;
 
 use super::parse::{Head, read_head};
 use super::{Limits, Message, ParseError, Table, refusal};
@@ -37,13 +39,15 @@ impl FrameError {
 
 /// Cuts one direction of a stream into messages and keep-alives.
 ///
-/// [`push`](Framer::push) what was read, then call [`next`](Framer::next) until it gives `None`. However the stream is split, the
-/// frames are the same. Each byte is looked at once; at most [`Limits::message`] octets and one push are held.
-#[derive(Debug)]
+/// [`push`](Framer::push) what was read, then call [`next`](Framer::next) until it gives `None`. However the stream
+/// is split, the frames are the same. Each byte is looked at once; at most [`Limits::message`] octets and one push
+/// are held. A message is copied out, so that keeping it keeps its own bytes and not the buffer.
 pub struct Framer {
     limits: Limits,
-    buffer: BytesMut,
-    /// The head was searched up to here.
+    /// What was pushed; taken frames end at `start`.
+    buffer: Vec<u8>,
+    start: usize,
+    /// The head was searched up to here, counted from `start`.
     searched: usize,
     /// The start line was complete and looked like SIP.
     start_line: bool,
@@ -54,12 +58,16 @@ pub struct Framer {
     failed: bool,
 }
 
+/// An idle stream keeps a buffer of this many octets at most.
+const IDLE: usize = 4096;
+
 impl Framer {
     /// A framer for a fresh stream.
     pub fn stream(limits: Limits) -> Self {
         Self {
             limits,
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
+            start: 0,
             searched: 0,
             start_line: false,
             head: None,
@@ -70,14 +78,22 @@ impl Framer {
 
     /// Adds bytes read from the stream. After an error they are thrown away.
     pub fn push(&mut self, bytes: &[u8]) {
-        if !self.failed {
-            self.buffer.extend_from_slice(bytes);
+        if self.failed {
+            return;
         }
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > IDLE {
+            self.buffer = Vec::new();
+        }
+        self.buffer.extend_from_slice(bytes);
     }
 
-    /// Octets held of a message that is not complete.
+    /// Octets held that are no frame yet. Above zero between reads, a message has begun and not ended.
     pub fn pending(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() - self.start
     }
 
     /// The stream failed; no frame will come any more.
@@ -95,88 +111,100 @@ impl Framer {
     }
 
     fn step(&mut self) -> Result<Option<Frame>, ParseError> {
-        if self.head.is_none() && self.searched == 0 {
-            match self.buffer.first() {
-                None => return Ok(None),
-                Some(b'\r') => match self.buffer.get(1) {
-                    None => return Ok(None),
-                    Some(b'\n') => {
-                        self.buffer.advance(2);
+        if self.head.is_none() {
+            if self.searched == 0 {
+                match self.held() {
+                    [] | [b'\r'] => return Ok(None),
+                    [b'\r', b'\n', ..] => {
+                        self.start += 2;
                         self.line_end = !self.line_end;
                         return Ok(Some(if self.line_end { Frame::Pong } else { Frame::Ping }));
                     }
-                    Some(_) => return Err(ParseError::Control { name: None, offset: 0 }),
-                },
-                Some(_) => self.line_end = false,
+                    [b'\r', ..] => return Err(ParseError::Control { name: None, offset: 0 }),
+                    _ => self.line_end = false,
+                }
             }
-        }
-        if self.head.is_none() {
             self.find_head()?;
         }
-        let Some((_, _, length)) = self.head else { return Ok(None) };
-        if self.buffer.len() < length {
+        let Some((table, head, length)) = self.head.take() else { return Ok(None) };
+        let Some(bytes) = self.held().get(..length) else {
+            self.head = Some((table, head, length));
             return Ok(None);
-        }
-        let bytes = self.buffer.split_to(length).freeze();
-        let taken = self.head.take();
+        };
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.start += length;
         (self.searched, self.start_line) = (0, false);
-        Ok(taken.map(|(table, head, _)| Frame::Message(Message { bytes, table, head })))
+        Ok(Some(Frame::Message(Message { bytes, table, head })))
+    }
+
+    fn held(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
     }
 
     /// Searches what was not searched yet for the end of the head.
     fn find_head(&mut self) -> Result<(), ParseError> {
+        let (mut searched, mut start_line) = (self.searched, self.start_line);
+        let held = self.held();
         // An error is found where it stands, however the stream is split: nothing behind the limit is looked at.
-        let end = self.buffer.len().min(self.limits.message);
-        while let Some(lf) = memchr::memchr(b'\n', self.buffer.get(self.searched..end).unwrap_or_default()) {
-            let lf = self.searched + lf;
-            self.searched = lf + 1;
-            let before = self.buffer.get(..lf).unwrap_or_default();
+        let end = held.len().min(self.limits.message);
+        // A method and the version around the longest URI.
+        let longest_start_line = self.limits.uri + 128;
+        while let Some(hit) = memchr::memchr(b'\n', held.get(searched..end).unwrap_or_default()) {
+            let lf = searched + hit;
+            searched = lf + 1;
+            if !start_line && lf > longest_start_line {
+                break;
+            }
+            let before = held.get(..lf).unwrap_or_default();
             if !before.ends_with(b"\r") {
                 return Err(ParseError::BareLf { offset: lf as u32 });
             }
-            if !self.start_line {
+            if !start_line {
                 // Plain junk is refused at the first line; a near miss may still hold a Via to answer to.
                 if memchr::memmem::find(before, b"SIP/").is_none() {
                     return Err(ParseError::StartLine { offset: 0 });
                 }
-                self.start_line = true;
+                start_line = true;
             }
             if before.ends_with(b"\r\n\r") {
-                return self.index_head();
+                self.head = Some(index_head(held, &self.limits)?);
+                return Ok(());
             }
         }
-        self.searched = end;
-        if !self.start_line && end > self.longest_start_line() {
+        if !start_line && end > longest_start_line {
             return Err(ParseError::UriTooLong { limit: self.limits.uri });
         }
-        if self.buffer.len() >= self.limits.message {
+        if held.len() >= self.limits.message {
             return Err(ParseError::TooLarge { limit: self.limits.message });
         }
+        (self.searched, self.start_line) = (end, start_line);
         Ok(())
-    }
-
-    fn index_head(&mut self) -> Result<(), ParseError> {
-        let mut table = Table::default();
-        let head = read_head(&self.buffer, &self.limits, &mut table)?;
-        // RFC 3261 §20.14: mandatory on streams.
-        let body = head.content_length.ok_or(ParseError::ContentLengthMissing)? as usize;
-        let length = head.body_start as usize + body;
-        if length > self.limits.message {
-            return Err(ParseError::TooLarge { limit: self.limits.message });
-        }
-        self.head = Some((table, head, length));
-        Ok(())
-    }
-
-    fn longest_start_line(&self) -> usize {
-        // A method and the version around the longest URI.
-        self.limits.uri + 128
     }
 
     fn fail(&mut self, error: ParseError) -> FrameError {
+        let response = refusal(self.held(), &error);
         self.failed = true;
-        let buffer = std::mem::take(&mut self.buffer);
-        self.head = None;
-        FrameError { error, response: refusal(&buffer, &error) }
+        (self.buffer, self.start, self.head) = (Vec::new(), 0, None);
+        FrameError { error, response }
     }
+}
+
+impl fmt::Debug for Framer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Framer");
+        out.field("pending", &self.pending()).field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+/// Index of the head and length of the message that starts here.
+fn index_head(held: &[u8], limits: &Limits) -> Result<(Table, Head, usize), ParseError> {
+    let mut table = Table::default();
+    let head = read_head(held, limits, &mut table)?;
+    // RFC 3261 §20.14: mandatory on streams.
+    let body = head.content_length.ok_or(ParseError::ContentLengthMissing)? as usize;
+    let length = head.body_start as usize + body;
+    if length > limits.message {
+        return Err(ParseError::TooLarge { limit: limits.message });
+    }
+    Ok((table, head, length))
 }

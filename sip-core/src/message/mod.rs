@@ -65,7 +65,7 @@ pub struct Message {
 }
 
 /// One row of a head.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Row<'m> {
     /// The classified name.
     pub name: Name,
@@ -179,7 +179,8 @@ impl Message {
     /// The first value of a header field: `None` when it is absent, an error when it is malformed.
     #[inline]
     pub fn header<H: Header>(&self) -> Option<Result<H::View<'_>, HeaderError>> {
-        let row = self.table.0.iter().find(|row| row.name == H::NAME)?;
+        let says_nothing = |row: &RowIndex| H::MAY_BE_EMPTY && row.value_start == row.value_end;
+        let row = self.table.0.iter().find(|row| row.name == H::NAME && !says_nothing(row))?;
         let mut value = self.slice(row.value_start, row.value_end);
         if H::LIST {
             (value, _) = split_comma(value);
@@ -189,7 +190,8 @@ impl Message {
 
     /// All values of a header field in wire order, over rows and comma lists.
     pub fn headers<H: Header>(&self) -> impl Iterator<Item = Result<H::View<'_>, HeaderError>> {
-        self.values(H::NAME, H::LIST).map(H::parse)
+        let values = self.values(H::NAME, H::LIST);
+        values.filter(|value| !(H::MAY_BE_EMPTY && value.is_empty())).map(H::parse)
     }
 
     /// All rows in wire order.
@@ -293,6 +295,13 @@ impl fmt::Debug for Message {
             StartLine::Response { status } => out.field("status", &status),
         };
         out.field("rows", &self.table.0.len()).field("body", &self.body().len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Row<'_> {
+    /// The name only: values carry credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

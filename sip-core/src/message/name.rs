@@ -61,6 +61,9 @@ names! {
     Warning "Warning", WwwAuthenticate "WWW-Authenticate",
 }
 
+/// `validate` keeps the names it saw as bits.
+const _: () = assert!(KNOWN.len() < 128);
+
 const NONE: u8 = u8::MAX;
 
 /// Hash of a name → its place in [`KNOWN`]; the multipliers of [`hash`] make it free of collisions.

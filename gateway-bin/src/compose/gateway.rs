@@ -1,0 +1,404 @@
+//! The composed product: started whole, reloaded whole, drained, stopped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use acme_store::net::http01::Responder;
+use acme_store::net::tls::Acceptor;
+use acme_store::publish::Application;
+use sip_core::edge::Command;
+use sip_core::flow::ListenerId;
+use sip_core::net::Handle;
+use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::{debug, info};
+use tunnel::net::Endpoint;
+
+use super::credentials::{CredentialError, Credentials};
+use super::http::{self, ServiceError};
+use super::keys::{self, KeyError};
+use super::listen::{self, BindError, Bound, Doors, Key, Row, Welcome};
+use super::media::{MediaError, MediaPlane};
+use super::names::Names;
+use super::signalling::{self, Signalling, Switches};
+use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
+
+/// Handshakes that run at once; more wait their turn, and the kernel's queue behind them.
+const HANDSHAKES: usize = 256;
+/// How often a drain looks whether the last call has ended.
+const DRAIN_TICK: Duration = Duration::from_millis(500);
+
+/// Why the gateway did not start, or did not take a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address is taken or not ours.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A certificate, trust entry or the state folder.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// A repository or tunnel.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The keys of routing tokens.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The relay.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// The operating system.
+    #[error("the operating system refused: {0}")]
+    System(#[from] io::Error),
+    /// A setting that can't change while the gateway runs.
+    #[error("{0} can't change while the gateway runs: restart it")]
+    Fixed(&'static str),
+}
+
+/// The gateway. Dropping it closes everything at once; see [`Gateway::drain`] and [`Gateway::stop`].
+pub struct Gateway {
+    settings: Settings,
+    doors: Doors,
+    datagrams: BTreeMap<Key, ListenerId>,
+    credentials: Credentials,
+    signalling: Signalling,
+    media: Option<MediaPlane>,
+    endpoints: BTreeMap<String, Endpoint>,
+    acceptors: BTreeMap<String, Arc<Acceptor>>,
+    listener_ids: BTreeMap<String, ListenerId>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Starts everything that `settings` names, inside a tokio runtime. Every address is bound before
+    /// anything is answered.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing runs.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let doors = Doors::default();
+        let bound = doors.bind(wanted(&settings).iter())?;
+        let udp = bind_datagrams(&settings, &BTreeMap::new())?;
+        let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
+        let mut credentials = Credentials::open(&settings.state_dir)?;
+        credentials.adopt(&settings, &names)?;
+        let keys = keys::load(&settings.state_dir)?;
+        let media = match settings.media.relay {
+            true => Some(MediaPlane::start(&settings).await?),
+            false => None,
+        };
+        let switches = Switches::new(&settings, &credentials)?;
+        let signalling = Signalling::start(&settings, keys, media.clone(), switches, names.clone())?;
+        let mut gateway = Self {
+            settings,
+            doors,
+            datagrams: BTreeMap::new(),
+            credentials,
+            signalling,
+            media,
+            endpoints: BTreeMap::new(),
+            acceptors: BTreeMap::new(),
+            listener_ids: BTreeMap::new(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        };
+        let plan = gateway.plan(&gateway.settings, &names)?;
+        gateway.open(plan, bound, udp).await?;
+        info!(version = env!("CARGO_PKG_VERSION"), "the gateway runs");
+        Ok(gateway)
+    }
+
+    /// Puts new settings in force: flows, calls, tunnels and audio go on.
+    ///
+    /// # Errors
+    /// [`StartError`]; then the old settings stay in force.
+    pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
+        self.fixed(&settings)?;
+        let bound = self.doors.bind(wanted(&settings).iter())?;
+        let udp = bind_datagrams(&settings, &self.datagrams)?;
+        let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
+        self.credentials.adopt(&settings, &names)?;
+        let switches = Switches::new(&settings, &self.credentials)?;
+        let plan = self.plan(&settings, &names)?;
+        self.signalling.reconfigure(&settings, switches, names).await;
+        if let Some(media) = &self.media {
+            media.reconfigure(&settings.media);
+        }
+        self.settings = settings;
+        self.open(plan, bound, udp).await
+    }
+
+    /// Takes nothing new and returns when the last call has ended, or after `patience`.
+    pub async fn drain(&mut self, patience: Duration) {
+        self.signalling.drain().await;
+        let until = Instant::now() + patience;
+        while self.signalling.snapshot().await.dialogs > 0 && Instant::now() < until {
+            tokio::time::sleep(DRAIN_TICK).await;
+        }
+    }
+
+    /// Closes every connection and ends.
+    pub async fn stop(mut self) {
+        self.doors.close();
+        for endpoint in self.endpoints.values() {
+            endpoint.close();
+        }
+        self.signalling.stop().await;
+    }
+
+    fn fixed(&self, new: &Settings) -> Result<(), StartError> {
+        let old = &self.settings;
+        let addresses = |settings: &Settings| {
+            let net = &settings.net;
+            [&net.inside, &net.outside].map(|one| (one.addresses.clone(), one.public_address))
+        };
+        let timers = |settings: &Settings| (settings.sip.t1, settings.sip.max_message);
+        if old.state_dir != new.state_dir {
+            return Err(StartError::Fixed("state_dir"));
+        }
+        if old.lab != new.lab {
+            return Err(StartError::Fixed("lab"));
+        }
+        if addresses(old) != addresses(new) {
+            return Err(StartError::Fixed("net.interfaces"));
+        }
+        if old.media.port_range != new.media.port_range {
+            return Err(StartError::Fixed("media.port_range"));
+        }
+        if timers(old) != timers(new) {
+            return Err(StartError::Fixed("sip.t1 or sip.max_message"));
+        }
+        let datagrams = |settings: &Settings| -> BTreeMap<Key, (Vec<ipnet::IpNet>, bool)> {
+            let rules = |row: &SipPort| (row.allow_from.clone(), row.trust_source);
+            datagram_keys(settings).into_iter().map(|(key, row)| (key, rules(row))).collect()
+        };
+        let (before, after) = (datagrams(old), datagrams(new));
+        if after.iter().any(|(key, rules)| before.get(key).is_some_and(|known| known != rules)) {
+            return Err(StartError::Fixed("sip.ports: allow_from or trust_source of a UDP row"));
+        }
+        if old.log != new.log {
+            return Err(StartError::Fixed("log"));
+        }
+        Ok(())
+    }
+
+    /// Builds everything that can fail, before anything changes.
+    fn plan(&self, settings: &Settings, names: &Arc<Names>) -> Result<Plan, StartError> {
+        let mut plan = Plan::default();
+        for port in &settings.sip.ports {
+            if let Some(tls) = &port.tls {
+                let listener = self.credentials.listener(tls, Application::Sip)?;
+                let acceptor = Acceptor::new(listener).map_err(CredentialError::from)?;
+                plan.acceptors.insert(sip_name(port), Arc::new(acceptor));
+            }
+        }
+        for (name, endpoint) in &settings.endpoints {
+            let config = http::service(name, endpoint, settings, &self.credentials, names)?;
+            plan.services.insert(name.clone(), config);
+            if let Some(tls) = &endpoint.tls {
+                let listener = self.credentials.listener(tls, Application::Http1)?;
+                let acceptor = Acceptor::new(listener).map_err(CredentialError::from)?;
+                plan.acceptors.insert(http_name(name), Arc::new(acceptor));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Opens, changes and closes listeners so that they are what `self.settings` says.
+    async fn open(
+        &mut self,
+        plan: Plan,
+        bound: Bound,
+        udp: Vec<(Key, std::net::UdpSocket)>,
+    ) -> Result<(), StartError> {
+        self.acceptors = plan.acceptors;
+        self.endpoints.retain(|name, _| plan.services.contains_key(name));
+        for (name, config) in plan.services {
+            match self.endpoints.get(&name) {
+                Some(endpoint) => endpoint.reconfigure(config),
+                None => drop(self.endpoints.insert(name, Endpoint::new(config))),
+            }
+        }
+        let mut rows = BTreeMap::new();
+        for port in self.settings.sip.ports.clone() {
+            let id = self.listener_id(&port.name);
+            if port.transports.iter().any(|transport| *transport != Transport::Udp) {
+                let row = Row { allow_from: port.allow_from.clone().into(), welcome: self.sip(&port, id) };
+                for address in &port.addresses {
+                    rows.insert((sip_name(&port), *address), row.clone());
+                }
+            }
+        }
+        for (name, endpoint) in &self.settings.endpoints {
+            let Some(welcome) = self.http(name, endpoint) else { continue };
+            let row = Row { allow_from: endpoint.allow_from.clone().into(), welcome };
+            for address in &endpoint.addresses {
+                rows.insert((http_name(name), *address), row.clone());
+            }
+        }
+        let everywhere: Arc<[ipnet::IpNet]> =
+            Arc::from([ipnet::Ipv4Net::default().into(), ipnet::Ipv6Net::default().into()]);
+        for address in self.settings.challenges.clone() {
+            let row = Row { allow_from: everywhere.clone(), welcome: self.challenges() };
+            rows.insert((CHALLENGES.to_owned(), address), row);
+        }
+        self.doors.change(rows, bound)?;
+        self.open_datagrams(udp).await?;
+        Ok(())
+    }
+
+    async fn open_datagrams(&mut self, sockets: Vec<(Key, std::net::UdpSocket)>) -> Result<(), StartError> {
+        let wanted: BTreeMap<Key, SipPort> =
+            datagram_keys(&self.settings).into_iter().map(|(key, row)| (key, row.clone())).collect();
+        let handle = self.signalling.handle();
+        let gone: Vec<Key> =
+            self.datagrams.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        for key in gone {
+            if let Some(id) = self.datagrams.remove(&key) {
+                let _ = handle.remove_socket(id).await;
+            }
+        }
+        for (key, socket) in sockets {
+            let Some(row) = wanted.get(&key) else { continue };
+            let id = self.listener_id(&format!("{}/{}", key.0, key.1));
+            signalling::datagrams(&handle, row, id, UdpSocket::from_std(socket)?).await;
+            self.datagrams.insert(key, id);
+        }
+        Ok(())
+    }
+
+    /// The same row keeps its id over reloads.
+    fn listener_id(&mut self, name: &str) -> ListenerId {
+        let next = ListenerId(u32::try_from(self.listener_ids.len()).unwrap_or(u32::MAX));
+        *self.listener_ids.entry(name.to_owned()).or_insert(next)
+    }
+
+    /// What happens to a connection at a SIP row: the handshake, then the signalling thread.
+    fn sip(&self, port: &SipPort, id: ListenerId) -> Welcome {
+        let acceptor = self.acceptors.get(&sip_name(port)).cloned();
+        let handle: Handle<Command> = self.signalling.handle();
+        let port = Arc::new(port.clone());
+        let handshakes = self.handshakes.clone();
+        Arc::new(move |stream, remote| {
+            let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
+            let handshakes = handshakes.clone();
+            tokio::spawn(async move {
+                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
+                let mut peer = signalling::peer(&port, id, remote, local);
+                let taken = match acceptor {
+                    None => handle.stream(stream, peer),
+                    Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(accepted) => {
+                            peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
+                            peer.verified = peer.identity.is_some();
+                            handle.stream(accepted.stream, peer)
+                        }
+                        Err(error) => {
+                            info!(listener = port.name, %remote, %error, "TLS handshake failed");
+                            return;
+                        }
+                    },
+                };
+                drop(turn);
+                if let Err(error) = taken {
+                    debug!(listener = port.name, %remote, %error, "the connection is closed");
+                }
+            });
+        })
+    }
+
+    fn http(&self, name: &str, endpoint: &LocalEndpoint) -> Option<Welcome> {
+        let acceptor = self.acceptors.get(&http_name(name))?.clone();
+        let service = self.endpoints.get(name)?.clone();
+        debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
+        let name: Arc<str> = Arc::from(name);
+        let handshakes = self.handshakes.clone();
+        Some(Arc::new(move |stream, remote| {
+            let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
+            let handshakes = handshakes.clone();
+            tokio::spawn(async move {
+                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
+                match acceptor.accept(stream).await {
+                    Ok(accepted) => {
+                        drop(turn);
+                        let peer = http::peer(remote, local, accepted.identity.as_deref());
+                        service.serve(accepted.stream, peer).await;
+                    }
+                    Err(error) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
+                }
+            });
+        }))
+    }
+
+    fn challenges(&self) -> Welcome {
+        let responder = Arc::new(Responder::new(self.credentials.tokens()));
+        Arc::new(move |stream, remote| {
+            let responder = responder.clone();
+            tokio::spawn(async move {
+                match responder.serve(stream).await {
+                    Ok(answered) => info!(%remote, status = answered.status, "port 80"),
+                    Err(error) => debug!(%remote, %error, "port 80"),
+                }
+            });
+        })
+    }
+}
+
+/// Everything a configuration needs that could have failed.
+#[derive(Default)]
+struct Plan {
+    acceptors: BTreeMap<String, Arc<Acceptor>>,
+    services: BTreeMap<String, tunnel::net::Config>,
+}
+
+/// The listener of HTTP-01 challenges.
+const CHALLENGES: &str = "acme";
+
+fn sip_name(port: &SipPort) -> String {
+    format!("sip.ports \"{}\"", port.name)
+}
+
+fn http_name(name: &str) -> String {
+    format!("http.local_endpoints \"{name}\"")
+}
+
+/// Every TCP listener of a configuration.
+fn wanted(settings: &Settings) -> Vec<Key> {
+    let mut keys = Vec::new();
+    let mut add = |name: &str, addresses: &[SocketAddr]| {
+        keys.extend(addresses.iter().map(|address| (name.to_owned(), *address)));
+    };
+    for port in &settings.sip.ports {
+        if port.transports.iter().any(|transport| *transport != Transport::Udp) {
+            add(&sip_name(port), &port.addresses);
+        }
+    }
+    for (name, endpoint) in &settings.endpoints {
+        add(&http_name(name), &endpoint.addresses);
+    }
+    add(CHALLENGES, &settings.challenges.iter().copied().collect::<Vec<_>>());
+    keys
+}
+
+fn datagram_keys(settings: &Settings) -> BTreeMap<Key, &SipPort> {
+    let rows = settings.sip.ports.iter().filter(|port| port.transports.contains(&Transport::Udp));
+    rows.flat_map(|port| port.addresses.iter().map(move |address| ((sip_name(port), *address), port)))
+        .collect()
+}
+
+fn bind_datagrams(
+    settings: &Settings,
+    open: &BTreeMap<Key, ListenerId>,
+) -> Result<Vec<(Key, std::net::UdpSocket)>, BindError> {
+    let wanted = datagram_keys(settings).into_keys().filter(|key| !open.contains_key(key));
+    wanted.map(|key| listen::datagrams(&key.0, key.1).map(|socket| (key, socket))).collect()
+}

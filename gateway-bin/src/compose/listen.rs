@@ -1,0 +1,156 @@
+//! Listening sockets: bound all or none, compared by name on reload, their rows exchanged whole.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+/// Connections the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+/// The wait when the process is out of file descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(200);
+
+/// Name of the row and address: the same after a reload, the same socket.
+pub(crate) type Key = (String, SocketAddr);
+
+/// What happens with a connection that was let in.
+pub(crate) type Welcome = Arc<dyn Fn(TcpStream, SocketAddr) + Send + Sync>;
+
+/// One row, as of the newest configuration.
+#[derive(Clone)]
+pub(crate) struct Row {
+    /// Judged before a byte is read.
+    pub(crate) allow_from: Arc<[IpNet]>,
+    pub(crate) welcome: Welcome,
+}
+
+/// A listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} can't listen on {address}: {error}")]
+pub struct BindError {
+    name: String,
+    address: SocketAddr,
+    error: io::Error,
+}
+
+/// All TCP listeners of the gateway.
+#[derive(Default)]
+pub(crate) struct Doors {
+    open: BTreeMap<Key, Door>,
+}
+
+struct Door {
+    row: watch::Sender<Row>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sockets bound for rows that were not there before.
+pub(crate) struct Bound(BTreeMap<Key, std::net::TcpListener>);
+
+impl Doors {
+    /// Binds what `wanted` has and we haven't. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// The first address that can't be bound; then nothing stays bound.
+    pub(crate) fn bind<'k>(&self, wanted: impl Iterator<Item = &'k Key>) -> Result<Bound, BindError> {
+        let mut bound = BTreeMap::new();
+        for key in wanted.filter(|key| !self.open.contains_key(*key)) {
+            let listener =
+                listen(key.1).map_err(|error| BindError { name: key.0.clone(), address: key.1, error })?;
+            bound.insert(key.clone(), listener);
+        }
+        Ok(Bound(bound))
+    }
+
+    /// Puts `rows` in force: new ones accept on their bound sockets, old ones change over, the rest closes.
+    pub(crate) fn change(&mut self, mut rows: BTreeMap<Key, Row>, bound: Bound) -> io::Result<()> {
+        self.open.retain(|key, door| match rows.remove(key) {
+            Some(row) => {
+                door.row.send_replace(row);
+                true
+            }
+            None => false,
+        });
+        for (key, listener) in bound.0 {
+            let Some(row) = rows.remove(&key) else { continue };
+            let (sender, receiver) = watch::channel(row);
+            let listener = TcpListener::from_std(listener)?;
+            let task = tokio::spawn(accept(listener, key.0.clone(), receiver));
+            self.open.insert(key, Door { row: sender, task });
+        }
+        Ok(())
+    }
+
+    /// Nobody gets in any more; who is in stays.
+    pub(crate) fn close(&mut self) {
+        self.open.clear();
+    }
+}
+
+async fn accept(listener: TcpListener, name: String, row: watch::Receiver<Row>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                let row = row.borrow().clone();
+                if allowed(&row.allow_from, remote.ip()) {
+                    // A phone's small messages shall not wait for each other.
+                    let _ = stream.set_nodelay(true);
+                    (row.welcome)(stream, remote);
+                } else {
+                    debug!(listener = name, %remote, "refused: not in allow_from");
+                    // A reset instead of a polite close: nothing of ours answers there.
+                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                }
+            }
+            Err(error) => {
+                warn!(listener = name, %error, "a connection can't be accepted");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+/// Whether `address` lies in one of `networks`; IPv4 seen through an IPv6 socket is IPv4.
+pub(crate) fn allowed(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|net| net.contains(&address))
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A datagram socket, bound.
+pub(crate) fn datagrams(name: &str, address: SocketAddr) -> Result<std::net::UdpSocket, BindError> {
+    let bind = || -> io::Result<std::net::UdpSocket> {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    bind().map_err(|error| BindError { name: name.to_owned(), address, error })
+}

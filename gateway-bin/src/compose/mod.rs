@@ -1,0 +1,24 @@
+//! The composition: the four libraries joined by their seams.
+
+mod credentials;
+mod gateway;
+mod http;
+mod keys;
+mod listen;
+mod media;
+mod names;
+mod signalling;
+
+pub use credentials::CredentialError;
+pub use gateway::{Gateway, StartError};
+pub use http::ServiceError;
+pub use keys::KeyError;
+pub use listen::BindError;
+pub use media::MediaError;
+
+/// Randomness of the operating system for one sans-I/O part.
+fn seed() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+    Ok(seed)
+}

@@ -1,0 +1,179 @@
+//! Host names: the configured name servers, strictly in order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use std::{fmt, io};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use ipnet::IpNet;
+
+/// How long one name server may take before the next is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks names up. Cheap to make: a reload makes a new one.
+pub(crate) struct Names {
+    servers: Vec<Server>,
+    internal_domains: Vec<String>,
+}
+
+struct Server {
+    address: SocketAddr,
+    resolver: TokioResolver,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.servers.iter().map(|server| server.address)).finish()
+    }
+}
+
+impl Names {
+    /// # Errors
+    /// When a resolver can't be set up on this machine.
+    pub(crate) fn new(servers: &[SocketAddr], internal_domains: &[String]) -> io::Result<Self> {
+        let servers = servers.iter().map(|address| {
+            let resolver = resolver(*address).map_err(io::Error::other)?;
+            Ok(Server { address: *address, resolver })
+        });
+        Ok(Self { servers: servers.collect::<io::Result<_>>()?, internal_domains: internal_domains.to_vec() })
+    }
+
+    /// The addresses of `host`, a name or an address.
+    pub(crate) async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        match host.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => self.lookup(host).await,
+        }
+    }
+
+    /// The addresses of `name`. The next server is asked when one is silent or fails, never when it
+    /// says that there is no such name (NET-08). A name under an internal domain is asked inside only.
+    ///
+    /// # Errors
+    /// `NotFound` when a server says so, otherwise what the last server failed with.
+    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let internal = is_under(name, &self.internal_domains);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no name server is configured for this name");
+        for server in self.servers.iter().filter(|server| !internal || is_private(server.address.ip())) {
+            // The trailing dot keeps search domains out of it.
+            match server.resolver.lookup_ip(format!("{}.", name.trim_end_matches('.'))).await {
+                Ok(found) => return Ok(found.iter().collect()),
+                Err(error) if error.is_no_records_found() => {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name"));
+                }
+                Err(error) => last = io::Error::new(io::ErrorKind::TimedOut, error.to_string()),
+            }
+        }
+        Err(last)
+    }
+}
+
+fn resolver(address: SocketAddr) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = address.port();
+    }
+    let server = NameServerConfig::new(address.ip(), true, connections);
+    let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options: &mut ResolverOpts = builder.options_mut();
+    options.timeout = PATIENCE;
+    options.attempts = 1;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.negative_max_ttl = Some(Duration::from_secs(30));
+    builder.build()
+}
+
+/// Whether `name` is one of `domains` or lies under one.
+pub(crate) fn is_under(name: &str, domains: &[String]) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    domains.iter().any(|domain| {
+        name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// A name server at a private address is taken to stand inside.
+fn is_private(address: IpAddr) -> bool {
+    const PRIVATE: &[&str] = &[
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "::1/128",
+    ];
+    PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok()).any(|net| net.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UdpSocket;
+
+    use super::{Names, is_under};
+
+    /// A name server of twelve lines: answers every question with `code`, and with 10.9.8.7 when it is 0.
+    async fn server(code: u8) -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((len, peer)) = socket.recv_from(&mut buffer).await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                // Header and question are echoed; an OPT row behind them is cut off.
+                let end = 12 + buffer[12..len].iter().position(|byte| *byte == 0).unwrap() + 5;
+                let is_a = buffer[end - 3] == 1;
+                let mut answer = buffer[..end].to_vec();
+                answer[2] = 0x81;
+                answer[3] = 0x80 | code;
+                answer[6..12].copy_from_slice(&[0, u8::from(code == 0 && is_a), 0, 0, 0, 0]);
+                if code == 0 && is_a {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 9, 8, 7]);
+                }
+                let _ = socket.send_to(&answer, peer).await;
+            }
+        });
+        (address, asked)
+    }
+
+    #[tokio::test]
+    async fn the_next_server_is_asked_on_failure_and_not_on_nxdomain() {
+        let (failing, _) = server(2).await;
+        let (lacking, _) = server(3).await;
+        let (good, asked) = server(0).await;
+        let names = Names::new(&[failing, good], &[]).unwrap();
+        assert_eq!(
+            names.lookup("hq.example.internal").await.unwrap(),
+            ["10.9.8.7".parse::<std::net::IpAddr>().unwrap()]
+        );
+        let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(before > 0);
+        let names = Names::new(&[lacking, good], &[]).unwrap();
+        assert_eq!(
+            names.lookup("hq.example.internal").await.unwrap_err().kind(),
+            std::io::ErrorKind::NotFound
+        );
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), before);
+    }
+
+    #[tokio::test]
+    async fn internal_names_are_not_asked_in_public() {
+        let names = Names::new(&["192.0.2.1:53".parse().unwrap()], &["example.internal".to_owned()]).unwrap();
+        let error = names.lookup("hq.example.internal").await.unwrap_err();
+        assert!(error.to_string().contains("no name server is configured"), "{error}");
+    }
+
+    #[test]
+    fn under() {
+        let domains = ["example.internal".to_owned()];
+        assert!(is_under("HQ.Example.Internal.", &domains) && is_under("example.internal", &domains));
+        assert!(!is_under("badexample.internal", &domains) && !is_under("example.com", &domains));
+    }
+}

@@ -1,0 +1,319 @@
+//! The signalling thread: `sip-core`'s edge behind its driver, and how it reaches the switches.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use acme_store::certificate::Identity as Certified;
+use acme_store::net::tls::Connector;
+use acme_store::publish::Application;
+use acme_store::verify::NameRule;
+use sip_core::edge::event::Snapshot;
+use sip_core::edge::{Command, Config, Edge, Event, config};
+use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
+use sip_core::media::{Media, Untouched};
+use sip_core::net::{Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::token::Keyring;
+use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::watch;
+
+use super::credentials::{CredentialError, Credentials};
+use super::listen::allowed;
+use super::media::MediaPlane;
+use super::names::Names;
+use crate::config::{self as settings, Interface, Settings, SipPort};
+use crate::report;
+
+/// How long what is queued may take to leave at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The running signalling half.
+pub(crate) struct Signalling {
+    handle: Handle<Command>,
+    thread: Option<thread::JoinHandle<()>>,
+    switches: Arc<RwLock<Switches>>,
+    names: Arc<RwLock<Arc<Names>>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Signalling {
+    /// Starts the thread. No listener yet: see [`Signalling::handle`].
+    pub(crate) fn start(
+        settings: &Settings,
+        keys: Keyring,
+        media: Option<MediaPlane>,
+        switches: Switches,
+        names: Arc<Names>,
+    ) -> io::Result<Self> {
+        let media: Box<dyn Media + Send> = match media {
+            Some(media) => Box::new(media),
+            None => Box::new(Untouched),
+        };
+        let edge = Edge::new(edge(settings), keys, super::seed()?, media);
+        let mut limits = Limits::default();
+        limits.message.message = settings.sip.max_message;
+        let (driver, handle) = Driver::new(limits);
+        let switches = Arc::new(RwLock::new(switches));
+        let names = Arc::new(RwLock::new(names));
+        let (connect, resolve) = (Arc::new(Inside(switches.clone())), Arc::new(Lookups(names.clone())));
+        let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let events = move |event| match event {
+            Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
+            event => report::signalling::log(&event),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
+        let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
+        Ok(Self { handle, thread: Some(thread), switches, names, snapshots })
+    }
+
+    /// Reaches the thread.
+    pub(crate) fn handle(&self) -> Handle<Command> {
+        self.handle.clone()
+    }
+
+    /// The new configuration from the next message on; the connector from the next dial on.
+    pub(crate) async fn reconfigure(&self, settings: &Settings, switches: Switches, names: Arc<Names>) {
+        *self.switches.write().unwrap_or_else(PoisonError::into_inner) = switches;
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+        // A driver that has ended needs no configuration.
+        let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
+    }
+
+    /// The state a moment from now.
+    pub(crate) async fn snapshot(&mut self) -> Arc<Snapshot> {
+        self.snapshots.mark_unchanged();
+        if self.handle.command(Command::Snapshot).await.is_ok() {
+            let _ = self.snapshots.changed().await;
+        }
+        self.snapshots.borrow().clone()
+    }
+
+    /// Nothing new from now on; running calls go on.
+    pub(crate) async fn drain(&self) {
+        let _ = self.handle.drain().await;
+    }
+
+    /// Closes every connection and ends the thread.
+    pub(crate) async fn stop(mut self) {
+        let _ = self.handle.close_all().await;
+        let Some(thread) = self.thread.take() else { return };
+        let ended = tokio::task::spawn_blocking(move || drop(thread.join()));
+        let _ = tokio::time::timeout(FAREWELL, ended).await;
+    }
+}
+
+/// How switches are reached, as of the newest configuration.
+pub(crate) struct Switches {
+    connector: Option<Arc<Connector>>,
+    from: Vec<IpAddr>,
+    /// Networks whose addresses count as verified without TLS (decision 3).
+    trusted: Vec<ipnet::IpNet>,
+}
+
+impl Switches {
+    pub(crate) fn new(settings: &Settings, credentials: &Credentials) -> Result<Self, CredentialError> {
+        let inside = &settings.sip.inside;
+        let connector = match (&inside.trust, inside.transport) {
+            (Some(trust), settings::Transport::Tls) => {
+                let rule = if inside.verify_name { NameRule::NameOrCommonName } else { NameRule::ChainOnly };
+                let certificate = inside.certificate.as_deref();
+                let dialler = credentials.dialler(certificate, trust, rule, Application::Sip)?;
+                Some(Arc::new(Connector::new(dialler)?))
+            }
+            _ => None,
+        };
+        let rows = settings.sip.ports.iter().filter(|row| row.trust_source);
+        Ok(Self {
+            connector,
+            from: settings.net.inside.addresses.clone(),
+            trusted: rows.flat_map(|row| row.allow_from.iter().copied()).collect(),
+        })
+    }
+}
+
+/// Seam C: connections to the switches, from our inside address.
+struct Inside(Arc<RwLock<Switches>>);
+
+impl Connect for Inside {
+    async fn connect(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
+        let (connector, from, trusted) = {
+            let switches = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let from = switches.from.iter().find(|from| from.is_ipv4() == dial.remote.is_ipv4()).copied();
+            (switches.connector.clone(), from, allowed(&switches.trusted, dial.remote.ip()))
+        };
+        let socket = if dial.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(from) = from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let stream = socket.connect(dial.remote).await?;
+        stream.set_nodelay(true)?;
+        let mut peer = Peer {
+            remote: dial.remote,
+            local: stream.local_addr()?,
+            transport: dial.transport,
+            side: dial.side,
+            listener: None,
+            identity: None,
+            verified: trusted,
+        };
+        if dial.transport != Transport::Tls {
+            return Ok((Box::new(stream), peer));
+        }
+        let connector =
+            connector.ok_or_else(|| io::Error::other("no TLS is configured towards the switches"))?;
+        let name = dial.remote.ip().to_string();
+        let connected = connector.connect(stream, &name).await.map_err(|error| {
+            tracing::warn!(remote = %dial.remote, %error, "TLS with the switch failed");
+            io::Error::other(error)
+        })?;
+        peer.identity = Some(Arc::new(identity(&connected.identity)));
+        peer.verified = true;
+        Ok((Box::new(connected.stream), peer))
+    }
+}
+
+struct Lookups(Arc<RwLock<Arc<Names>>>);
+
+impl Resolve for Lookups {
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        names.addresses(name).await
+    }
+}
+
+/// The identity as `sip-core` knows it.
+pub(crate) fn identity(certified: &Certified) -> Identity {
+    Identity {
+        subject: certified.subject.clone(),
+        names: certified.names.clone(),
+        key_hash: certified.key_hash,
+    }
+}
+
+/// The peer of a connection that came in by `row`.
+pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: SocketAddr) -> Peer {
+    let tls = row.tls.is_some();
+    Peer {
+        remote,
+        local,
+        transport: if tls { Transport::Tls } else { Transport::Tcp },
+        side: side(row),
+        listener: Some(id),
+        identity: None,
+        verified: !tls && row.trust_source,
+    }
+}
+
+/// Hands a datagram socket to the driver.
+pub(crate) async fn datagrams(handle: &Handle<Command>, row: &SipPort, id: ListenerId, socket: UdpSocket) {
+    let rules = Datagrams {
+        listener: id,
+        side: side(row),
+        verified: row.trust_source,
+        allow: row.allow_from.clone(),
+    };
+    let _ = handle.socket(socket, rules).await;
+}
+
+fn side(row: &SipPort) -> Side {
+    if row.inside { Side::Inside } else { Side::Outside }
+}
+
+/// The settings in the edge's own types.
+fn edge(settings: &Settings) -> Config {
+    let sip = &settings.sip;
+    let mut config = Config::new(face(settings, false), face(settings, true));
+    config.tag_routing.enabled = sip.tag_routing.enabled;
+    config.tag_routing.pattern =
+        sip_core::edge::route_tag::Pattern::new(&sip.tag_routing.head, &sip.tag_routing.tail).ok();
+    config.tag_routing.cert_binding = match sip.tag_routing.tag_cert_binding {
+        settings::TagCertBinding::Off => config::CertBinding::Off,
+        settings::TagCertBinding::Log => config::CertBinding::Log,
+        settings::TagCertBinding::Enforce => config::CertBinding::Enforce,
+    };
+    for net in &sip.inside_networks {
+        config.inside_networks.add_net(*net);
+    }
+    config.servers = sip.servers.iter().map(server).collect();
+    config.internal_domains = settings.net.internal_domains.clone();
+    config.switches = config::Switches {
+        transport: transport(sip.inside.transport),
+        port: sip.inside.port,
+        connections: match sip.inside.connections {
+            settings::Connections::Shared => config::Connections::Shared,
+            settings::Connections::PerPhone => config::Connections::PerPhone,
+        },
+    };
+    config.user_matching = match sip.user_matching {
+        settings::UserMatching::Username => config::UserMatching::Username,
+        settings::UserMatching::UsernameAndDomain => config::UserMatching::UsernameAndDomain,
+    };
+    config.preloaded_routes = match sip.preloaded_routes {
+        settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
+        settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
+        settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
+    };
+    config.add_path = sip.add_path;
+    config.max_forwards = u32::from(sip.max_forwards);
+    config.timers.ringing = sip.invite_timeout_default;
+    config.timers.ringing_maximum = sip.invite_timeout_max;
+    config.transactions.t1 = sip.t1;
+    config.transactions.invite_retransmissions = sip.invite_retrans;
+    config.transactions.other_retransmissions = sip.other_retrans;
+    config
+}
+
+fn server(row: &settings::SipServer) -> sip_core::resolve::Server {
+    let addresses = row.addresses.iter().map(|address| (address.ip(), Some(address.port()))).collect();
+    sip_core::resolve::Server { name: row.name.clone(), matches: row.names.clone(), addresses }
+}
+
+fn transport(transport: settings::Transport) -> Transport {
+    match transport {
+        settings::Transport::Udp => Transport::Udp,
+        settings::Transport::Tcp => Transport::Tcp,
+        settings::Transport::Tls => Transport::Tls,
+    }
+}
+
+/// What we write into messages on one side: the first row of that side, the first address of the interface.
+fn face(settings: &Settings, inside: bool) -> config::Face {
+    let interface = if inside { &settings.net.inside } else { &settings.net.outside };
+    let wanted = settings.sip.inside.transport;
+    let mut rows = settings.sip.ports.iter().filter(|row| row.inside == inside);
+    let fits = |row: &&SipPort| !inside || row.transports.contains(&wanted);
+    let row = rows.clone().find(fits).or_else(|| rows.next());
+    let (port, over) = match row {
+        Some(row) => {
+            let over = if inside && row.transports.contains(&wanted) { Some(wanted) } else { None };
+            let first = over.or_else(|| row.transports.first().copied()).unwrap_or(wanted);
+            (row.addresses.first().map_or(5061, SocketAddr::port), first)
+        }
+        None => (settings.sip.inside.port, wanted),
+    };
+    let host = written(interface).to_string();
+    let mut face = config::Face::new(host, port, transport(over));
+    face.aliases = interface.addresses.iter().map(ToString::to_string).collect();
+    if let (false, Some(tls)) = (inside, row.and_then(|row| row.tls.as_ref())) {
+        face.aliases.extend(names(settings, &tls.certificate));
+    }
+    face
+}
+
+/// The address others see: the public one behind a 1:1 NAT.
+fn written(interface: &Interface) -> IpAddr {
+    let first = interface.addresses.first().copied().unwrap_or_else(|| IpAddr::from([0, 0, 0, 0]));
+    interface.public_address.unwrap_or(first)
+}
+
+/// The names a certificate gives us: a phone may call us by them.
+fn names(settings: &Settings, certificate: &str) -> Vec<String> {
+    match settings.certificates.get(certificate) {
+        Some(settings::CertificateOrigin::Requested { dns, .. }) => dns.clone(),
+        Some(settings::CertificateOrigin::Imported(credential)) => credential.details().identity().names,
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,248 @@
+//! Judges a configuration: what is refused, and the settings that remain.
+
+mod certificates;
+mod http;
+mod listeners;
+mod media;
+mod net;
+mod sip;
+mod startup;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use acme_store::trust::Trust;
+
+use super::file::File;
+use super::refusal::{Invalid, Lines, Refusal, spelled};
+use super::settings::{LogSettings, Settings};
+
+/// Parses `text` and judges it; `base` is the folder relative paths start from.
+///
+/// # Errors
+/// [`Invalid`] with every refusal; the second value of a success are warnings.
+pub fn read(text: &str, path: &Path, base: &Path) -> Result<(Settings, Vec<Refusal>), Invalid> {
+    let invalid = |refusals| Invalid { path: path.to_owned(), refusals };
+    let lines = Lines::new(text);
+    let file: File = toml::from_str(text).map_err(|error| invalid(vec![unparsed(&error, &lines)]))?;
+    let mut judge = Judge {
+        lines,
+        base: base.to_owned(),
+        refusals: Vec::new(),
+        warnings: Vec::new(),
+        broken: BTreeSet::new(),
+    };
+    let settings = settings(&file, &mut judge);
+    match settings {
+        Some(settings) if judge.refusals.is_empty() => Ok((settings, judge.warnings)),
+        _ => Err(invalid(judge.refusals)),
+    }
+}
+
+fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
+    let state_dir = judge.base.join(&file.state_dir);
+    if file.state_dir.is_empty() {
+        judge.refuse(&["state_dir"], "a folder for certificates and keys is needed");
+    }
+    let networks = net::networks(&file.net, judge);
+    let net = net::settings(&file.net, judge);
+    let trust = certificates::trust(file, judge);
+    let domains = certificates::domains(file, &trust, judge);
+    let challenges = certificates::challenges(file, net.as_ref(), judge);
+    let certificates = certificates::certificates(file, &domains, judge);
+    let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
+    let sip = sip::settings(&file.sip, net.as_ref(), &names, judge);
+    let media = media::settings(&file.media, &file.fent, judge);
+    let endpoints = http::endpoints(&file.http, net.as_ref(), &names, judge);
+    let log = log(file, judge);
+    not_built(file, judge);
+    let settings = Settings {
+        state_dir,
+        lab: file.lab,
+        net: net?,
+        certificates,
+        challenges,
+        trust,
+        sip: sip?,
+        media: media?,
+        endpoints,
+        log,
+    };
+    listeners::judge(&settings, judge);
+    startup::judge(&settings, &file.http, judge);
+    resolvable(file, judge);
+    Some(settings)
+}
+
+/// Whole tables that later issues build: they pass when absent or empty.
+fn not_built(file: &File, judge: &mut Judge<'_>) {
+    if file.admin.is_some() {
+        judge.refuse(&["admin"], "the administration is not built yet: leave the table out");
+    }
+    if file.guard.auth.is_some() {
+        judge.refuse(&["guard", "auth"], "brute-force protection is not built yet: leave the table out");
+    }
+    for key in file.guard.limits.keys() {
+        judge.refuse(&["guard", "limits", key], "this limit can't be set yet: leave the key out");
+    }
+    if !file.monitor.sip.is_empty() {
+        judge.refuse(&["monitor", "sip"], "monitoring by OPTIONS is not built yet: leave the rows out");
+    }
+}
+
+/// NET-08: names need somebody to ask.
+fn resolvable(file: &File, judge: &mut Judge<'_>) {
+    if !file.net.dns.is_empty() {
+        return;
+    }
+    let is_name = |host: &str| host.parse::<std::net::IpAddr>().is_err();
+    for (name, servers) in &file.http.server_groups {
+        let named =
+            servers.iter().filter_map(|server| http::split_host_port(server)).find(|(host, _)| is_name(host));
+        if let Some((host, _)) = named {
+            let message = format!("\"{host}\" is a name and net.dns is empty: expected a name server");
+            judge.refuse_by("NET-08", &["http", "server_groups", name], message);
+        }
+    }
+    for (name, service) in &file.acme.services {
+        let host =
+            http::split_host_port(&service.host).map_or_else(|| service.host.clone(), |(host, _)| host);
+        if is_name(&host) {
+            let message = format!("\"{host}\" is a name and net.dns is empty: expected a name server");
+            judge.refuse_by("NET-08", &["acme", "services", name, "host"], message);
+        }
+    }
+}
+
+fn log(file: &File, judge: &mut Judge<'_>) -> LogSettings {
+    if !file.log.hide_sensitive {
+        judge.refuse(
+            &["log", "hide_sensitive"],
+            "expected true: nothing sensitive is ever logged, and a log that shows it is not built",
+        );
+    }
+    let json = judge.one_of(&["log", "format"], &file.log.format, &[("text", false), ("json", true)]);
+    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
+    let level = judge.one_of(&["log", "level"], &file.log.level, &levels);
+    LogSettings { json: json.unwrap_or(false), level: level.unwrap_or("info").to_owned() }
+}
+
+/// What other tables may refer to.
+struct Names<'a> {
+    networks: &'a BTreeMap<String, Vec<ipnet::IpNet>>,
+    trust: &'a BTreeMap<String, Trust>,
+    certificates: &'a BTreeMap<String, super::settings::CertificateOrigin>,
+}
+
+/// Collects refusals and warnings, each with its line.
+struct Judge<'a> {
+    lines: Lines<'a>,
+    base: PathBuf,
+    refusals: Vec<Refusal>,
+    warnings: Vec<Refusal>,
+    /// What is written but was refused, as (kind, name): it is not refused again where it is used.
+    broken: BTreeSet<(&'static str, String)>,
+}
+
+impl Judge<'_> {
+    fn refuse(&mut self, key: &[&str], message: impl Into<String>) {
+        let refusal = self.finding(key, None, message.into());
+        self.refusals.push(refusal);
+    }
+
+    fn refuse_by(&mut self, rule: &'static str, key: &[&str], message: impl Into<String>) {
+        let refusal = self.finding(key, Some(rule), message.into());
+        self.refusals.push(refusal);
+    }
+
+    fn warn(&mut self, key: &[&str], message: impl Into<String>) {
+        let warning = self.finding(key, None, message.into());
+        self.warnings.push(warning);
+    }
+
+    fn finding(&self, key: &[&str], rule: Option<&'static str>, message: String) -> Refusal {
+        let key: Vec<String> = key.iter().map(|part| (*part).to_owned()).collect();
+        Refusal { line: self.lines.of(&key), key: spelled(&key), rule, message }
+    }
+
+    /// The value of `text` in `choices`, or a refusal that lists them.
+    fn one_of<T: Copy>(&mut self, key: &[&str], text: &str, choices: &[(&str, T)]) -> Option<T> {
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return Some(*value);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let near = nearest(text, names.iter().copied());
+        self.refuse(key, format!("\"{text}\" is not known: expected {}{near}", names.join(", ")));
+        None
+    }
+
+    /// A value that is built in one spelling only, so far.
+    fn only(&mut self, key: &[&str], text: &str, built: &str, others: &[&str]) {
+        if text == built {
+            return;
+        }
+        if others.contains(&text) {
+            self.refuse(key, format!("\"{text}\" is not built yet: expected \"{built}\""));
+        } else {
+            self.refuse(key, format!("\"{text}\" is not known: expected \"{built}\""));
+        }
+    }
+
+    /// An integer within `range`.
+    fn number<T: TryFrom<i64> + Copy>(&mut self, key: &[&str], value: i64, range: (i64, i64)) -> Option<T> {
+        if (range.0..=range.1).contains(&value)
+            && let Ok(number) = T::try_from(value)
+        {
+            return Some(number);
+        }
+        self.refuse(key, format!("{value} is out of range: expected {} to {}", range.0, range.1));
+        None
+    }
+
+    /// The entry that `name` refers to.
+    fn named<'m, T>(
+        &mut self,
+        key: &[&str],
+        name: &str,
+        kind: &'static str,
+        map: &'m BTreeMap<String, T>,
+    ) -> Option<&'m T> {
+        let found = map.get(name);
+        if found.is_none() && !self.broken.contains(&(kind, name.to_owned())) {
+            let near = nearest(name, map.keys().map(String::as_str));
+            self.refuse_by("CFG-03", key, format!("there is no {kind} \"{name}\"{near}"));
+        }
+        found
+    }
+}
+
+/// `; did you mean "x"?` for the nearest of `names`, or nothing.
+fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
+    names
+        .map(|name| (strsim::jaro_winkler(text, name), name))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map_or_else(String::new, |(_, name)| format!("; did you mean \"{name}\"?"))
+}
+
+/// A file that isn't TOML, or has a key or type the contract doesn't know.
+fn unparsed(error: &toml::de::Error, lines: &Lines<'_>) -> Refusal {
+    let message = error.message().to_owned();
+    let near =
+        unknown_key(&message).map(|(unknown, known)| nearest(unknown, known.into_iter())).unwrap_or_default();
+    Refusal {
+        line: error.span().map(|span| lines.line_at(span.start)),
+        key: error.span().map_or_else(String::new, |span| spelled(&lines.key_at(span.start))),
+        rule: None,
+        message: format!("{}{near}", message.replace('\n', " ")),
+    }
+}
+
+/// The unknown key and the known ones, out of serde's sentence.
+fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (unknown, known) = rest.split_once('`')?;
+    Some((unknown, known.split('`').skip(1).step_by(2).collect()))
+}

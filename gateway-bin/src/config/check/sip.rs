@@ -1,0 +1,450 @@
+//! The signalling half.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use acme_store::publish::Versions;
+
+use super::{Judge, Names, nearest};
+use crate::config::file;
+use crate::config::settings::{
+    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipServer,
+    SipSettings, TagCertBinding, TagRouting, Transport, UserMatching,
+};
+
+pub(super) fn settings(
+    sip: &file::Sip,
+    net: Option<&NetSettings>,
+    names: &Names<'_>,
+    judge: &mut Judge<'_>,
+) -> Option<SipSettings> {
+    if sip.shards > 1 || sip.shards < 0 {
+        judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
+    }
+    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
+    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
+    judge.only(&["sip", "default_policy"], &sip.default_policy, "process-all", &["local-only", "reject-all"]);
+    let ports = ports(sip, net, names, judge);
+    let inside_networks =
+        judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
+    let inside = inside(&sip.inside, names, judge);
+    let servers = servers(&sip.servers, judge);
+    let tag_routing = tag_routing(&sip.tag_routing, judge);
+    let matching =
+        [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
+    let user_matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
+    let preloaded_routes = preloaded_routes(sip, judge);
+    let add_path = interop(&sip.interop, judge);
+    let timers = Timers::judged(sip, judge);
+    let timers = timers?;
+    Some(SipSettings {
+        ports,
+        inside_networks: inside_networks?,
+        user_matching: user_matching?,
+        preloaded_routes: preloaded_routes?,
+        inside: inside?,
+        servers,
+        tag_routing: tag_routing?,
+        add_path,
+        invite_timeout_default: timers.invite_default,
+        invite_timeout_max: timers.invite_max,
+        t1: timers.t1,
+        invite_retrans: timers.invite_retrans,
+        other_retrans: timers.other_retrans,
+        max_forwards: timers.max_forwards,
+        max_message: timers.max_message,
+    })
+}
+
+fn preloaded_routes(sip: &file::Sip, judge: &mut Judge<'_>) -> Option<PreloadedRoutes> {
+    let key = ["sip", "preloaded_routes"];
+    if sip.preloaded_routes == "authenticate" {
+        judge.refuse(&key, "\"authenticate\" is not built yet: expected reject, remove or allow");
+        return None;
+    }
+    let choices = [
+        ("reject", PreloadedRoutes::Reject),
+        ("remove", PreloadedRoutes::Remove),
+        ("allow", PreloadedRoutes::Allow),
+    ];
+    judge.one_of(&key, &sip.preloaded_routes, &choices)
+}
+
+fn ports(
+    sip: &file::Sip,
+    net: Option<&NetSettings>,
+    names: &Names<'_>,
+    judge: &mut Judge<'_>,
+) -> Vec<SipPort> {
+    let mut out: Vec<SipPort> = Vec::new();
+    for (at, row) in sip.ports.iter().enumerate() {
+        let at = at.to_string();
+        if out.iter().any(|known| known.name == row.name) {
+            judge.refuse_by(
+                "CFG-04",
+                &["sip", "ports", &at, "name"],
+                format!("a second row is named \"{}\"", row.name),
+            );
+        }
+        if let Some(port) = port(&at, row, net, names, judge)
+            && row.active
+        {
+            out.push(port);
+        }
+    }
+    if out.is_empty() {
+        judge.refuse(&["sip", "ports"], "expected at least one active row");
+    }
+    out
+}
+
+fn port(
+    at: &str,
+    row: &file::Port,
+    net: Option<&NetSettings>,
+    names: &Names<'_>,
+    judge: &mut Judge<'_>,
+) -> Option<SipPort> {
+    let key = |name: &'static str| ["sip", "ports", at, name];
+    let inside = judge.one_of(&key("interface"), &row.interface, &[("inside", true), ("outside", false)]);
+    let number = judge.number::<u16>(&key("port"), row.port, (1, 65535));
+    let choices: [(&str, &[Transport]); 4] = [
+        ("udp", &[Transport::Udp]),
+        ("tcp", &[Transport::Tcp]),
+        ("udp+tcp", &[Transport::Udp, Transport::Tcp]),
+        ("tls", &[Transport::Tls]),
+    ];
+    let transports = judge.one_of(&key("transport"), &row.transport, &choices)?;
+    if !row.intercept {
+        judge.refuse(&key("intercept"), "intercept = false is not built yet: expected true");
+    }
+    let allow_from = match &row.allow_from {
+        Some(name) => judge.named(&key("allow_from"), name, "network", names.networks)?.clone(),
+        None => everywhere(),
+    };
+    let tls = if transports.contains(&Transport::Tls) {
+        let written = WrittenTls {
+            certificate: row.certificate.as_deref(),
+            trust: row.trust.as_deref(),
+            require_client_cert: row.require_client_cert,
+            versions: &row.tls,
+        };
+        Some(listen_tls(&["sip", "ports", at], &written, names, judge)?)
+    } else {
+        None
+    };
+    trust_source(at, row, inside?, judge);
+    if inside == Some(false) && tls.as_ref().is_some_and(|tls| !tls.require_client_cert) {
+        judge.refuse_by("CFG-10", &key("require_client_cert"), "expected true on an outside TLS row");
+    }
+    let interface = net.map(|net| if inside == Some(true) { &net.inside } else { &net.outside })?;
+    let addresses =
+        interface.addresses.iter().map(|address| SocketAddr::new(*address, number.unwrap_or(0))).collect();
+    number?;
+    Some(SipPort {
+        name: row.name.clone(),
+        row: at.parse().unwrap_or(0),
+        inside: inside?,
+        addresses,
+        transports: transports.to_vec(),
+        allow_from,
+        tls,
+        trust_source: row.trust_source,
+    })
+}
+
+/// Decision 3: peers of a row without TLS may count as verified, from a named network only.
+fn trust_source(at: &str, row: &file::Port, inside: bool, judge: &mut Judge<'_>) {
+    if !row.trust_source {
+        return;
+    }
+    let key = ["sip", "ports", at, "trust_source"];
+    if row.allow_from.is_none() {
+        judge.refuse(&key, "trust_source needs allow_from: who may be trusted by address?");
+    } else if !inside {
+        judge.refuse(&key, "trust_source is for inside rows: on the Internet an address proves nothing");
+    } else {
+        judge.warn(&key, "peers of this row are trusted by their address alone");
+    }
+}
+
+pub(super) fn everywhere() -> Vec<ipnet::IpNet> {
+    let v4 = ipnet::Ipv4Net::default();
+    let v6 = ipnet::Ipv6Net::default();
+    vec![v4.into(), v6.into()]
+}
+
+pub(super) struct WrittenTls<'a> {
+    pub(super) certificate: Option<&'a str>,
+    pub(super) trust: Option<&'a str>,
+    pub(super) require_client_cert: bool,
+    pub(super) versions: &'a str,
+}
+
+pub(super) fn listen_tls(
+    row: &[&str],
+    written: &WrittenTls<'_>,
+    names: &Names<'_>,
+    judge: &mut Judge<'_>,
+) -> Option<ListenTls> {
+    let key = |name: &'static str| [row, &[name]].concat();
+    let Some(certificate) = written.certificate else {
+        judge.refuse_by("CFG-11", &key("certificate"), "a TLS listener needs a certificate");
+        return None;
+    };
+    judge.named(&key("certificate"), certificate, "certificate", names.certificates);
+    if let Some(trust) = written.trust {
+        judge.named(&key("trust"), trust, "trust entry", names.trust);
+    } else if written.require_client_cert {
+        judge.refuse_by(
+            "CFG-10",
+            &key("trust"),
+            "require_client_cert needs a trust entry to judge clients by",
+        );
+    }
+    let choices = [("1.2+", Versions::V12AndUp), ("1.2", Versions::V12), ("1.3", Versions::V13)];
+    let versions = judge.one_of(&key("tls"), written.versions, &choices)?;
+    Some(ListenTls {
+        certificate: certificate.to_owned(),
+        trust: written.trust.map(str::to_owned),
+        require_client_cert: written.require_client_cert,
+        versions,
+    })
+}
+
+fn inside(written: &file::SipInside, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<InsideTls> {
+    let key = |name: &'static str| ["sip", "inside", name];
+    let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+    let transport = judge.one_of(&key("transport"), &written.transport, &transports);
+    let port = judge.number::<u16>(&key("port"), written.port, (1, 65535));
+    let verify_name = judge.one_of(&key("verify"), &written.verify, &[("chain", false), ("name", true)]);
+    let kinds = [("shared", Connections::Shared), ("per-phone", Connections::PerPhone)];
+    let connections = judge.one_of(&key("connections"), &written.connections, &kinds);
+    if transport == Some(Transport::Tls) {
+        match &written.certificate {
+            Some(name) => client_certificate(&key("certificate"), name, names, judge),
+            None => judge.refuse(&key("certificate"), "mutual TLS towards the switches needs a certificate"),
+        }
+        match &written.trust {
+            Some(name) => drop(judge.named(&key("trust"), name, "trust entry", names.trust)),
+            None => judge.refuse(&key("trust"), "TLS towards the switches needs a trust entry"),
+        }
+    }
+    Some(InsideTls {
+        transport: transport?,
+        port: port?,
+        certificate: written.certificate.clone(),
+        trust: written.trust.clone(),
+        verify_name: verify_name?,
+        connections: connections?,
+    })
+}
+
+/// CFG-14: public CAs no longer issue for TLS clients, so an ACME certificate can't be shown as one.
+pub(super) fn client_certificate(key: &[&str], name: &str, names: &Names<'_>, judge: &mut Judge<'_>) {
+    let origin = judge.named(key, name, "certificate", names.certificates);
+    if let Some(CertificateOrigin::Requested { acme: Some(_), .. }) = origin {
+        judge.refuse_by(
+            "CFG-14",
+            key,
+            format!("\"{name}\" comes from ACME, and public CAs no longer issue for TLS clients: expected an imported one"),
+        );
+    }
+}
+
+fn servers(rows: &[file::SipServer], judge: &mut Judge<'_>) -> Vec<SipServer> {
+    let mut out = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        let at = at.to_string();
+        let key = ["sip", "servers", &at, "addresses"];
+        let mut addresses = Vec::new();
+        for text in &row.addresses {
+            match (text.parse::<SocketAddr>(), text.parse::<IpAddr>()) {
+                (Ok(address), _) => addresses.push(address),
+                (_, Ok(address)) => addresses.push(SocketAddr::new(address, 5061)),
+                _ => judge.refuse(&key, format!("\"{text}\" is not an address: expected address:port")),
+            }
+        }
+        if addresses.is_empty() {
+            judge.refuse(&key, "expected at least one address");
+        }
+        let names = row.names.iter().map(|name| name.to_lowercase()).collect();
+        out.push(SipServer { name: row.name.clone(), names, addresses });
+    }
+    out
+}
+
+fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagRouting> {
+    let key = |name: &'static str| ["sip", "tag_routing", name];
+    let clean = |text: &str| !text.chars().any(char::is_control);
+    if written.head.len() < 4 || !clean(&written.head) {
+        judge.refuse(&key("head"), "expected at least 4 characters, none of them a control character");
+    }
+    if written.tail.len() > 16 || !clean(&written.tail) {
+        judge.refuse(&key("tail"), "expected at most 16 characters, none of them a control character");
+    }
+    let kinds =
+        [("off", TagCertBinding::Off), ("log", TagCertBinding::Log), ("enforce", TagCertBinding::Enforce)];
+    let binding = judge.one_of(&key("tag_cert_binding"), &written.tag_cert_binding, &kinds)?;
+    if !written.enabled {
+        judge.warn(
+            &key("enabled"),
+            "without tag routing, phones that register as one user can't be told apart [CFG-09]",
+        );
+    }
+    Some(TagRouting {
+        enabled: written.enabled,
+        head: written.head.clone(),
+        tail: written.tail.clone(),
+        tag_cert_binding: binding,
+    })
+}
+
+struct Timers {
+    invite_default: Duration,
+    invite_max: Duration,
+    t1: Duration,
+    invite_retrans: u32,
+    other_retrans: u32,
+    max_forwards: u8,
+    max_message: usize,
+}
+
+impl Timers {
+    fn judged(sip: &file::Sip, judge: &mut Judge<'_>) -> Option<Self> {
+        let invite_max =
+            judge.number::<u32>(&["sip", "invite_timeout_max"], sip.invite_timeout_max, (60, 86_400));
+        let default_key = ["sip", "invite_timeout_default"];
+        let invite_default = judge.number::<u32>(&default_key, sip.invite_timeout_default, (1, 86_400));
+        if sip.invite_timeout_default > sip.invite_timeout_max {
+            judge.refuse_by("CFG-15", &default_key, "expected no more than invite_timeout_max");
+        }
+        if !(0.1..=5.0).contains(&sip.t1) {
+            judge.refuse_by(
+                "CFG-15",
+                &["sip", "t1"],
+                format!("{} is out of range: expected 0.1 to 5", sip.t1),
+            );
+            return None;
+        }
+        let invite_retrans = judge.number::<u32>(&["sip", "invite_retrans"], sip.invite_retrans, (0, 12));
+        let other_retrans = judge.number::<u32>(&["sip", "other_retrans"], sip.other_retrans, (0, 20));
+        let max_forwards = judge.number::<u8>(&["sip", "max_forwards"], sip.max_forwards, (1, 255));
+        let max_message = judge.number::<usize>(&["sip", "max_message"], sip.max_message, (1500, 1_048_576));
+        Some(Self {
+            invite_default: Duration::from_secs(invite_default?.into()),
+            invite_max: Duration::from_secs(invite_max?.into()),
+            t1: Duration::from_secs_f64(sip.t1),
+            invite_retrans: invite_retrans?,
+            other_retrans: other_retrans?,
+            max_forwards: max_forwards?,
+            max_message: max_message?,
+        })
+    }
+}
+
+/// Appendix I 10.1: every switch of the signalling part with its neutral value. Only `add_path` acts yet.
+const INTEROP: &[(&str, Neutral)] = &[
+    ("lr_true", Neutral::Off),
+    ("relaxed_refer_to", Neutral::Off),
+    ("add_expires", Neutral::Text("never")),
+    ("reinvite_end_to_end", Neutral::On),
+    ("rr_outbound", Neutral::Off),
+    ("rr_always", Neutral::Off),
+    ("tcp_marked_tls", Neutral::Off),
+    ("large_udp", Neutral::Off),
+    ("strip_180", Neutral::Off),
+    ("cancel_body_forward", Neutral::Off),
+    ("cancel_body_in_ack", Neutral::Off),
+    ("keep_user_agent", Neutral::Off),
+    ("readd_codecs", Neutral::Off),
+    ("keep_to", Neutral::Off),
+    ("add_failover_header", Neutral::Off),
+    ("rfc2069", Neutral::Off),
+    ("replaces_by_callid", Neutral::On),
+    ("pretend_privacy", Neutral::Off),
+    ("force_contact_user", Neutral::Off),
+    ("fix_bye_routes", Neutral::Off),
+    ("fix_routes", Neutral::Off),
+    ("prack_receive", Neutral::On),
+    ("prack_send", Neutral::On),
+    ("media_reset_on_reinvite", Neutral::Off),
+    ("offer_always", Neutral::Off),
+    ("detect_same_version", Neutral::Off),
+    ("no_reinvite", Neutral::Off),
+    ("no_supported", Neutral::Off),
+    ("gruu_passthrough", Neutral::Off),
+    ("refer_end_on_183", Neutral::Off),
+    ("unescape_ws", Neutral::Off),
+    ("ignore_port_with_maddr", Neutral::Off),
+    ("strip_sdp_1xx", Neutral::Off),
+    ("compare_session_id", Neutral::Off),
+    ("refer_updates_user", Neutral::Off),
+    ("to_503", Neutral::Off),
+    ("remove_via", Neutral::Empty),
+    ("remove_via_all", Neutral::Off),
+    ("translate_except", Neutral::Empty),
+    ("translate_force", Neutral::Empty),
+    ("tls_reuse", Neutral::Empty),
+    ("hide_rr", Neutral::Empty),
+    ("hide_rr_all", Neutral::Off),
+    ("forward_3xx_headers", Neutral::Empty),
+    ("contact_uri_params_keep", Neutral::Empty),
+    ("add_dtmf_pt_for", Neutral::Empty),
+    ("refer_copy_headers", Neutral::Empty),
+];
+
+/// The value at which a switch that isn't built changes nothing.
+#[derive(Clone, Copy)]
+enum Neutral {
+    Off,
+    On,
+    Empty,
+    Text(&'static str),
+}
+
+impl Neutral {
+    fn is(self, value: &toml::Value) -> bool {
+        match self {
+            Self::Off => value.as_bool() == Some(false),
+            Self::On => value.as_bool() == Some(true),
+            Self::Empty => value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some(""),
+            Self::Text(text) => value.as_str() == Some(text),
+        }
+    }
+
+    fn spelled(self) -> String {
+        match self {
+            Self::Off => "false".to_owned(),
+            Self::On => "true".to_owned(),
+            Self::Empty => "[]".to_owned(),
+            Self::Text(text) => format!("\"{text}\""),
+        }
+    }
+}
+
+/// Whether `add_path` is on; refuses every other switch that isn't at its neutral value.
+fn interop(table: &toml::Table, judge: &mut Judge<'_>) -> bool {
+    let mut add_path = false;
+    for (name, value) in table {
+        let key = ["sip", "interop", name];
+        if name == "add_path" {
+            match value.as_bool() {
+                Some(on) => add_path = on,
+                None => judge.refuse(&key, "expected true or false"),
+            }
+            continue;
+        }
+        match INTEROP.iter().find(|(known, _)| known == name) {
+            Some((_, neutral)) if neutral.is(value) => {}
+            Some((_, neutral)) => {
+                judge.refuse(&key, format!("this switch is not built yet: expected {}", neutral.spelled()));
+            }
+            None => {
+                let near = nearest(name, INTEROP.iter().map(|(known, _)| *known));
+                judge.refuse(&key, format!("unknown key{near}"));
+            }
+        }
+    }
+    add_path
+}

@@ -1,0 +1,244 @@
+//! Each refusal has a change to the shipped configuration that fails and a near miss that passes.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::read;
+use crate::config::{Invalid, Refusal, Settings};
+
+const FIRST: &str = include_str!("../../../../examples/first.toml");
+
+/// A folder with the two certificate files the shipped configuration names.
+fn folder() -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("farend-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let made = rcgen::generate_simple_self_signed(["farend.example.internal".to_owned()]).unwrap();
+        let text = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+        std::fs::write(folder.join("hq_signed.crt"), text).unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = ca.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), ca.pem()).unwrap();
+        folder
+    });
+    made.clone()
+}
+
+fn judged(text: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
+    read(text, Path::new("farend.toml"), &folder())
+}
+
+/// The shipped configuration with `from` replaced by `to`.
+fn changed(from: &str, to: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
+    assert!(FIRST.contains(from), "the shipped configuration has no {from:?}");
+    judged(&FIRST.replacen(from, to, 1))
+}
+
+#[track_caller]
+fn refused(from: &str, to: &str, key: &str, says: &str) {
+    let invalid = changed(from, to).expect_err("must be refused");
+    let text = invalid.to_string();
+    let hit = invalid.refusals.iter().find(|one| one.key == key && one.to_string().contains(says));
+    let hit = hit.unwrap_or_else(|| panic!("no refusal of {key:?} saying {says:?} in\n{text}"));
+    assert!(hit.line.is_some(), "{hit} has no line");
+}
+
+#[test]
+fn the_shipped_configuration_passes() {
+    let (settings, warnings) = judged(FIRST).unwrap();
+    assert_eq!(settings.sip.ports.len(), 2);
+    assert_eq!(settings.media.ttl.map(|ttl| ttl.get()), Some(64));
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn every_refusal_names_line_key_and_expectation() {
+    let invalid = changed("port = 5061", "port = 70000").unwrap_err();
+    let line = FIRST.lines().position(|line| line.starts_with("port = 5061")).unwrap() + 1;
+    assert_eq!(
+        invalid.to_string(),
+        format!("farend.toml: line {line}: sip.ports[0].port: 70000 is out of range: expected 1 to 65535")
+    );
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_refused() {
+    let invalid = changed("allow_from = \"internet\"", "alow_from = \"internet\"").unwrap_err().to_string();
+    assert!(
+        invalid.contains("unknown field `alow_from`") && invalid.contains("did you mean \"allow_from\"?"),
+        "{invalid}"
+    );
+    assert!(invalid.contains("line "), "{invalid}");
+    let invalid = changed("port = 5061", "port = \"5061\"").unwrap_err().to_string();
+    assert!(invalid.contains("sip.ports[0].port: invalid type: string \"5061\", expected i64"), "{invalid}");
+    let invalid = changed("[16384, 32767]", "\"all\"").unwrap_err().to_string();
+    assert!(invalid.contains("media.port_range: invalid type: string \"all\""), "{invalid}");
+    let invalid = judged("state_dir = [").unwrap_err().to_string();
+    assert!(invalid.contains("line 1"), "{invalid}");
+}
+
+#[test]
+fn names_must_refer_to_something() {
+    refused(
+        "allow_to = \"mitel-appliances\"",
+        "allow_to = \"mitel-appliance\"",
+        "http.tunnels.mitel-tunnel.allow_to",
+        "did you mean \"mitel-appliances\"?",
+    );
+    refused(
+        "inside_networks = \"mitel-appliances\"",
+        "inside_networks = \"lan\"",
+        "sip.inside_networks",
+        "CFG-03",
+    );
+    refused("trust = \"authorized\"", "trust = \"auth\"", "sip.ports[0].trust", "there is no trust entry");
+    refused("acme = \"public\"", "acme = \"pub\"", "certificates.outside.acme", "ACME domain");
+    refused(
+        "import = \"hq_signed.crt\"",
+        "import = \"hq.crt\"",
+        "certificates.inside.import",
+        "can't be read",
+    );
+}
+
+#[test]
+fn what_is_refused_once_is_not_refused_again_where_it_is_used() {
+    let invalid = changed("import = \"hq_signed.crt\"", "import = \"hq.crt\"").unwrap_err();
+    assert_eq!(invalid.refusals.len(), 1, "{invalid}");
+}
+
+#[test]
+fn networks() {
+    refused("[\"10.0.1.86\"]", "[\"@mitel-appliances\"]", "net.networks.mitel-appliances", "contains itself");
+    refused(
+        "[\"10.0.1.86\"]",
+        "[\"10.0.1.86-10.0.1.80\"]",
+        "net.networks.mitel-vtrunks",
+        "ends before it begins",
+    );
+    refused("[\"10.0.1.86\"]", "[\"10.0.1.86-::1\"]", "net.networks.mitel-vtrunks", "mixes IPv4 and IPv6");
+    refused("[\"10.0.1.86\"]", "[]", "net.networks.mitel-vtrunks", "empty");
+    changed("[\"10.0.1.86\"]", "[\"10.0.1.80-10.0.1.86\", \"fd00::/64\"]").unwrap();
+}
+
+#[test]
+fn listeners_do_not_clash() {
+    refused("port = 6587\n", "port = 6586\n", "http.local_endpoints.secure-tunnel.port", "CFG-05");
+    refused("port = 6586\n", "port = 80\n", "acme.domains", "CFG-05");
+    refused(
+        "transport = \"tls\"\nallow_from = \"internet\"",
+        "transport = \"tls\"\nport2 = 1\nallow_from = \"internet\"",
+        "sip.ports[0].port2",
+        "unknown field `port2`",
+    );
+}
+
+#[test]
+fn outside_listeners_demand_a_certificate() {
+    refused(
+        "require_client_cert = true",
+        "require_client_cert = false",
+        "sip.ports[0].require_client_cert",
+        "CFG-10",
+    );
+}
+
+#[test]
+fn an_acme_certificate_is_not_shown_as_a_client() {
+    let key = "sip.inside.certificate";
+    refused(
+        "certificate = \"inside\"\ntrust = \"authorized\"\nverify",
+        "certificate = \"outside\"\ntrust = \"authorized\"\nverify",
+        key,
+        "CFG-14",
+    );
+}
+
+#[test]
+fn an_open_proxy_is_refused() {
+    refused(
+        "allow_to = \"mitel-appliances\"",
+        "allow_to = \"internet\"",
+        "http.tunnels.mitel-tunnel.allow_to",
+        "CFG-16",
+    );
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
+    refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
+    refused(
+        "uri_encoding = \"keep-username\"",
+        "uri_encoding = \"gruu\"",
+        "sip.uri_encoding",
+        "not built yet",
+    );
+    refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
+    refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
+    refused("[media]", "[sip.interop]\nlr_true = true\n[media]", "sip.interop.lr_true", "expected false");
+    changed("[media]", "[sip.interop]\nlr_true = false\nadd_path = true\n[media]").unwrap();
+    refused(
+        "[media]",
+        "[sip.interop]\nlr_tru = true\n[media]",
+        "sip.interop.lr_tru",
+        "did you mean \"lr_true\"?",
+    );
+}
+
+#[test]
+fn the_laboratory_is_for_loopback_only() {
+    refused("state_dir", "lab = true\nstate_dir", "lab", "loopback only");
+    refused("\"10.0.1.2\"] }", "\"127.0.0.1\"] }", "net.interfaces.inside", "expected lab = true");
+}
+
+#[test]
+fn ranges() {
+    refused("ttl = 64", "ttl = 0", "media.ttl", "1 to 255");
+    refused("ttl = 64", "ttl = 256", "media.ttl", "1 to 255");
+    refused("ttl = 64", "ttl = \"reset\"", "media.ttl", "expected \"keep\"");
+    changed("ttl = 64", "ttl = \"keep\"").unwrap();
+    refused("[16384, 32767]", "[16384, 16400]", "media.port_range", "CFG-18");
+    refused(
+        "renewal_interval = 67",
+        "renewal_interval = 95",
+        "acme.domains.public.renewal_interval",
+        "10 to 90",
+    );
+}
+
+/// The contract itself: whatever it says that isn't built yet is refused by name, nothing else.
+#[test]
+fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
+    let contract = include_str!("contract.toml");
+    let invalid = judged(contract).unwrap_err();
+    let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["media.process", "fent.media_route", "fent.keep_alive", "admin", "guard.auth", "monitor.sip"],
+        "{invalid}"
+    );
+}
+
+#[test]
+fn the_startup_file_fits_the_rest() {
+    let key = "http.files.mitelstartup.content";
+    refused(
+        "tunnel port: 6587",
+        "tunnel port: 6588",
+        key,
+        "no https endpoint with a tunnel listens on port 6588",
+    );
+    refused("config server: 10.0.1.10", "config server: 10.0.1.10, hq.example.internal", key, "mixed");
+    refused("config server: 10.0.1.10", "config server: hq.example.internal", key, "CFG-08");
+    refused("config server: 10.0.1.10", "config server: 10.9.9.9", key, "not in the networks");
+    let (_, warnings) = changed("backup outbound proxy:", "backup outbound proxy:\nlanguage: de").unwrap();
+    assert!(warnings.iter().any(|one| one.message.contains("unknown key")), "{warnings:?}");
+}
+
+#[test]
+fn names_need_a_name_server() {
+    refused("dns = [\"10.0.1.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
+}

@@ -1,0 +1,31 @@
+//! Configuration: `file` is what was written, `check` judges it, [`Settings`] is what the gateway
+//! runs on.
+//!
+//! A configuration is taken whole or refused whole, with every refusal named at once.
+
+mod check;
+mod file;
+mod refusal;
+mod settings;
+
+use std::path::{Path, PathBuf};
+
+pub use check::read;
+pub use refusal::{Invalid, Refusal};
+pub use settings::{
+    AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, HttpFile, InsideTls, Interface,
+    ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError, PreloadedRoutes,
+    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TagCertBinding, TagRouting,
+    Transport, TunnelRow, UserMatching,
+};
+
+/// Reads, parses and judges the configuration at `path`.
+///
+/// # Errors
+/// [`Invalid`] lists every reason why this configuration must not run, each with its line and key.
+pub fn load(path: &Path) -> Result<(Settings, Vec<Refusal>), Invalid> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Invalid::unreadable(path, &format!("the file can't be read: {error}")))?;
+    let base = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    read(&text, path, &base)
+}

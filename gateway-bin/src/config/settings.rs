@@ -1,0 +1,400 @@
+//! The judged configuration: names are resolved, numbers are in range, every file was read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use acme_store::certificate::Credential;
+use acme_store::key::KeyKind;
+use acme_store::net::authority::{Directory, Roots};
+use acme_store::publish::Versions;
+use acme_store::schedule;
+use acme_store::trust::Trust;
+use ipnet::IpNet;
+use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
+
+/// Everything `farend run` needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where certificates, keys and the ACME account live.
+    pub state_dir: PathBuf,
+    /// A laboratory on loopback: lifts the loopback and same-address rules.
+    pub lab: bool,
+    /// Interfaces, networks, name servers.
+    pub net: NetSettings,
+    /// Certificates by name.
+    pub certificates: BTreeMap<String, CertificateOrigin>,
+    /// Where HTTP-01 challenges are answered, whether an order runs or not.
+    pub challenges: BTreeSet<SocketAddr>,
+    /// Trust bundles by name.
+    pub trust: BTreeMap<String, Trust>,
+    /// The signalling half.
+    pub sip: SipSettings,
+    /// The media half.
+    pub media: MediaSettings,
+    /// The HTTPS listeners, each a repository or a tunnel.
+    pub endpoints: BTreeMap<String, LocalEndpoint>,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// A tunnel row that can't be said in the tunnel's own types.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Its networks.
+    #[error(transparent)]
+    Networks(#[from] NetworkError),
+    /// Its ports.
+    #[error(transparent)]
+    Ports(#[from] PortError),
+}
+
+impl Settings {
+    /// Every TCP address the gateway listens on.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let sip = self.sip.ports.iter().flat_map(|port| port.addresses.iter().copied());
+        let http = self.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().copied());
+        sip.chain(http).chain(self.challenges.iter().copied())
+    }
+
+    /// Where the tunnels of `row` may lead.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; the check refuses such rows.
+    pub fn tunnel_policy(&self, row: &TunnelRow) -> Result<Policy, PolicyError> {
+        let ports = row.ports.iter().map(|(low, high)| format!("{low}-{high}"));
+        let rule = Rule {
+            allow_to: Networks::parse(row.allow_to.iter().map(ToString::to_string))?,
+            ports: Ports::parse(ports)?,
+        };
+        let own = self.net.inside.addresses.iter().chain(&self.net.outside.addresses).copied();
+        Ok(Policy {
+            rules: vec![rule],
+            own_addresses: own.chain(self.net.outside.public_address).collect(),
+            own_listeners: self.listeners().collect(),
+            lab: self.lab,
+        })
+    }
+}
+
+/// Interfaces, networks, name servers.
+#[derive(Debug, Clone)]
+pub struct NetSettings {
+    /// The side of the PBX.
+    pub inside: Interface,
+    /// The side of the Internet.
+    pub outside: Interface,
+    /// Name servers, asked strictly in this order.
+    pub dns: Vec<SocketAddr>,
+    /// Domains whose names are asked inside only, and may name switches.
+    pub internal_domains: Vec<String>,
+}
+
+/// One interface: the addresses we bind.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// The addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+    /// What the world sees instead, behind a 1:1 NAT.
+    pub public_address: Option<IpAddr>,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone)]
+pub enum CertificateOrigin {
+    /// A file with key and chain.
+    Imported(Box<Credential>),
+    /// A key of our own, self-signed until a CA has signed it.
+    Requested {
+        /// Subject common name.
+        common_name: String,
+        /// DNS names; holds the common name too.
+        dns: Vec<String>,
+        /// The key to make.
+        key: KeyKind,
+        /// The ACME domain that signs it.
+        acme: Option<AcmeDomain>,
+    },
+}
+
+/// How an ACME certificate is ordered.
+#[derive(Debug, Clone)]
+pub struct AcmeDomain {
+    /// The service.
+    pub directory: Directory,
+    /// Who certifies the service itself.
+    pub roots: Roots,
+    /// The contacts of the account, as `mailto:` URIs.
+    pub contact: Vec<String>,
+    /// Name of the account.
+    pub account: String,
+    /// When to renew.
+    pub renewal: schedule::Policy,
+}
+
+/// The signalling half.
+#[derive(Debug, Clone)]
+pub struct SipSettings {
+    /// The port table.
+    pub ports: Vec<SipPort>,
+    /// Where requests from phones may go.
+    pub inside_networks: Vec<IpNet>,
+    /// How users are compared.
+    pub user_matching: UserMatching,
+    /// What becomes of Routes a phone preloaded.
+    pub preloaded_routes: PreloadedRoutes,
+    /// How switches are reached.
+    pub inside: InsideTls,
+    /// Switches known by name.
+    pub servers: Vec<SipServer>,
+    /// ContactRouteTag routing.
+    pub tag_routing: TagRouting,
+    /// Whether REGISTER carries a Path of ours.
+    pub add_path: bool,
+    /// Timer C when the INVITE has no Expires.
+    pub invite_timeout_default: Duration,
+    /// The longest INVITE timeout.
+    pub invite_timeout_max: Duration,
+    /// T1 of RFC 3261.
+    pub t1: Duration,
+    /// Retransmissions of an INVITE.
+    pub invite_retrans: u32,
+    /// Retransmissions of other requests.
+    pub other_retrans: u32,
+    /// The highest Max-Forwards that leaves.
+    pub max_forwards: u8,
+    /// The longest message in bytes.
+    pub max_message: usize,
+}
+
+/// One row of the port table.
+#[derive(Debug, Clone)]
+pub struct SipPort {
+    /// Name of the row.
+    pub name: String,
+    /// Its place in the table, counted from 0.
+    pub row: usize,
+    /// Whether it faces the PBX.
+    pub inside: bool,
+    /// The addresses to bind.
+    pub addresses: Vec<SocketAddr>,
+    /// Transports served.
+    pub transports: Vec<Transport>,
+    /// Sources allowed; judged before a byte is parsed.
+    pub allow_from: Vec<IpNet>,
+    /// TLS, on a TLS row.
+    pub tls: Option<ListenTls>,
+    /// Peers without TLS count as verified.
+    pub trust_source: bool,
+}
+
+/// A SIP transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Plain streams.
+    Tcp,
+    /// TLS streams.
+    Tls,
+}
+
+/// TLS on a listener.
+#[derive(Debug, Clone)]
+pub struct ListenTls {
+    /// Name of the certificate.
+    pub certificate: String,
+    /// Name of the trust entry clients are judged by.
+    pub trust: Option<String>,
+    /// Whether a client must show a certificate.
+    pub require_client_cert: bool,
+    /// Versions offered.
+    pub versions: Versions,
+}
+
+/// How switches are reached.
+#[derive(Debug, Clone)]
+pub struct InsideTls {
+    /// The transport of the inside.
+    pub transport: Transport,
+    /// The port of switches whose URI names none.
+    pub port: u16,
+    /// Our certificate towards them.
+    pub certificate: Option<String>,
+    /// Who may have signed theirs.
+    pub trust: Option<String>,
+    /// Whether their certificate must name the address or host dialled.
+    pub verify_name: bool,
+    /// Whose connections they are.
+    pub connections: Connections,
+}
+
+/// Connections towards the switches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// One for all phones.
+    Shared,
+    /// One a phone, as on a LAN.
+    PerPhone,
+}
+
+/// A switch known by name.
+#[derive(Debug, Clone)]
+pub struct SipServer {
+    /// Name of the row.
+    pub name: String,
+    /// The host names it answers to.
+    pub names: Vec<String>,
+    /// Its addresses in order.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// ContactRouteTag routing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagRouting {
+    /// On or off.
+    pub enabled: bool,
+    /// Text before the tag.
+    pub head: String,
+    /// Text behind the tag.
+    pub tail: String,
+    /// Whether the certificate must name the tag.
+    pub tag_cert_binding: TagCertBinding,
+}
+
+/// Whether a phone's certificate must name its tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagCertBinding {
+    /// Not looked at.
+    Off,
+    /// Reported.
+    Log,
+    /// Refused.
+    Enforce,
+}
+
+/// How users are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserMatching {
+    /// The user part alone.
+    Username,
+    /// User part and domain.
+    UsernameAndDomain,
+}
+
+/// What becomes of Routes a phone preloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreloadedRoutes {
+    /// 403.
+    Reject,
+    /// Taken out.
+    Remove,
+    /// Followed, inside the inside networks.
+    Allow,
+}
+
+/// The media half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSettings {
+    /// Whether there is a relay at all. No key of the file turns it off: only the demonstration does, to show
+    /// what is missing without it.
+    pub relay: bool,
+    /// First and last port.
+    pub port_range: (u16, u16),
+    /// `None`: forward the received value minus one.
+    pub ttl: Option<NonZeroU8>,
+    /// Whether RTP must come from the address of the phone's signalling.
+    pub signalling_address_only: bool,
+    /// Who may send.
+    pub sender_limit: SenderLimit,
+    /// Distinct sources a stream.
+    pub max_senders: u8,
+}
+
+/// Who may send into a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SenderLimit {
+    /// The first address and port.
+    Lock,
+    /// The first address, any port.
+    LockIp,
+    /// Several.
+    Multiple,
+}
+
+/// One HTTPS listener.
+#[derive(Debug, Clone)]
+pub struct LocalEndpoint {
+    /// The addresses to bind.
+    pub addresses: Vec<SocketAddr>,
+    /// TLS; `None` for clear HTTP.
+    pub tls: Option<ListenTls>,
+    /// Sources allowed.
+    pub allow_from: Vec<IpNet>,
+    /// What it serves.
+    pub serves: Endpoint,
+}
+
+/// What an HTTPS listener serves.
+#[derive(Debug, Clone)]
+pub enum Endpoint {
+    /// Files.
+    Repository(FileRepository),
+    /// CONNECT.
+    Tunnel(TunnelRow),
+}
+
+/// A repository: local files first, then the remote endpoint.
+#[derive(Debug, Clone)]
+pub struct FileRepository {
+    /// Name of the row.
+    pub name: String,
+    /// Files served from here.
+    pub files: Vec<HttpFile>,
+    /// Where the rest comes from.
+    pub remote: Option<RemoteEndpoint>,
+}
+
+/// A file served from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpFile {
+    /// Path in the URL.
+    pub path: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
+/// A server group reached over verified TLS.
+#[derive(Debug, Clone)]
+pub struct RemoteEndpoint {
+    /// `host:port` in order.
+    pub servers: Vec<(String, u16)>,
+    /// The name the certificate must carry.
+    pub server_name: String,
+    /// TLS trust entry; `None` for clear HTTP.
+    pub trust: Option<String>,
+    /// The certificate we show when asked.
+    pub certificate: Option<String>,
+}
+
+/// A tunnel row.
+#[derive(Debug, Clone)]
+pub struct TunnelRow {
+    /// Name of the row.
+    pub name: String,
+    /// Networks that may be reached.
+    pub allow_to: Vec<IpNet>,
+    /// Port ranges that may be reached; empty: all.
+    pub ports: Vec<(u16, u16)>,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// One JSON object a line.
+    pub json: bool,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}

@@ -1,0 +1,119 @@
+"""SIGHUP under a running call, a bad configuration, SIGTERM."""
+
+import signal
+import time
+
+from cases import case, check, same
+from cases.http import Curl
+from gateway import Gateway
+from net import CALLER, FORBIDDEN, GW_OUT4, KAMAILIO
+from proc import until
+from servers import CasStub
+from sip import Caller, Phone, tls_client
+
+OTHER_HEAD = '+sip.instance="<urn:uuid:11111111-0000-1000-8000-'
+
+
+def admitted(lab, certificate):
+    """Does the gateway answer SIP to this certificate?"""
+    phone = Phone(lab, "probe", "home1", 9, "08000FA00009", KAMAILIO)
+    sock = lab.net.socket("home1", phone.address)
+    try:
+        tls = tls_client(lab, sock, certificate, lab.edge_roots, lab.edge)
+        tls.settimeout(2)
+        tls.sendall(b"\r\n\r\n")
+        return tls.recv(2) == b"\r\n"
+    except OSError:
+        return False
+    finally:
+        sock.close()
+
+
+def call_up(lab):
+    gateway = Gateway(lab)
+    phone = Phone(lab, "phone", "home1", 7, "08000FA00001", KAMAILIO).connect()
+    phone.on_invite = "answer"
+    same(phone.register().status, 200, "REGISTER")
+    caller = Caller(lab, CALLER, KAMAILIO)
+    caller.tone = 880
+    call, final = caller.call(phone.mac)
+    same(final.status, 200, "INVITE")
+    theirs = phone.calls[call.call_id] if call.call_id in phone.calls else list(phone.calls.values())[-1]
+    until("audio at both ends", lambda: len(call.media.got) > 20 and len(theirs.media.got) > 20)
+    return gateway, phone, caller, call, theirs
+
+
+def lost(media, sender, got, sent):
+    return (sender.sent - sent) - (len(media.got) - got)
+
+
+@case("reload")
+def reload(lab):
+    """SIGHUP with another network, trust bundle and tag head: they act, the running call keeps audio and BYE"""
+    gateway, phone, caller, call, theirs = call_up(lab)
+    stranger = lab.pki.path("stranger-phone.pem"), lab.pki.path("stranger-phone.key")
+    lab.pki.join("bundle-three.pem", "makers.pem", "hq.pem", "stranger.pem")
+    target = CasStub(lab, FORBIDDEN, 5448)
+    try:
+        curl = Curl(lab)
+        same(curl.tunnel(f"https://{FORBIDDEN}:5448/", "-k")[2], 403, "CONNECT before the reload")
+        check(not admitted(lab, stranger), "the stranger's certificate is refused before the reload")
+        got, sent = [(len(m.got), s.sent) for m, s in ((call.media, theirs.media),)][0]
+        back = len(theirs.media.got), call.media.sent
+        gateway.reload(extra=(FORBIDDEN,), bundles=("bundle-three.pem",), head=OTHER_HEAD)
+        until("the new network acts", lambda: curl.tunnel(f"https://{FORBIDDEN}:5448/", "-k")[2] == 200, 8, 0.2)
+        until("the new trust bundle acts", lambda: admitted(lab, stranger), 5, 0.2)
+        other = Phone(lab, "other", "home1", 8, "08000FA00002", KAMAILIO).connect()
+        contact = f'<sips:anonymous@{other.host}>;+sip.instance="<urn:uuid:11111111-0000-1000-8000-{other.mac}>";expires=3600'
+        same(other.register(contact=contact).status, 200, "REGISTER with an instance of the new form")
+        check(any("crt=" in uri for uri, i in lab.kamailio.contacts() if other.mac in i), f"the new head gives a crt: {lab.kamailio.contacts()}")
+        same(caller.ring(other.mac), 180, "call to the phone of the new form")
+        time.sleep(0.3)
+        gone = lost(call.media, theirs.media, got, sent), lost(theirs.media, call.media, *back)
+        check(all(g <= 10 for g in gone), f"packets lost over the reload (10 are 0.2 s): {gone}")
+        check(call.media.hears(440) > 0.9 and theirs.media.hears(880) > 0.9, "both tones after the reload")
+        check(not phone.wire.closed.is_set(), "the phone's connection is still open")
+        same(call.bye().status, 200, "BYE of the running call")
+        check(theirs.ended.wait(2), "the phone got the BYE")
+        return f"network, bundle and head act; the call lost {max(0, gone[0])} and {max(0, gone[1])} packets, BYE 200"
+    finally:
+        target.stop()
+
+
+@case("reload-refused")
+def reload_refused(lab):
+    """a bad configuration is refused whole with path, line and key; the old one keeps running"""
+    gateway, phone, caller, call, theirs = call_up(lab)
+    start = gateway.proc.size()
+    line = 1 + gateway.text(extra=(FORBIDDEN,)).split("max_senders")[0].count("\n")
+    gateway.reload(extra=(FORBIDDEN,), replace=(("max_senders = 10", "max_sanders = 10"),))
+    until("the refusal is in the log", lambda: "max_sanders" in gateway.proc.text(start), 5)
+    said = gateway.proc.text(start)
+    check("farend.toml" in said and str(line) in said, f"path and line {line} in the refusal: {said[-400:]}")
+    same(Curl(lab).tunnel(f"https://{FORBIDDEN}:5448/")[2], 403, "CONNECT: the old network list still holds")
+    same(phone.register().status, 200, "REGISTER after the refused reload")
+    at = len(call.media.got)
+    until("audio goes on", lambda: len(call.media.got) > at + 20)
+    same(theirs.bye().status, 200, "BYE by the phone")
+    check(call.ended.wait(2), "the caller got the BYE")
+    return f"refused naming farend.toml, line {line}, max_sanders; network, registration and call as before"
+
+
+@case("reload-drain")
+def drain(lab):
+    """SIGTERM: no new calls, the running one can be ended, then the process goes with exit 0"""
+    gateway, phone, caller, call, theirs = call_up(lab)
+    gateway.proc.send(signal.SIGTERM)
+    time.sleep(0.5)
+    check(gateway.proc.running(), "with a call running the gateway drains instead of dying")
+    new = caller.ring(phone.mac)
+    check(new in (480, 503, 500, 408), f"a new call while draining: {new}")
+    at = len(call.media.got)
+    until("audio goes on while draining", lambda: len(call.media.got) > at + 20)
+    same(call.bye().status, 200, "BYE of the running call")
+    check(theirs.ended.wait(2), "the phone got the BYE")
+    start = time.monotonic()
+    until("the gateway ends after the last call", lambda: not gateway.proc.running(), 15)
+    same(gateway.proc.proc.returncode, 0, "exit code")
+    check(not set(gateway.listening()) & {5061, 6586, 6587}, "nothing listens any more")
+    return f"new call {new}, running call kept audio and BYE, exit 0 after {time.monotonic() - start:.1f} s; {GW_OUT4} listens no more"

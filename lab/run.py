@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""The interoperability lab: real peers around the gateway, in network namespaces. See README.md."""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+import cases  # noqa: E402
+from lab import Lab  # noqa: E402
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", nargs="*", metavar="CASE", help="a case or the first part of its name (tags runs tags and tags-off); all without")
+    parser.add_argument("--farend", default=None, help="the gateway binary (default: target/release/farend, else target/debug/farend)")
+    parser.add_argument("--direct", action="store_true", help="self-check without a gateway: phones reach the inside through a plain router")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with logs and captures")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    return parser.parse_args()
+
+
+def binary(given):
+    for path in [given] if given else (f"{HERE}/../target/{p}/farend" for p in ("release", "debug")):
+        if os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    sys.exit(f"no gateway binary{f' at {given}' if given else ''}: build it with `cargo build -p farend`, or use --direct")
+
+
+def chosen(args):
+    for module in pkgutil.iter_modules([f"{HERE}/cases"]):
+        importlib.import_module(f"cases.{module.name}")
+    every = [c for c in cases.CASES if c.direct == args.direct]
+    names = [c.name for c in every]
+    for wanted in args.case:
+        if not any(n == wanted or n.startswith(f"{wanted}-") for n in names):
+            sys.exit(f"no case {wanted!r}; there are: {', '.join(names)}")
+    return [c for c in every if not args.case or any(c.name == w or c.name.startswith(f"{w}-") for w in args.case)]
+
+
+def run_case(lab, case, keep):
+    """True when it passed. Prints the case's line."""
+    start = time.monotonic()
+    try:
+        lab.begin()
+        figures, failed = case.run(lab), None
+    except Exception as problem:
+        figures, failed = f"{type(problem).__name__}: {problem}", problem
+    finally:
+        lab.end()
+    print(f"{'FAIL' if failed else 'ok  '} {case.name:22} {time.monotonic() - start:6.1f} s  {figures}", flush=True)
+    if failed and keep and not isinstance(failed, cases.Failed):
+        traceback.print_exception(failed)
+    return not failed
+
+
+def main():
+    args = arguments()
+    todo = chosen(args)
+    if args.list:
+        print("\n".join(f"{c.name:22} {c.about}" for c in todo))
+        return 0
+    if os.geteuid() != 0:
+        sys.exit("the lab makes network namespaces and needs root")
+    farend = None if args.direct else binary(args.farend)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    lab = Lab(farend, args.direct)
+    passed = failed = 0
+    try:
+        lab.up()
+        for case in todo:
+            if run_case(lab, case, args.keep):
+                passed += 1
+            else:
+                failed += 1
+    finally:
+        lab.down(args.keep)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+//! Taking an answer: both descriptions come into effect.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::offer::placement;
+use super::path::Described;
+use super::session::{Offer, Session, Stream};
+use super::{Anchor, NotAcceptable, Refusal};
+use crate::policy::Transport;
+use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId};
+use crate::rewrite::{Placement, rewrite};
+use crate::sdp::Sdp;
+
+/// An accepted line: its stream, and both descriptions.
+struct Accepted {
+    line: usize,
+    index: u32,
+    offered: Described,
+    answered: Described,
+}
+
+impl Anchor {
+    pub(super) fn make_answer(
+        &mut self,
+        now: Instant,
+        id: u64,
+        from: Side,
+        signalling: IpAddr,
+        sdp: &Sdp<'_>,
+    ) -> Result<Bytes, Refusal> {
+        let described = self.describe(sdp)?;
+        let state = self.sessions.get(&id).ok_or(NotAcceptable::NoOffer)?;
+        let mut offer =
+            state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
+        let address = self.offering_address(state, &offer)?;
+        self.check_answer(id, from, signalling, &offer, &described)?;
+        let Some(mut session) = self.sessions.remove(&id) else { return Err(NotAcceptable::NoOffer.into()) };
+
+        if !offer.answered {
+            // Signalling has spoken: locked legs may choose anew.
+            session.generation = session.generation.wrapping_add(1);
+        }
+        for (index, side, pair) in offer.replacements.drain(..) {
+            self.replace(&mut session, id, index, side, pair);
+        }
+        let accepted = self.accept(now, id, &mut session, &mut offer, described);
+        for (at, line) in accepted.iter().enumerate() {
+            if accepted.iter().take(at).all(|earlier| earlier.index != line.index) {
+                let same: Vec<&Accepted> =
+                    accepted.iter().filter(|other| other.index == line.index).collect();
+                self.agree(id, &mut session, &offer, (from, signalling), line, &same);
+            }
+        }
+        self.silence_others(&mut session, &offer, &accepted);
+        let placements = placements(&session, &offer, &accepted);
+        offer.answered = true;
+        session.agreed = offer.lines.iter().map(|line| line.stream).collect();
+        session.offer = Some(offer);
+        let kept = session.agreed.clone();
+        self.sessions.insert(id, session);
+        self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
+        self.settle_joins(id);
+        Ok(rewrite(sdp, address, &placements))
+    }
+
+    /// Our address as the offering side is to see it: of the family its ports were taken in.
+    fn offering_address(&self, session: &Session, offer: &Offer) -> Result<IpAddr, NotAcceptable> {
+        let first = offer.lines.iter().find_map(|line| line.stream).and_then(|index| {
+            let replaced =
+                offer.replacements.iter().find(|(at, side, _)| *at == index && *side == offer.from);
+            replaced
+                .map(|(_, _, pair)| *pair)
+                .or_else(|| session.stream(index).map(|stream| stream.pair(offer.from)))
+        });
+        let addresses = self.config.addresses(offer.from);
+        let wished = first.map_or_else(|| offer.signalling.into(), |pair| pair.realm.family);
+        let families = std::iter::once(wished).chain(addresses.families());
+        families
+            .filter_map(|family| addresses.of(family))
+            .map(|address| address.advertised)
+            .next()
+            .ok_or(NotAcceptable::Family(offer.from, wished))
+    }
+
+    /// Everything that may refuse an answer, before anything is changed.
+    fn check_answer(
+        &self,
+        id: u64,
+        from: Side,
+        signalling: IpAddr,
+        offer: &Offer,
+        described: &[Option<Described>],
+    ) -> Result<(), NotAcceptable> {
+        let Some(session) = self.sessions.get(&id) else { return Err(NotAcceptable::NoOffer) };
+        for (offered, described) in offer.lines.iter().zip(described) {
+            let (Some(index), Some(described)) = (offered.stream, described) else { continue };
+            let replaced = offer.replacements.iter().find(|(at, side, _)| *at == index && *side == from);
+            let pair = replaced.map(|(_, _, pair)| *pair).or_else(|| Some(session.stream(index)?.pair(from)));
+            if let Some(pair) = pair {
+                let stream = StreamId { session: id, index };
+                let (leg, _) = self.leg(stream, &pair, signalling, described, &[])?;
+                let family = described.rtp.ip().is_ipv4();
+                if leg.wanted && family != pair.rtp.is_ipv4() {
+                    // RFC 6157 §5: an answer stays in the family of the offer.
+                    return Err(NotAcceptable::Family(from, described.rtp.ip().into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, session: &mut Session, id: u64, index: u32, side: Side, pair: Pair) {
+        let Some(stream) = session.stream_mut(index) else { return };
+        let old = std::mem::replace(
+            match side {
+                Side::Outside => &mut stream.outside,
+                Side::Inside => &mut stream.inside,
+            },
+            pair,
+        );
+        if side == Side::Inside {
+            if let Some(address) = self.advertised(&old) {
+                self.own.remove(&address);
+            }
+            if let Some(address) = self.advertised(&pair) {
+                self.own.insert(address, StreamId { session: id, index });
+            }
+        }
+    }
+
+    /// The lines both sides want. Alternatives that were offered at one port and are answered at one share the stream
+    /// (SDP-02); answered at two, the second gets a stream of its own, or is declined when there is no port for it.
+    fn accept(
+        &mut self,
+        now: Instant,
+        id: u64,
+        session: &mut Session,
+        offer: &mut Offer,
+        described: Vec<Option<Described>>,
+    ) -> Vec<Accepted> {
+        let mut accepted: Vec<Accepted> = Vec::new();
+        for (at, (line, described)) in offer.lines.iter_mut().zip(described).enumerate() {
+            let (Some(index), Some(offered), Some(answered)) =
+                (line.stream, line.described.clone(), described)
+            else {
+                continue;
+            };
+            let taken = accepted.iter().find(|other| other.index == index);
+            let index = match taken {
+                Some(other) if other.answered.rtp != answered.rtp => {
+                    let Some(index) = self.second_stream(now, id, session, index) else {
+                        line.stream = None;
+                        continue;
+                    };
+                    line.stream = Some(index);
+                    index
+                }
+                _ => index,
+            };
+            accepted.push(Accepted { line: at, index, offered, answered });
+        }
+        accepted
+    }
+
+    /// A stream like another one of the session, on ports of its own.
+    fn second_stream(&mut self, now: Instant, id: u64, session: &mut Session, like: u32) -> Option<u32> {
+        if session.streams.len() >= self.config.policy.max_streams {
+            return None;
+        }
+        let model = session.stream(like)?;
+        let mut setup = model.setup.clone();
+        let realms: [Realm; 2] = [model.outside.realm, model.inside.realm];
+        let outside = self.ports.take(now, realms[0])?;
+        let Some(inside) = self.ports.take(now, realms[1]) else {
+            self.ports.put_back(now, outside);
+            return None;
+        };
+        let index = session.next_index;
+        session.next_index = index.wrapping_add(1);
+        setup.id = StreamId { session: id, index };
+        (setup.outside.pair, setup.inside.pair) = (outside.id, inside.id);
+        if let Some(address) = self.advertised(&inside) {
+            self.own.insert(address, setup.id);
+        }
+        self.commands.push_back(Command::Open { stream: setup.clone() });
+        session.streams.push(Stream {
+            index,
+            outside,
+            inside,
+            setup,
+            agreed: false,
+            names: None,
+            joined: None,
+            statistics: None,
+        });
+        Some(index)
+    }
+
+    /// Both descriptions of a stream's first line come into effect at the relay; what its lines may carry is added up.
+    fn agree(
+        &mut self,
+        id: u64,
+        session: &mut Session,
+        offer: &Offer,
+        (from, signalling): (Side, IpAddr),
+        line: &Accepted,
+        same: &[&Accepted],
+    ) {
+        let generation = session.generation;
+        let Some(stream) = session.stream_mut(line.index) else { return };
+        let stream_id = StreamId { session: id, index: line.index };
+        let mut setup = stream.setup.clone();
+        let ends = [(offer.from, offer.signalling, &line.offered), (from, signalling, &line.answered)];
+        for (side, signalling, described) in ends {
+            let known = setup.leg(side).sources.clone();
+            // Checked before; an address that is refused after all leaves the leg as it was.
+            let Ok((leg, names)) = self.leg(stream_id, &stream.pair(side), signalling, described, &known)
+            else {
+                continue;
+            };
+            if side == Side::Inside {
+                stream.names = names;
+            }
+            *setup.leg_mut(side) = leg;
+            setup.leg_mut(side).generation = generation;
+        }
+        let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
+        setup.secure = both().any(|described| described.transport != Transport::Rtp);
+        setup.dtls = both().any(|described| described.transport == Transport::DtlsSrtp);
+        setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
+        setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
+        setup.hop_limit = self.config.policy.hop_limit;
+        stream.agreed = true;
+        if stream.setup != setup {
+            stream.setup = setup.clone();
+            self.commands.push_back(Command::Update { stream: setup });
+        }
+    }
+
+    /// Streams that were offered and not accepted keep their ports for the next answer (a fork's, or the final one after
+    /// a provisional one), and carry nothing.
+    fn silence_others(&mut self, session: &mut Session, offer: &Offer, accepted: &[Accepted]) {
+        let offered: Vec<u32> = offer.lines.iter().filter_map(|line| line.stream).collect();
+        for stream in session.streams.iter_mut().filter(|stream| offered.contains(&stream.index)) {
+            if accepted.iter().any(|line| line.index == stream.index) {
+                continue;
+            }
+            let mut setup = stream.setup.clone();
+            for side in [Side::Outside, Side::Inside] {
+                let pair = stream.pair(side).id;
+                let leg = setup.leg_mut(side);
+                (leg.pair, leg.live, leg.wanted) = (pair, false, false);
+            }
+            stream.names = None;
+            if stream.setup != setup {
+                stream.setup = setup.clone();
+                self.commands.push_back(Command::Update { stream: setup });
+            }
+        }
+    }
+}
+
+/// What the answer's lines say to the offering side: our ports there.
+fn placements(session: &Session, offer: &Offer, accepted: &[Accepted]) -> Vec<Placement> {
+    let line = |at: usize| {
+        let line = accepted.iter().find(|line| line.line == at)?;
+        Some(placement(&session.stream(line.index)?.pair(offer.from)))
+    };
+    (0..offer.lines.len()).map(|at| line(at).unwrap_or(Placement::Decline)).collect()
+}

@@ -1,0 +1,347 @@
+//! Offers and answers (RFC 3264) of many sessions, anchored at the relay.
+//!
+//! Sans-I/O and synchronous. [`Anchor::offer`] and [`Anchor::answer`] rewrite a description and never wait: ports come from
+//! a lease that is renewed ahead of need. What the relay is to do leaves by [`Anchor::poll_command`]; what it says enters by
+//! [`Anchor::handle_report`]; when [`Anchor::poll_timeout`] is past, [`Anchor::handle_timeout`] is due.
+//!
+//! An offer changes nothing that runs: it reserves ports. The answer puts both into effect. So an offer that is refused or
+//! never answered leaves the call as it was; [`Anchor::rollback`] gives its ports back early, the next offer does so anyway.
+
+mod answer;
+mod leg;
+mod offer;
+mod path;
+mod ports;
+mod session;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use self::ports::Ports;
+use self::session::{Session, Stream};
+use crate::policy::{Addresses, Family, Policy};
+use crate::relay::{Command, LegStatistics, Pair, Realm, Report, Side, StreamId};
+use crate::sdp::{ParseError, Sdp};
+
+/// What an anchor is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses towards the phones.
+    pub outside: Addresses,
+    /// Addresses towards the PBX.
+    pub inside: Addresses,
+    /// What descriptions may ask for.
+    pub policy: Policy,
+}
+
+impl Config {
+    /// The default policy on these addresses.
+    pub fn new(outside: Addresses, inside: Addresses) -> Self {
+        Self { outside, inside, policy: Policy::default() }
+    }
+
+    fn addresses(&self, side: Side) -> &Addresses {
+        match side {
+            Side::Outside => &self.outside,
+            Side::Inside => &self.inside,
+        }
+    }
+}
+
+/// Why a description is not carried on. Nothing was changed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// It can't be read; SIP: 400.
+    #[error("malformed description: {0}")]
+    Malformed(#[from] ParseError),
+    /// It asks for what we do not do; SIP: 488.
+    #[error("description not acceptable: {0}")]
+    NotAcceptable(#[from] NotAcceptable),
+    /// Not now; SIP: 503.
+    #[error("no relay port free on the {side:?} side for {family:?}")]
+    Unavailable {
+        /// The side without a port.
+        side: Side,
+        /// And the family.
+        family: Family,
+    },
+}
+
+/// What a description asks for and does not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotAcceptable {
+    /// A stream at a name; the relay needs an address.
+    #[error("a stream names a host instead of an address")]
+    Name,
+    /// A port outside the allowed ones.
+    #[error("port {0} may not be named")]
+    Port(u16),
+    /// An address nothing may be sent to.
+    #[error("address {0} may not be named")]
+    Address(IpAddr),
+    /// A family in which that side has no address.
+    #[error("no {1:?} address on the {0:?} side")]
+    Family(Side, Family),
+    /// An answer to no offer.
+    #[error("an answer without an offer")]
+    NoOffer,
+}
+
+/// The anchor of all sessions.
+#[derive(Debug)]
+pub struct Anchor {
+    config: Config,
+    ports: Ports,
+    sessions: HashMap<u64, Session>,
+    /// Inside ports that descriptions of live streams name, as they name them.
+    own: HashMap<SocketAddr, StreamId>,
+    commands: VecDeque<Command>,
+}
+
+impl Anchor {
+    /// An anchor without a lease; its first commands ask for one.
+    pub fn new(now: Instant, config: Config) -> Self {
+        let realms = [Side::Outside, Side::Inside]
+            .into_iter()
+            .flat_map(|side| config.addresses(side).families().map(move |family| Realm { side, family }));
+        let mut ports = Ports::new(now, realms, config.policy.lease_lifetime);
+        let mut commands = VecDeque::new();
+        ports.commands(now, &mut commands);
+        Self { config, ports, sessions: HashMap::new(), own: HashMap::new(), commands }
+    }
+
+    /// Whether every address has ports leased: before that, offers are refused as [`Refusal::Unavailable`].
+    pub fn is_ready(&self) -> bool {
+        self.ports.is_ready()
+    }
+
+    /// New settings for offers to come. The addresses stay: ports are bound on them.
+    pub fn reconfigure(&mut self, policy: Policy) {
+        self.config.policy = policy;
+    }
+
+    /// Rewrites an offer that came from `from`, for the other side. `signalling` is the address its author's signalling came
+    /// from, `to_signalling` that of the one it goes to: it decides the address family. A repeated or further offer of a
+    /// session keeps the ports it has.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        session: u64,
+        from: Side,
+        signalling: IpAddr,
+        to_signalling: IpAddr,
+        sdp: &[u8],
+    ) -> Result<Bytes, Refusal> {
+        let sdp = Sdp::parse(sdp, &self.config.policy.limits)?;
+        let known = self.sessions.contains_key(&session);
+        let ends = offer::Ends {
+            from,
+            signalling: signalling.to_canonical(),
+            to_signalling: to_signalling.to_canonical(),
+        };
+        let result = self.make_offer(now, session, ends, &sdp);
+        if result.is_err() && !known {
+            self.sessions.remove(&session);
+        }
+        self.ports.commands(now, &mut self.commands);
+        result
+    }
+
+    /// Rewrites the answer to the session's last offer. Answers may repeat (a 183 and then the 200); the last one holds.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        session: u64,
+        from: Side,
+        signalling: IpAddr,
+        to_signalling: IpAddr,
+        sdp: &[u8],
+    ) -> Result<Bytes, Refusal> {
+        let _ = to_signalling; // the offer has told
+        let sdp = Sdp::parse(sdp, &self.config.policy.limits)?;
+        let result = self.make_answer(now, session, from, signalling.to_canonical(), &sdp);
+        self.ports.commands(now, &mut self.commands);
+        result
+    }
+
+    /// The last offer was refused: its reservations are given back, what runs goes on as it was agreed.
+    pub fn rollback(&mut self, now: Instant, session: u64) {
+        let Some(state) = self.sessions.get_mut(&session) else { return };
+        let Some(offer) = state.offer.take_if(|offer| !offer.answered) else { return };
+        for (_, _, pair) in offer.replacements {
+            self.ports.put_back(now, pair);
+        }
+        let kept = state.agreed.clone();
+        self.close_streams(session, |stream| !kept.contains(&Some(stream.index)));
+        if self.sessions.get(&session).is_some_and(|state| state.streams.is_empty()) {
+            self.end(now, session);
+        }
+    }
+
+    /// The session is over: its ports close.
+    pub fn end(&mut self, now: Instant, session: u64) {
+        let Some(state) = self.sessions.get_mut(&session) else { return };
+        if let Some(offer) = state.offer.take() {
+            for (_, _, pair) in offer.replacements {
+                self.ports.put_back(now, pair);
+            }
+        }
+        self.close_streams(session, |_| true);
+        self.sessions.remove(&session);
+        self.commands.push_back(Command::End { session });
+        self.ports.commands(now, &mut self.commands);
+    }
+
+    /// Keeps a dialog record with the session, here and at the relay; nobody reads it but who takes over (decision 13).
+    pub fn set_record(&mut self, session: u64, record: Vec<u8>) {
+        if let Some(state) = self.sessions.get_mut(&session) {
+            state.record.clone_from(&record);
+            self.commands.push_back(Command::Record { session, record });
+        }
+    }
+
+    /// The dialog record of a session.
+    pub fn record(&self, session: u64) -> Option<&[u8]> {
+        self.sessions.get(&session).map(|state| state.record.as_slice())
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The last counters of a session's streams: outside, inside.
+    pub fn statistics(
+        &self,
+        session: u64,
+    ) -> impl Iterator<Item = (StreamId, LegStatistics, LegStatistics)> + '_ {
+        self.sessions.get(&session).into_iter().flat_map(move |state| {
+            state.streams.iter().filter_map(move |stream| {
+                let (outside, inside) = stream.statistics?;
+                Some((StreamId { session, index: stream.index }, outside, inside))
+            })
+        })
+    }
+
+    /// The next command for the relay.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// A report of the relay.
+    pub fn handle_report(&mut self, now: Instant, report: Report) {
+        match report {
+            Report::Leased { realm, pairs, lifetime_ms } => {
+                self.ports.handle_leased(now, realm, pairs, Duration::from_millis(lifetime_ms));
+            }
+            Report::Exhausted { realm, missing, .. } => self.ports.handle_exhausted(now, realm, missing),
+            Report::Expired { pairs } => self.ports.handle_expired(&pairs),
+            Report::Refused { stream } => {
+                // The relay has it no more: neither have we. Its ports stay promised until the session ends.
+                if let Some(state) = self.sessions.get_mut(&stream.session) {
+                    state.streams.retain(|other| other.index != stream.index);
+                    self.own.retain(|_, owner| *owner != stream);
+                }
+            }
+            Report::Statistics { stream, outside, inside, .. } => {
+                let state = self.sessions.get_mut(&stream.session);
+                if let Some(entry) = state.and_then(|state| state.stream_mut(stream.index)) {
+                    entry.statistics = Some((*outside, *inside));
+                }
+            }
+            Report::Ready { .. }
+            | Report::FirstPacket { .. }
+            | Report::Moved { .. }
+            | Report::HopLimitExpired { .. }
+            | Report::RateExceeded { .. }
+            | Report::Snapshot { .. } => {}
+        }
+        self.ports.commands(now, &mut self.commands);
+    }
+
+    /// When [`Anchor::handle_timeout`] is due.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        self.ports.poll_timeout(now)
+    }
+
+    /// Time has passed: leases are renewed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.ports.commands(now, &mut self.commands);
+    }
+
+    /// The address and port that descriptions give for a pair's RTP.
+    fn advertised(&self, pair: &Pair) -> Option<SocketAddr> {
+        let address = self.config.addresses(pair.realm.side).of(pair.realm.family)?;
+        Some((address.advertised, pair.rtp.port()).into())
+    }
+
+    /// Closes the streams of a session that `which` names.
+    fn close_streams(&mut self, session: u64, which: impl Fn(&Stream) -> bool) {
+        let Some(state) = self.sessions.get_mut(&session) else { return };
+        let closed: Vec<Stream> = state.streams.extract_if(.., |stream| which(stream)).collect();
+        for stream in closed {
+            let id = StreamId { session, index: stream.index };
+            if let Some(peer) = stream.joined {
+                // The relay parts what it closes; here the other one must be free to join again.
+                let other =
+                    self.sessions.get_mut(&peer.session).and_then(|state| state.stream_mut(peer.index));
+                if let Some(other) = other {
+                    other.joined = None;
+                }
+            }
+            if let Some(address) = self.advertised(&stream.inside) {
+                self.own.remove(&address);
+            }
+            self.commands.push_back(Command::Close { stream: id });
+        }
+    }
+
+    /// Joins and parts what has changed: two streams are joined while each one's inside end names the other's port.
+    fn settle_joins(&mut self, session: u64) {
+        let Some(state) = self.sessions.get(&session) else { return };
+        let indices: Vec<u32> = state.streams.iter().map(|stream| stream.index).collect();
+        for index in indices {
+            let id = StreamId { session, index };
+            let Some(stream) = self.stream(id) else { continue };
+            let (names, joined) = (stream.names, stream.joined);
+            let mutual = names.filter(|peer| self.stream(*peer).is_some_and(|other| other.names == Some(id)));
+            if mutual == joined {
+                continue;
+            }
+            if let Some(old) = joined {
+                self.commands.push_back(Command::Part { stream: id });
+                self.note_joined(old, None);
+            }
+            if let Some(peer) = mutual {
+                self.commands.push_back(Command::Join { a: id, b: peer });
+                self.note_joined(peer, Some(id));
+            }
+            self.note_joined(id, mutual);
+        }
+    }
+
+    fn note_joined(&mut self, id: StreamId, joined: Option<StreamId>) {
+        if let Some(stream) = self.sessions.get_mut(&id.session).and_then(|state| state.stream_mut(id.index))
+        {
+            stream.joined = joined;
+        }
+    }
+
+    fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.sessions.get(&id.session)?.stream(id.index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! Making an offer: which line gets which stream, and ports for those that have none.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::path::{self, Described};
+use super::session::{Offer, OfferedLine, Session, Stream};
+use super::{Anchor, NotAcceptable, Refusal};
+use crate::policy::{Address, Family, Transport};
+use crate::relay::{Command, Pair, Realm, Side, StreamId, StreamSetup};
+use crate::rewrite::{Placement, rewrite};
+use crate::sdp::Sdp;
+
+/// Who offers to whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) from: Side,
+    pub(super) signalling: IpAddr,
+    pub(super) to_signalling: IpAddr,
+}
+
+/// A stream's pairs in a plan that may still fail.
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    index: u32,
+    outside: Pair,
+    inside: Pair,
+    /// Not yet a stream.
+    fresh: bool,
+}
+
+/// Ports taken for a plan: given back when it fails.
+#[derive(Debug, Default)]
+struct Plan {
+    lines: Vec<OfferedLine>,
+    streams: Vec<Planned>,
+    taken: Vec<Pair>,
+    next_index: u32,
+}
+
+impl Anchor {
+    pub(super) fn make_offer(
+        &mut self,
+        now: Instant,
+        id: u64,
+        ends: Ends,
+        sdp: &Sdp<'_>,
+    ) -> Result<Bytes, Refusal> {
+        let described = self.describe(sdp)?;
+        let from_family = self.offering_family(id, ends, &described)?;
+        let (to_family, to_address) = self.receiving_family(ends)?;
+        let mut session = self.sessions.remove(&id).unwrap_or_default();
+        let mut plan = Plan { next_index: session.next_index, ..Plan::default() };
+        let families = (from_family, to_family);
+        let planned = self.plan(now, ends, families, &session, described, &mut plan);
+        let planned = planned.and_then(|()| self.check_inside(ends, &plan));
+        if let Err(refusal) = planned {
+            for pair in plan.taken {
+                self.ports.put_back(now, pair);
+            }
+            self.sessions.insert(id, session);
+            return Err(refusal);
+        }
+        let placements: Vec<Placement> = plan
+            .lines
+            .iter()
+            .map(|line| {
+                let stream =
+                    line.stream.and_then(|index| plan.streams.iter().find(|planned| planned.index == index));
+                stream.map_or(Placement::Decline, |planned| placement(&planned.pair(ends.from.other())))
+            })
+            .collect();
+        self.adopt(now, id, &mut session, ends, plan);
+        self.sessions.insert(id, session);
+        // What an earlier, unanswered offer had opened and this one does not use.
+        let Some(state) = self.sessions.get(&id) else { return Ok(Bytes::new()) };
+        let mut used = state.agreed.clone();
+        used.extend(state.offer.iter().flat_map(|offer| offer.lines.iter().map(|line| line.stream)));
+        self.close_streams(id, |stream| !used.contains(&Some(stream.index)));
+        Ok(rewrite(sdp, to_address.advertised, &placements))
+    }
+
+    pub(super) fn describe(&self, sdp: &Sdp<'_>) -> Result<Vec<Option<Described>>, NotAcceptable> {
+        sdp.media.iter().map(|media| Described::read(&self.config.policy, sdp, media)).collect()
+    }
+
+    /// The family in which the offering side receives: that of its description. A hold by 0.0.0.0 says nothing.
+    fn offering_family(
+        &self,
+        id: u64,
+        ends: Ends,
+        described: &[Option<Described>],
+    ) -> Result<Family, NotAcceptable> {
+        let all = || described.iter().flatten();
+        let known = self.sessions.get(&id).and_then(|session| session.streams.first());
+        let family = all()
+            .find(|line| !line.is_hold())
+            .map(|line| Family::from(line.rtp.ip()))
+            .or_else(|| known.map(|stream| stream.pair(ends.from).realm.family))
+            .or_else(|| all().next().map(|line| Family::from(line.rtp.ip())));
+        let Some(family) = family else { return Ok(Family::from(ends.signalling)) };
+        let configured = self.config.addresses(ends.from).of(family);
+        configured.map(|_| family).ok_or(NotAcceptable::Family(ends.from, family))
+    }
+
+    /// The family for the receiving side: that of its signalling, else the one it has.
+    fn receiving_family(&self, ends: Ends) -> Result<(Family, Address), NotAcceptable> {
+        let to = ends.from.other();
+        let addresses = self.config.addresses(to);
+        let wished = Family::from(ends.to_signalling);
+        let families = std::iter::once(wished).chain(addresses.families());
+        families
+            .filter_map(|family| Some((family, addresses.of(family)?)))
+            .next()
+            .ok_or(NotAcceptable::Family(to, wished))
+    }
+
+    /// Gives each line its stream and each stream its pairs.
+    fn plan(
+        &mut self,
+        now: Instant,
+        ends: Ends,
+        families: (Family, Family),
+        session: &Session,
+        described: Vec<Option<Described>>,
+        plan: &mut Plan,
+    ) -> Result<(), Refusal> {
+        let max_streams = self.config.policy.max_streams;
+        for (line, described) in described.into_iter().enumerate() {
+            let Some(wants) = described else {
+                plan.lines.push(OfferedLine { stream: None, described: None });
+                continue;
+            };
+            // Two lines at one port are alternatives and share a relay (SDP-02).
+            let twin =
+                plan.lines.iter().find(|other| other.described.as_ref().is_some_and(|d| d.rtp == wants.rtp));
+            let stream = match twin {
+                Some(twin) => twin.stream,
+                None if plan.streams.len() >= max_streams => None,
+                None => {
+                    let index = self.plan_stream(now, ends, families, session, line, plan)?;
+                    Some(index)
+                }
+            };
+            let described = stream.map(|_| wants);
+            plan.lines.push(OfferedLine { stream, described });
+        }
+        Ok(())
+    }
+
+    fn plan_stream(
+        &mut self,
+        now: Instant,
+        ends: Ends,
+        (from_family, to_family): (Family, Family),
+        session: &Session,
+        line: usize,
+        plan: &mut Plan,
+    ) -> Result<u32, Refusal> {
+        let known = session
+            .stream_of_line(line)
+            .filter(|index| plan.streams.iter().all(|planned| planned.index != *index))
+            .and_then(|index| session.stream(index));
+        let mut pair = |side: Side| -> Result<Pair, Refusal> {
+            let family = if side == ends.from { from_family } else { to_family };
+            let realm = Realm { side, family };
+            let held = known.map(|stream| stream.pair(side)).filter(|pair| pair.realm == realm);
+            let waiting = session.offer.as_ref().and_then(|offer| {
+                let replaced = |(index, at, _): &&(u32, Side, Pair)| {
+                    Some(*index) == known.map(|s| s.index) && *at == side
+                };
+                offer.replacements.iter().find(replaced).map(|(_, _, pair)| *pair)
+            });
+            if let Some(pair) = held.or_else(|| waiting.filter(|pair| pair.realm == realm)) {
+                return Ok(pair);
+            }
+            let pair = self.ports.take(now, realm).ok_or(Refusal::Unavailable { side, family })?;
+            plan.taken.push(pair);
+            Ok(pair)
+        };
+        let (outside, inside) = (pair(Side::Outside)?, pair(Side::Inside)?);
+        let index = known.map_or(plan.next_index, |stream| stream.index);
+        if known.is_none() {
+            plan.next_index = plan.next_index.wrapping_add(1);
+        }
+        plan.streams.push(Planned { index, outside, inside, fresh: known.is_none() });
+        Ok(index)
+    }
+
+    /// An inside description must name an address that can be sent to; better now than when the answer comes.
+    fn check_inside(&self, ends: Ends, plan: &Plan) -> Result<(), Refusal> {
+        if ends.from == Side::Inside {
+            for line in &plan.lines {
+                let stream = plan.streams.iter().find(|planned| Some(planned.index) == line.stream);
+                if let (Some(described), Some(planned)) = (&line.described, stream) {
+                    path::destination(Side::Inside, planned.inside.rtp.ip(), described, &[])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The plan holds: it becomes the session's offer, and new streams are opened at the relay, closed to the callee.
+    fn adopt(&mut self, now: Instant, id: u64, session: &mut Session, ends: Ends, plan: Plan) {
+        let old = session.offer.take().filter(|offer| !offer.answered);
+        let mut replacements = Vec::new();
+        for planned in &plan.streams {
+            if let Some(stream) = session.stream(planned.index) {
+                for side in [Side::Outside, Side::Inside] {
+                    if planned.pair(side).id != stream.pair(side).id {
+                        replacements.push((planned.index, side, planned.pair(side)));
+                    }
+                }
+            }
+        }
+        for (_, _, pair) in old.into_iter().flat_map(|offer| offer.replacements) {
+            if !replacements.iter().any(|(_, _, kept): &(u32, Side, Pair)| kept.id == pair.id) {
+                self.ports.put_back(now, pair);
+            }
+        }
+        for planned in plan.streams.iter().filter(|planned| planned.fresh) {
+            let line = plan.lines.iter().find(|line| line.stream == Some(planned.index));
+            let Some(described) = line.and_then(|line| line.described.as_ref()) else { continue };
+            self.open(id, session, ends, planned, described);
+        }
+        session.next_index = plan.next_index;
+        session.offer = Some(Offer {
+            from: ends.from,
+            signalling: ends.signalling,
+            lines: plan.lines,
+            replacements,
+            answered: false,
+        });
+    }
+
+    fn open(&mut self, id: u64, session: &mut Session, ends: Ends, planned: &Planned, described: &Described) {
+        let stream_id = StreamId { session: id, index: planned.index };
+        // Checked before: `check_inside`.
+        let Ok((offering, names)) =
+            self.leg(stream_id, &planned.pair(ends.from), ends.signalling, described, &[])
+        else {
+            return;
+        };
+        let to = ends.from.other();
+        let waiting = self.silent_leg(to, &planned.pair(to), ends.to_signalling);
+        let (outside, inside) = match ends.from {
+            Side::Outside => (offering, waiting),
+            Side::Inside => (waiting, offering),
+        };
+        let setup = StreamSetup {
+            id: stream_id,
+            outside,
+            inside,
+            hop_limit: self.config.policy.hop_limit,
+            rtcp_mux: false,
+            secure: described.transport != Transport::Rtp,
+            dtls: described.transport == Transport::DtlsSrtp,
+            payloads: described.payloads,
+        };
+        if let Some(address) = self.advertised(&planned.inside) {
+            self.own.insert(address, stream_id);
+        }
+        self.commands.push_back(Command::Open { stream: setup.clone() });
+        session.streams.push(Stream {
+            index: planned.index,
+            outside: planned.outside,
+            inside: planned.inside,
+            setup,
+            agreed: false,
+            names,
+            joined: None,
+            statistics: None,
+        });
+    }
+}
+
+impl Planned {
+    fn pair(&self, side: Side) -> Pair {
+        match side {
+            Side::Outside => self.outside,
+            Side::Inside => self.inside,
+        }
+    }
+}
+
+pub(super) fn placement(pair: &Pair) -> Placement {
+    Placement::Relay { rtp: pair.rtp.port(), rtcp: pair.rtcp.port() }
+}

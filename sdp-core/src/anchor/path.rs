@@ -1,0 +1,131 @@
+//! The way of a stream: whom its ends name, who may send, and which streams meet inside.
+//!
+//! Every stream takes the relay. Two of our phones in one call through the PBX are two sessions, and each one's inside
+//! description names the other's relay port: such streams are joined, so that a packet takes one hop instead of two
+//! (MED-18). Only an exact address and port of a live stream counts, and only when both name each other.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::NotAcceptable;
+use crate::policy::{Family, Policy, Source, Transport};
+use crate::relay::{Payloads, Remote, Side};
+use crate::sdp::{Host, Media, Sdp};
+
+/// A media line that asks for a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Described {
+    /// Where it wants RTP; unspecified address on an RFC 2543 hold.
+    pub(super) rtp: SocketAddr,
+    /// Where it wants RTCP.
+    pub(super) rtcp: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) rtcp_mux: bool,
+    pub(super) payloads: Payloads,
+}
+
+impl Described {
+    /// Reads a line; `None`: declined by its author, or by us because we do not carry such a thing.
+    pub(super) fn read(
+        policy: &Policy,
+        sdp: &Sdp<'_>,
+        media: &Media<'_>,
+    ) -> Result<Option<Self>, NotAcceptable> {
+        let Some(transport) = Transport::parse(media.transport) else { return Ok(None) };
+        // Several ports in one line are for layered coding: no pair of ours can stand for them.
+        if media.port == 0 || media.port_count != 1 {
+            return Ok(None);
+        }
+        let Some(connection) = sdp.connection_of(media) else { return Ok(None) };
+        let Host::Ip(ip) = connection.host else { return Err(NotAcceptable::Name) };
+        if ip.is_multicast() {
+            return Err(NotAcceptable::Address(ip));
+        }
+        let named = media.rtcp.first().and_then(|rtcp| rtcp.host);
+        for port in [Some(media.port), named.map(|rtcp| rtcp.port)].into_iter().flatten() {
+            if !policy.allows_port(port) {
+                return Err(NotAcceptable::Port(port));
+            }
+        }
+        let rtcp = match named {
+            Some(rtcp) => (rtcp.address.filter(|a| a.is_ipv4() == ip.is_ipv4()).unwrap_or(ip), rtcp.port),
+            None => (ip, media.port.saturating_add(1)),
+        };
+        Ok(Some(Self {
+            rtp: (ip, media.port).into(),
+            rtcp: rtcp.into(),
+            transport,
+            rtcp_mux: media.rtcp_mux,
+            payloads: media.payload_types().collect(),
+        }))
+    }
+
+    /// Hold by 0.0.0.0 (RFC 2543): nothing is to be sent there.
+    pub(super) fn is_hold(&self) -> bool {
+        self.rtp.ip().is_unspecified()
+    }
+}
+
+/// Who may send to a leg (decision 14); empty: anyone.
+pub(super) fn sources(
+    policy: &Policy,
+    side: Side,
+    family: Family,
+    described: &Described,
+    signalling: IpAddr,
+    known: &[IpAddr],
+) -> Vec<IpAddr> {
+    let comparable = Family::from(signalling) == family;
+    match (policy.source, side) {
+        (Source::Any, _) => Vec::new(),
+        // Waived when the families differ: an IPv6 connection says nothing about the IPv4 address of the media.
+        (Source::SignallingAddress, Side::Outside) => comparable.then_some(signalling).into_iter().collect(),
+        (Source::SignallingAddress, Side::Inside) => {
+            let named = [described.rtp.ip(), described.rtcp.ip()];
+            // A hold by 0.0.0.0 names nobody: who could send before still can (music).
+            let kept = if described.is_hold() { known } else { &[] };
+            let mut all: Vec<IpAddr> = named.into_iter().filter(|ip| !ip.is_unspecified()).collect();
+            all.extend_from_slice(kept);
+            all.extend(comparable.then_some(signalling));
+            all.sort_unstable();
+            all.dedup();
+            all
+        }
+    }
+}
+
+/// Where to send first. `None`: nowhere, until the end has spoken.
+///
+/// An outside description names the phone's private address, which is somebody else on our side of the NAT: it is used only
+/// when media from there would be let in as well. So no description aims the relay at a third party, or at our own LAN.
+pub(super) fn destination(
+    side: Side,
+    local: IpAddr,
+    described: &Described,
+    sources: &[IpAddr],
+) -> Result<Option<Remote>, NotAcceptable> {
+    if described.is_hold() {
+        return Ok(None);
+    }
+    let ip = described.rtp.ip();
+    let fit = fits(ip, local);
+    match side {
+        Side::Outside if !fit || !(sources.is_empty() || sources.contains(&ip)) => Ok(None),
+        Side::Inside if !fit => Err(NotAcceptable::Address(ip)),
+        _ => {
+            let other = described.rtcp.ip();
+            let allowed = fits(other, local) && (sources.is_empty() || sources.contains(&other));
+            let rtcp = if allowed { described.rtcp } else { (ip, described.rtcp.port()).into() };
+            Ok(Some(Remote { rtp: described.rtp, rtcp }))
+        }
+    }
+}
+
+/// A unicast address of the family of our own; loopback only among loopback.
+fn fits(ip: IpAddr, local: IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    ip.is_ipv4() == local.is_ipv4()
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && !broadcast
+        && (!ip.is_loopback() || local.is_loopback())
+}

@@ -1,0 +1,214 @@
+//! What an endpoint may ask for, and how its media is treated: plain data, checked where it is made.
+
+use std::net::IpAddr;
+use std::num::NonZeroU8;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sdp::Limits;
+
+/// One of our addresses for media: where sockets are bound, and what descriptions say (they differ behind 1:1 NAT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Bound by the relay. Never unspecified: the relay must know its own packets.
+    pub local: IpAddr,
+    /// Written into descriptions.
+    pub advertised: IpAddr,
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        Self { local: ip, advertised: ip }
+    }
+}
+
+/// The addresses of one side, at most one a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Addresses {
+    /// IPv4.
+    pub v4: Option<Address>,
+    /// IPv6.
+    pub v6: Option<Address>,
+}
+
+impl Addresses {
+    /// These addresses with one more; an address of the same family is replaced.
+    #[must_use]
+    pub fn with(mut self, address: impl Into<Address>) -> Self {
+        let address = address.into();
+        match address.local {
+            IpAddr::V4(_) => self.v4 = Some(address),
+            IpAddr::V6(_) => self.v6 = Some(address),
+        }
+        self
+    }
+
+    /// The address of a family.
+    pub fn of(&self, family: Family) -> Option<Address> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// Families that have an address, IPv4 first.
+    pub fn families(&self) -> impl Iterator<Item = Family> + use<> {
+        [self.v4.map(|_| Family::V4), self.v6.map(|_| Family::V6)].into_iter().flatten()
+    }
+}
+
+impl From<IpAddr> for Addresses {
+    fn from(ip: IpAddr) -> Self {
+        Self::default().with(ip)
+    }
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl From<IpAddr> for Family {
+    fn from(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Whose media is let in (decision 14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Outside: only the address that the phone's signalling comes from, waived when signalling and media differ in family.
+    /// Inside: only the address of the description and that of the peer's signalling.
+    #[default]
+    SignallingAddress,
+    /// Any address (carrier-grade NAT that gives each connection another address). An open door until the phone speaks.
+    Any,
+}
+
+/// How many senders a stream may have (MED-05).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SenderLimit {
+    /// Address and port of the first sender, until the next offer and answer.
+    Lock,
+    /// Address of the first sender, any port.
+    LockIp,
+    /// Up to `max_senders` addresses and ports. Only the first is sent to.
+    #[default]
+    Multiple,
+}
+
+/// The hop limit, in IPv4 the TTL, of packets that leave (MED-09).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HopLimit {
+    /// The value received minus one; a packet that came with one is dropped, as by a router (RFC 1812 §5.3.1).
+    #[default]
+    Keep,
+    /// Always this value. Takes away what ends a routing loop, so the relay's loop guard has to.
+    Fixed(NonZeroU8),
+}
+
+/// What a description may ask for, and how its streams are treated. Changing it touches offers to come, not live streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Sizes of a description.
+    pub limits: Limits,
+    /// UDP ports an endpoint may name; others are treated as an attack. 1024–65535, so that no description aims
+    /// the relay at a service of a well-known port (SDP-18).
+    pub allowed_ports: Vec<RangeInclusive<u16>>,
+    /// Streams of one session that get a relay; further ones are declined. 6 (SDP-17).
+    pub max_streams: usize,
+    /// Whose media is let in.
+    pub source: Source,
+    /// How many senders.
+    pub sender_limit: SenderLimit,
+    /// Senders of a stream under [`SenderLimit::LockIp`] and [`SenderLimit::Multiple`]; 10, at most 64 (MED-06).
+    pub max_senders: u8,
+    /// Hop limit of what leaves.
+    pub hop_limit: HopLimit,
+    /// Media of the answering side before its answer (MED-08). Off: a port that was offered is no open door.
+    pub early_rtp: bool,
+    /// Packets a second that one sender may send; above it the sender is shut out for a second, which ends a loop. 1000.
+    pub max_rate: u32,
+    /// How long an unused lease of ports is worth something on this side; less than the relay's own figure.
+    pub lease_lifetime: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            allowed_ports: vec![1024..=65535],
+            max_streams: 6,
+            source: Source::default(),
+            sender_limit: SenderLimit::default(),
+            max_senders: 10,
+            hop_limit: HopLimit::default(),
+            early_rtp: false,
+            max_rate: 1000,
+            lease_lifetime: Duration::from_secs(240),
+        }
+    }
+}
+
+impl Policy {
+    /// Whether an endpoint may name this port.
+    pub fn allows_port(&self, port: u16) -> bool {
+        self.allowed_ports.iter().any(|range| range.contains(&port))
+    }
+}
+
+/// The transport of a media line, as far as a relay cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// `RTP/AVP`, `RTP/AVPF`.
+    Rtp,
+    /// `RTP/SAVP`, `RTP/SAVPF`: SRTP with keys from the description, passed through unread (SDP-04).
+    Srtp,
+    /// `UDP/TLS/RTP/SAVP`, `UDP/TLS/RTP/SAVPF`: SRTP with keys from DTLS, which passes too (RFC 5764).
+    DtlsSrtp,
+}
+
+impl Transport {
+    /// The transport of a protocol token; `None` for what this relay does not carry.
+    pub fn parse(token: &[u8]) -> Option<Self> {
+        match token {
+            b"RTP/AVP" | b"RTP/AVPF" => Some(Self::Rtp),
+            b"RTP/SAVP" | b"RTP/SAVPF" => Some(Self::Srtp),
+            b"UDP/TLS/RTP/SAVP" | b"UDP/TLS/RTP/SAVPF" => Some(Self::DtlsSrtp),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_below_1024_are_refused() {
+        let policy = Policy::default();
+        for (port, allowed) in [(80, false), (1023, false), (1024, true), (65535, true), (0, false)] {
+            assert_eq!(policy.allows_port(port), allowed, "{port}");
+        }
+        let policy = Policy { allowed_ports: vec![80..=80, 4000..=5000], ..policy };
+        assert!(policy.allows_port(80) && policy.allows_port(4500) && !policy.allows_port(81));
+    }
+
+    #[test]
+    fn settings_are_spelled_as_in_the_configuration() {
+        assert_eq!(serde_json::to_string(&Source::SignallingAddress).unwrap(), "\"signalling-address\"");
+        assert_eq!(serde_json::to_string(&SenderLimit::LockIp).unwrap(), "\"lock-ip\"");
+        assert_eq!(serde_json::to_string(&HopLimit::Keep).unwrap(), "\"keep\"");
+        assert_eq!(serde_json::to_string(&HopLimit::Fixed(NonZeroU8::MIN)).unwrap(), "{\"fixed\":1}");
+    }
+}

@@ -1,0 +1,217 @@
+//! What the relay is told. Every value crosses a process border as it is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::report::PairId;
+use crate::policy::{Family, HopLimit, SenderLimit};
+
+/// A side of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Towards the Internet and the phones.
+    Outside,
+    /// Towards the PBX.
+    Inside,
+}
+
+impl Side {
+    /// The opposite side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Outside => Self::Inside,
+            Self::Inside => Self::Outside,
+        }
+    }
+}
+
+/// Ports are leased from a realm: one address of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Realm {
+    /// The side.
+    pub side: Side,
+    /// The family of its address.
+    pub family: Family,
+}
+
+/// A stream: the session it belongs to and a number within it that is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StreamId {
+    /// The session.
+    pub session: u64,
+    /// The number.
+    pub index: u32,
+}
+
+/// A command to the relay. Commands are executed in order; one that names what is not there changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Command {
+    /// Lease that many pairs of bound ports; answered by `Leased` and, where there are fewer, by `Exhausted`.
+    Lease {
+        /// From where.
+        realm: Realm,
+        /// How many.
+        pairs: u16,
+    },
+    /// Give unused pairs back.
+    Return {
+        /// Which.
+        pairs: Vec<PairId>,
+    },
+    /// Start a stream on two leased pairs; answered by `Refused` when a pair is not leased.
+    Open {
+        /// Its whole state.
+        stream: StreamSetup,
+    },
+    /// Replace the state of a stream. A pair it no longer uses is closed.
+    Update {
+        /// Its whole state.
+        stream: StreamSetup,
+    },
+    /// Two streams whose inside ends name each other: what enters one outside leaves the other outside, in one hop.
+    Join {
+        /// One.
+        a: StreamId,
+        /// The other.
+        b: StreamId,
+    },
+    /// End a join.
+    Part {
+        /// Either of the two.
+        stream: StreamId,
+    },
+    /// End a stream and close its ports.
+    Close {
+        /// Which.
+        stream: StreamId,
+    },
+    /// End a session: all its streams, and its record.
+    End {
+        /// Which.
+        session: u64,
+    },
+    /// Keep these bytes with a session, unread, for the process that takes over (decision 13). Empty removes them.
+    Record {
+        /// Whose.
+        session: u64,
+        /// The dialog record; at most 64 KiB.
+        record: Vec<u8>,
+    },
+    /// Tell everything that a new signalling process needs: answered by `Snapshot`.
+    Snapshot,
+}
+
+/// The whole state of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamSetup {
+    /// Which.
+    pub id: StreamId,
+    /// Its outside leg.
+    pub outside: LegSetup,
+    /// Its inside leg.
+    pub inside: LegSetup,
+    /// Hop limit of what leaves, on both sides.
+    pub hop_limit: HopLimit,
+    /// RTCP shares the RTP port: both descriptions said so (RFC 5761 §5.1.1).
+    pub rtcp_mux: bool,
+    /// The profile is secure, or may be: RTCP is checked as far as it is in clear.
+    pub secure: bool,
+    /// Keys come from DTLS: its packets pass (RFC 5764). Otherwise they are dropped.
+    pub dtls: bool,
+    /// Payload types either description names. Others come through from the known sender, but never make one known.
+    pub payloads: Payloads,
+}
+
+impl StreamSetup {
+    /// The leg of a side.
+    pub fn leg(&self, side: Side) -> &LegSetup {
+        match side {
+            Side::Outside => &self.outside,
+            Side::Inside => &self.inside,
+        }
+    }
+
+    /// The leg of a side.
+    pub fn leg_mut(&mut self, side: Side) -> &mut LegSetup {
+        match side {
+            Side::Outside => &mut self.outside,
+            Side::Inside => &mut self.inside,
+        }
+    }
+}
+
+/// One end of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegSetup {
+    /// Our ports.
+    pub pair: PairId,
+    /// Whether packets from there are taken; not before the description was seen (MED-08).
+    pub live: bool,
+    /// Whether anything is sent there; not on a hold by 0.0.0.0 (RFC 2543).
+    pub wanted: bool,
+    /// Where to send first. `None`: wait for its first packet.
+    pub remote: Option<Remote>,
+    /// Addresses that may send; empty: any.
+    pub sources: Vec<IpAddr>,
+    /// A sender of this address takes the place of one that has another: the phone comes late, a stranger was early.
+    pub preferred: Option<IpAddr>,
+    /// Send to where packets come from (RFC 7362 §5): the end is behind NAT, or may be.
+    pub latching: bool,
+    /// How many senders.
+    pub sender_limit: SenderLimit,
+    /// Senders at most, 1 to 64.
+    pub max_senders: u8,
+    /// Packets a second of one sender, at most.
+    pub max_rate: u32,
+    /// A new number lets a locked leg choose its sender anew: signalling has spoken.
+    pub generation: u32,
+}
+
+/// Where an end said it receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// RTP.
+    pub rtp: SocketAddr,
+    /// RTCP.
+    pub rtcp: SocketAddr,
+}
+
+/// A set of RTP payload types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Payloads([u64; 2]);
+
+impl Payloads {
+    /// Adds one; above 127 is none.
+    pub fn insert(&mut self, payload_type: u8) {
+        if let Some(word) = self.0.get_mut(usize::from(payload_type / 64)) {
+            *word |= 1 << (payload_type % 64);
+        }
+    }
+
+    /// Whether it is in the set.
+    pub fn contains(&self, payload_type: u8) -> bool {
+        self.0.get(usize::from(payload_type / 64)).is_some_and(|word| word >> (payload_type % 64) & 1 == 1)
+    }
+}
+
+impl FromIterator<u8> for Payloads {
+    fn from_iter<T: IntoIterator<Item = u8>>(types: T) -> Self {
+        let mut set = Self::default();
+        types.into_iter().for_each(|payload_type| set.insert(payload_type));
+        set
+    }
+}
+
+impl std::ops::BitOr for Payloads {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        let ([a, b], [c, d]) = (self.0, other.0);
+        Self([a | c, b | d])
+    }
+}

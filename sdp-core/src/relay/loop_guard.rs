@@ -1,0 +1,129 @@
+//! What ends a loop when the hop limit does not: our own packets are known, and a sender has a ceiling.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// The ports we have bound, by every address that they are known by.
+#[derive(Debug, Default)]
+pub struct OwnPorts {
+    addresses: Vec<(IpAddr, Box<[u64; 1024]>)>,
+}
+
+impl OwnPorts {
+    /// Notes a port of ours.
+    pub fn insert(&mut self, address: SocketAddr) {
+        let at = self.addresses.iter().position(|(ip, _)| *ip == address.ip()).unwrap_or_else(|| {
+            self.addresses.push((address.ip(), Box::new([0; 1024])));
+            self.addresses.len() - 1
+        });
+        if let Some(word) =
+            self.addresses.get_mut(at).and_then(|(_, bits)| bits.get_mut(word(address.port())))
+        {
+            *word |= bit(address.port());
+        }
+    }
+
+    /// Forgets a port.
+    pub fn remove(&mut self, address: SocketAddr) {
+        let found = self.addresses.iter_mut().find(|(ip, _)| *ip == address.ip());
+        if let Some(word) = found.and_then(|(_, bits)| bits.get_mut(word(address.port()))) {
+            *word &= !bit(address.port());
+        }
+    }
+
+    /// Whether this is a port of ours. One look at a few addresses and one at a bit.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.addresses.iter().any(|(ip, bits)| {
+            *ip == address.ip()
+                && bits.get(word(address.port())).is_some_and(|w| w & bit(address.port()) != 0)
+        })
+    }
+}
+
+fn word(port: u16) -> usize {
+    usize::from(port / 64)
+}
+
+fn bit(port: u16) -> u64 {
+    1 << (port % 64)
+}
+
+/// The ceiling of one sender: so many packets in a second; the one above shuts it out for a second, so that what runs in
+/// a circle dies instead of running on at the ceiling.
+#[derive(Debug, Clone, Copy)]
+pub struct Ceiling {
+    window: Instant,
+    count: u32,
+    shut: bool,
+}
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+impl Ceiling {
+    /// An empty window.
+    pub fn new(now: Instant) -> Self {
+        Self { window: now, count: 0, shut: false }
+    }
+
+    /// Counts a packet; `false`: drop it.
+    pub fn admits(&mut self, now: Instant, rate: u32) -> bool {
+        if now.saturating_duration_since(self.window) >= WINDOW {
+            *self = Self::new(now);
+        }
+        if self.shut {
+            return false;
+        }
+        self.count = self.count.saturating_add(1);
+        if self.count > rate {
+            // The second of being shut out starts now.
+            *self = Self { window: now, count: 0, shut: true };
+        }
+        !self.shut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_ports_are_exact() {
+        let mut own = OwnPorts::default();
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        own.insert(at("192.0.2.1:16384"));
+        own.insert(at("[2001:db8::1]:16386"));
+        for (text, ours) in [
+            ("192.0.2.1:16384", true),
+            ("192.0.2.1:16385", false),
+            ("192.0.2.1:16386", false),
+            ("192.0.2.2:16384", false),
+            ("[2001:db8::1]:16386", true),
+        ] {
+            assert_eq!(own.contains(at(text)), ours, "{text}");
+        }
+        own.remove(at("192.0.2.1:16384"));
+        assert!(!own.contains(at("192.0.2.1:16384")));
+    }
+
+    #[test]
+    fn over_the_ceiling_is_a_second_of_silence() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut ceiling = Ceiling::new(start);
+        for n in 0..100 {
+            assert!(ceiling.admits(at(n), 100));
+        }
+        assert!(!ceiling.admits(at(100), 100));
+        assert!(!ceiling.admits(at(1050), 100), "shut out from 100 to 1100");
+        assert!(ceiling.admits(at(1100), 100));
+    }
+
+    #[test]
+    fn a_steady_sender_below_it_is_never_hit() {
+        let start = Instant::now();
+        let mut ceiling = Ceiling::new(start);
+        for n in 0..5_000 {
+            assert!(ceiling.admits(start + Duration::from_millis(20 * n), 50));
+        }
+    }
+}

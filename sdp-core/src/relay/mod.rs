@@ -1,0 +1,17 @@
+//! What happens to a packet between two sides, without a socket.
+//!
+//! A [`table::Table`] holds the ports that are bound and the streams that use them. The driver executes its
+//! [`table::Action`]s, gives it commands and packets, and sends what [`table::Table::handle_packet`] tells it to. The packet
+//! path (table → stream → latch → hop limit) neither allocates nor locks.
+
+pub mod command;
+pub mod hop_limit;
+pub mod latch;
+pub mod loop_guard;
+pub mod pool;
+pub mod report;
+pub mod stream;
+pub mod table;
+
+pub use command::{Command, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup};
+pub use report::{Component, LegStatistics, Pair, PairId, Report};

@@ -1,0 +1,235 @@
+//! What the relay tells. Every value crosses a process border as it is; times are durations, never clock readings.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Realm, Side, StreamId, StreamSetup};
+
+/// A pair of bound ports; never used twice by one relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PairId(pub u64);
+
+/// A pair of bound ports: RTP on the even one, RTCP on the next (RFC 3550 §11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Which.
+    pub id: PairId,
+    /// From where.
+    pub realm: Realm,
+    /// Where RTP arrives.
+    pub rtp: SocketAddr,
+    /// Where RTCP arrives.
+    pub rtcp: SocketAddr,
+}
+
+/// A port of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Component {
+    /// RTP, and RTCP that is multiplexed with it.
+    Rtp,
+    /// RTCP on its own port.
+    Rtcp,
+}
+
+/// A report from the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Report {
+    /// The relay runs.
+    Ready {
+        /// Pairs it tries to keep bound ahead of need.
+        pool: usize,
+        /// Pairs it may ever have bound at once.
+        capacity: usize,
+        /// Why `pool` or `capacity` is less than configured, in words for the operator.
+        shortage: Option<String>,
+    },
+    /// Pairs that are the anchor's to use.
+    Leased {
+        /// From where.
+        realm: Realm,
+        /// The pairs; may be fewer than asked for.
+        pairs: Vec<Pair>,
+        /// Milliseconds after which an unused pair goes back to the relay.
+        lifetime_ms: u64,
+    },
+    /// A lease that could not be met.
+    Exhausted {
+        /// Where.
+        realm: Realm,
+        /// How many pairs were missing.
+        missing: u16,
+        /// Why, in words for the operator.
+        reason: String,
+    },
+    /// Leased pairs that nobody used in time: no longer the anchor's.
+    Expired {
+        /// The pairs.
+        pairs: Vec<PairId>,
+    },
+    /// A stream that could not be started or changed: a pair was not leased, or leased to another stream.
+    Refused {
+        /// Which.
+        stream: StreamId,
+    },
+    /// The first valid packet of an end; from now on packets to it go there, if the leg latches.
+    FirstPacket {
+        /// The stream.
+        stream: StreamId,
+        /// From which side.
+        side: Side,
+        /// On which port.
+        component: Component,
+        /// From where.
+        source: SocketAddr,
+        /// The hop limit it came with.
+        hop_limit: Option<u8>,
+    },
+    /// The receiver moved: same address, same SSRC, continuing sequence from another port; or the preferred address spoke.
+    Moved {
+        /// The stream.
+        stream: StreamId,
+        /// On which side.
+        side: Side,
+        /// On which port.
+        component: Component,
+        /// Where to.
+        source: SocketAddr,
+    },
+    /// The first packet of a stream that was dropped because its hop limit was used up.
+    HopLimitExpired {
+        /// The stream.
+        stream: StreamId,
+        /// The side it came from.
+        side: Side,
+    },
+    /// A sender went over its packet rate and is shut out for a second; once a stream and side.
+    RateExceeded {
+        /// The stream.
+        stream: StreamId,
+        /// The side it came from.
+        side: Side,
+        /// The sender.
+        source: SocketAddr,
+    },
+    /// Counters of a stream: at intervals, and a last time when it ends.
+    Statistics {
+        /// The stream.
+        stream: StreamId,
+        /// Its outside leg.
+        outside: Box<LegStatistics>,
+        /// Its inside leg.
+        inside: Box<LegStatistics>,
+        /// Whether this is the last one.
+        ended: bool,
+    },
+    /// All that a new signalling process needs.
+    Snapshot {
+        /// The streams.
+        streams: Vec<StreamSetup>,
+        /// The pairs the streams use.
+        pairs: Vec<Pair>,
+        /// The records of the sessions.
+        records: Vec<(u64, Vec<u8>)>,
+    },
+}
+
+/// Counters of one end of a stream since it started; RTP and RTCP together where not said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LegStatistics {
+    /// RTP packets taken from this end.
+    pub received_rtp: u64,
+    /// RTCP packets taken from this end.
+    pub received_rtcp: u64,
+    /// Octets taken from this end, without UDP and IP headers.
+    pub received_octets: u64,
+    /// Packets sent to this end.
+    pub sent: u64,
+    /// Octets sent to this end.
+    pub sent_octets: u64,
+    /// Hop limit of what came.
+    pub hop_limit_received: HopLimits,
+    /// Hop limit of what was sent.
+    pub hop_limit_sent: HopLimits,
+    /// Distinct senders that were let in.
+    pub senders: u8,
+    /// Where packets to this end go.
+    pub receiver: Option<SocketAddr>,
+    /// Packets from this end that were dropped.
+    pub dropped: Dropped,
+}
+
+/// A summary of hop limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HopLimits {
+    /// How many were counted.
+    pub count: u64,
+    /// Their sum.
+    pub sum: u64,
+    /// The smallest; 0 while none was counted.
+    pub minimum: u8,
+    /// The last.
+    pub last: u8,
+}
+
+impl HopLimits {
+    /// Counts one.
+    pub fn record(&mut self, value: u8) {
+        self.minimum = if self.count == 0 { value } else { self.minimum.min(value) };
+        self.count += 1;
+        self.sum += u64::from(value);
+        self.last = value;
+    }
+
+    /// The mean, rounded down.
+    pub fn average(&self) -> Option<u8> {
+        self.sum.checked_div(self.count).and_then(|mean| u8::try_from(mean).ok())
+    }
+}
+
+/// Why packets from an end were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Before the end's description was seen.
+    pub early: u64,
+    /// From an address that may not send, or not the one the leg is locked to.
+    pub stranger: u64,
+    /// One sender too many.
+    pub senders: u64,
+    /// Not RTP or RTCP, or broken.
+    pub malformed: u64,
+    /// STUN or DTLS.
+    pub stun_dtls: u64,
+    /// A payload type that nobody named, from nobody known.
+    pub payload: u64,
+    /// Hop limit used up (`keep`).
+    pub hop_limit: u64,
+    /// From one of our own relay ports.
+    pub own: u64,
+    /// Over the packet rate.
+    pub rate: u64,
+    /// The other end has no address yet, or is on hold.
+    pub no_receiver: u64,
+    /// The kernel refused to send.
+    pub send: u64,
+}
+
+impl Dropped {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.early
+            + self.stranger
+            + self.senders
+            + self.malformed
+            + self.stun_dtls
+            + self.payload
+            + self.hop_limit
+            + self.own
+            + self.rate
+            + self.no_receiver
+            + self.send
+    }
+}

@@ -1,0 +1,146 @@
+//! Executing commands.
+
+use std::time::Instant;
+
+use super::{Entry, Table, Usage};
+use crate::relay::command::{Command, Side, StreamId, StreamSetup};
+use crate::relay::report::{PairId, Report};
+use crate::relay::stream::Stream;
+
+/// Octets of a session's record, at most.
+const MAX_RECORD: usize = 65_536;
+
+impl Table {
+    /// Executes a command.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Lease { realm, pairs } => self.lease(realm, pairs),
+            Command::Return { pairs } => pairs.into_iter().for_each(|pair| self.take_back(pair)),
+            // After a take-over either may come for what the other was meant for.
+            Command::Open { stream } | Command::Update { stream } => self.set(now, stream),
+            Command::Join { a, b } => self.join(a, b),
+            Command::Part { stream } => {
+                if let Some(at) = self.by_id.get(&stream).copied() {
+                    self.part(at);
+                }
+            }
+            Command::Close { stream } => self.close(now, stream),
+            Command::End { session } => {
+                let streams: Vec<StreamId> =
+                    self.by_id.keys().filter(|id| id.session == session).copied().collect();
+                streams.into_iter().for_each(|stream| self.close(now, stream));
+                self.records.remove(&session);
+            }
+            Command::Record { session, record } => {
+                if record.is_empty() || record.len() > MAX_RECORD {
+                    self.records.remove(&session);
+                } else {
+                    self.records.insert(session, record);
+                }
+            }
+            Command::Snapshot => self.snapshot(),
+        }
+    }
+
+    fn set(&mut self, now: Instant, setup: StreamSetup) {
+        let id = setup.id;
+        let at = self.by_id.get(&id).copied();
+        let usable = |pair: PairId, side: Side| self.usable(pair, side, at);
+        let (Some(outside), Some(inside)) =
+            (usable(setup.outside.pair, Side::Outside), usable(setup.inside.pair, Side::Inside))
+        else {
+            self.reports.push_back(Report::Refused { stream: id });
+            return;
+        };
+        let entry = match at {
+            Some(at) => match self.streams.get_mut(at).and_then(Option::as_mut) {
+                Some(entry) => {
+                    entry.stream.update(setup);
+                    let old = [(entry.outside, outside), (entry.inside, inside)];
+                    (entry.outside, entry.inside) = (outside, inside);
+                    for (slot, _) in old.into_iter().filter(|(old, new)| old != new) {
+                        self.unbind(now, slot);
+                    }
+                    at
+                }
+                None => return,
+            },
+            None => {
+                let statistics_due = now + self.config.statistics_interval;
+                let entry =
+                    Entry { stream: Stream::new(setup), outside, inside, joined: None, statistics_due };
+                // Streams end and begin all day: their places are used again.
+                let at = self.streams.iter().position(Option::is_none).unwrap_or(self.streams.len());
+                if at == self.streams.len() {
+                    self.streams.push(None);
+                }
+                if let Some(place) = self.streams.get_mut(at) {
+                    *place = Some(entry);
+                }
+                self.by_id.insert(id, at);
+                at
+            }
+        };
+        for (slot, side) in [(outside, Side::Outside), (inside, Side::Inside)] {
+            if let Some(bound) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+                bound.usage = Usage::Stream { at: entry, side };
+            }
+        }
+    }
+
+    /// The slot of a pair that a stream may use on a side: leased, or its own already.
+    fn usable(&self, pair: PairId, side: Side, stream: Option<usize>) -> Option<usize> {
+        let at = self.pairs.get(&pair).copied()?;
+        let bound = self.slots.get(at)?.as_ref()?;
+        let fits = match bound.usage {
+            Usage::Leased { .. } => true,
+            Usage::Stream { at, side: used } => Some(at) == stream && used == side,
+            Usage::Free => false,
+        };
+        (fits && bound.pair.realm.side == side).then_some(at)
+    }
+
+    fn join(&mut self, a: StreamId, b: StreamId) {
+        let (Some(a), Some(b)) = (self.by_id.get(&a).copied(), self.by_id.get(&b).copied()) else { return };
+        if a == b {
+            return;
+        }
+        self.part(a);
+        self.part(b);
+        for (one, other) in [(a, b), (b, a)] {
+            if let Some(entry) = self.streams.get_mut(one).and_then(Option::as_mut) {
+                entry.joined = Some(other);
+            }
+        }
+    }
+
+    fn part(&mut self, at: usize) {
+        let Some(other) =
+            self.streams.get_mut(at).and_then(Option::as_mut).and_then(|entry| entry.joined.take())
+        else {
+            return;
+        };
+        if let Some(entry) = self.streams.get_mut(other).and_then(Option::as_mut) {
+            entry.joined = None;
+        }
+    }
+
+    fn close(&mut self, now: Instant, stream: StreamId) {
+        let Some(at) = self.by_id.remove(&stream) else { return };
+        self.part(at);
+        let Some(entry) = self.streams.get_mut(at).and_then(Option::take) else { return };
+        self.reports.push_back(entry.statistics(true));
+        self.unbind(now, entry.outside);
+        self.unbind(now, entry.inside);
+    }
+
+    fn snapshot(&mut self) {
+        let entries = || self.streams.iter().flatten();
+        let streams = entries().map(|entry| entry.stream.setup().clone()).collect();
+        let pair = |at: &usize| self.slots.get(*at).and_then(Option::as_ref).map(|bound| bound.pair);
+        let pairs =
+            entries().flat_map(|entry| [entry.outside, entry.inside]).filter_map(|at| pair(&at)).collect();
+        let records = self.records.iter().map(|(session, record)| (*session, record.clone())).collect();
+        self.reports.push_back(Report::Snapshot { streams, pairs, records });
+    }
+}

@@ -1,0 +1,303 @@
+//! All ports and streams of a relay, and its answers to commands. The driver lends it a clock and sockets.
+
+mod commands;
+mod leases;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+
+use super::command::{Realm, Side, StreamId};
+use super::loop_guard::OwnPorts;
+use super::pool::Pool;
+use super::report::{Pair, PairId, Report};
+use super::stream::{Packet, Passed, Stream};
+use crate::policy::Addresses;
+
+/// What a table is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses towards the phones.
+    pub outside: Addresses,
+    /// Addresses towards the PBX.
+    pub inside: Addresses,
+    /// Ports of both; 16384–32767, outside the kernel's ephemeral range (decision 15).
+    pub ports: RangeInclusive<u16>,
+    /// Pairs bound ahead of need, over all addresses; 256.
+    pub pool: usize,
+    /// Pairs bound at once, at most.
+    pub capacity: usize,
+    /// Why `pool` or `capacity` is less than wanted, for the `Ready` report.
+    pub shortage: Option<String>,
+    /// How long a used port rests; 30 s.
+    pub rest: Duration,
+    /// How long an unused lease lasts; 300 s. The anchor's own figure is shorter.
+    pub lease_lifetime: Duration,
+    /// Between two `Statistics` of a stream; 5 s.
+    pub statistics_interval: Duration,
+    /// Chooses the ports.
+    pub seed: [u8; 32],
+}
+
+impl Config {
+    /// The defaults for these addresses.
+    pub fn new(outside: Addresses, inside: Addresses, seed: [u8; 32]) -> Self {
+        Self {
+            outside,
+            inside,
+            ports: 16384..=32767,
+            pool: 256,
+            capacity: usize::MAX,
+            shortage: None,
+            rest: Duration::from_secs(30),
+            lease_lifetime: Duration::from_secs(300),
+            statistics_interval: Duration::from_secs(5),
+            seed,
+        }
+    }
+}
+
+/// A bound pair as the driver knows it: an index that is used again only after [`Action::Close`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Bind two sockets; answered by [`Table::handle_bound`] or [`Table::handle_bind_failed`] before the next action.
+    Bind {
+        /// For RTP.
+        rtp: SocketAddr,
+        /// For RTCP.
+        rtcp: SocketAddr,
+    },
+    /// Close the sockets of a slot.
+    Close(Slot),
+    /// Hand this to the anchor.
+    Report(Report),
+}
+
+/// A packet to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// By the sockets of this slot.
+    pub slot: Slot,
+    /// The port, and the hop limit to send with.
+    pub passed: Passed,
+    /// To there.
+    pub to: SocketAddr,
+}
+
+/// Why a pair could not be bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindFailure {
+    /// One of the two is somebody else's: try others.
+    Busy,
+    /// No other pair will do better: the address is not ours, or the process has no descriptor left.
+    Fatal(String),
+}
+
+/// Ports and streams.
+#[derive(Debug)]
+pub struct Table {
+    config: Config,
+    random: ChaCha12Rng,
+    realms: Vec<(Realm, RealmState)>,
+    slots: Vec<Option<Bound>>,
+    vacant: Vec<usize>,
+    pairs: HashMap<PairId, usize>,
+    next_pair: u64,
+    own: OwnPorts,
+    streams: Vec<Option<Entry>>,
+    by_id: HashMap<StreamId, usize>,
+    records: HashMap<u64, Vec<u8>>,
+    wants: VecDeque<Want>,
+    binding: Option<(Realm, Pair)>,
+    actions: VecDeque<Action>,
+    reports: VecDeque<Report>,
+    tick: Instant,
+    /// Pairs a realm keeps bound ahead of need.
+    share: usize,
+}
+
+#[derive(Debug)]
+struct RealmState {
+    local: IpAddr,
+    advertised: IpAddr,
+    pool: Pool,
+    free: VecDeque<usize>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    pair: Pair,
+    usage: Usage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Usage {
+    Free,
+    Leased { until: Instant },
+    Stream { at: usize, side: Side },
+}
+
+#[derive(Debug)]
+struct Entry {
+    stream: Stream,
+    outside: usize,
+    inside: usize,
+    joined: Option<usize>,
+    statistics_due: Instant,
+}
+
+/// Pairs to bind until so many are free, and then a lease to answer.
+#[derive(Debug)]
+struct Want {
+    realm: Realm,
+    free: usize,
+    lease: Option<u16>,
+    busy: u32,
+}
+
+const TICK: Duration = Duration::from_secs(1);
+
+impl Table {
+    /// A table without a port; its first actions bind the pool.
+    pub fn new(now: Instant, config: Config) -> Self {
+        let mut realms = Vec::new();
+        for (side, addresses) in [(Side::Outside, config.outside), (Side::Inside, config.inside)] {
+            for family in addresses.families() {
+                if let Some(address) = addresses.of(family) {
+                    let state = RealmState {
+                        local: address.local,
+                        advertised: address.advertised,
+                        pool: Pool::new(&config.ports, config.rest),
+                        free: VecDeque::new(),
+                    };
+                    realms.push((Realm { side, family }, state));
+                }
+            }
+        }
+        // The two sides may share an address (a bench on one interface): then they share its ports by failing to bind.
+        let share = config.pool.min(config.capacity).checked_div(realms.len()).unwrap_or(0);
+        let wants = realms
+            .iter()
+            .map(|(realm, _)| Want { realm: *realm, free: share, lease: None, busy: 0 })
+            .collect();
+        let ready = Report::Ready {
+            pool: share * realms.len(),
+            capacity: config.capacity,
+            shortage: config.shortage.clone(),
+        };
+        Self {
+            random: ChaCha12Rng::from_seed(config.seed),
+            realms,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            pairs: HashMap::new(),
+            next_pair: 0,
+            own: OwnPorts::default(),
+            streams: Vec::new(),
+            by_id: HashMap::new(),
+            records: HashMap::new(),
+            wants,
+            binding: None,
+            actions: VecDeque::new(),
+            reports: VecDeque::from([ready]),
+            tick: now + TICK,
+            share,
+            config,
+        }
+    }
+
+    /// Takes a packet that came to a slot. `Some`: send the same bytes there. The whole packet path: no allocation, no
+    /// lock, no clock of its own.
+    pub fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &Packet<'_>) -> Option<Forward> {
+        let Usage::Stream { at, side } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let entry = self.streams.get_mut(at)?.as_mut()?;
+        let joined = entry.joined.filter(|_| side == Side::Outside);
+        let passed = entry.stream.handle_packet(now, side, packet, &self.own, &mut self.reports)?;
+        // Joined streams meet inside: from the outside of one to the outside of the other, in one hop.
+        let (out, leaving) = match joined {
+            Some(other) => (other, Side::Outside),
+            None => (at, side.other()),
+        };
+        let sent = self.streams.get_mut(out).and_then(Option::as_mut).and_then(|entry| {
+            let to = entry.stream.leave(leaving, passed, packet.bytes.len())?;
+            Some(Forward { slot: Slot(entry.slot(leaving)), passed, to })
+        });
+        if sent.is_none()
+            && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
+        {
+            entry.stream.count_no_receiver(side);
+        }
+        sent
+    }
+
+    /// The kernel refused to send a packet that had come to this slot.
+    pub fn handle_send_error(&mut self, slot: Slot) {
+        let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
+        if let Some(Usage::Stream { at, side }) = usage
+            && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
+        {
+            entry.stream.count_send_error(side);
+        }
+    }
+
+    /// When [`Table::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Instant {
+        self.tick
+    }
+
+    /// Time has passed: leases expire, statistics are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.tick {
+            return;
+        }
+        self.tick = now + TICK;
+        self.expire_leases(now);
+        self.shrink(now);
+        for at in 0..self.streams.len() {
+            let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut) else { continue };
+            if now >= entry.statistics_due {
+                entry.statistics_due = now + self.config.statistics_interval;
+                let report = entry.statistics(false);
+                self.reports.push_back(report);
+            }
+        }
+    }
+
+    /// How many pairs are bound now.
+    pub fn bound(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn realm_mut(&mut self, realm: Realm) -> Option<&mut RealmState> {
+        self.realms.iter_mut().find(|(name, _)| *name == realm).map(|(_, state)| state)
+    }
+}
+
+impl Entry {
+    fn slot(&self, side: Side) -> usize {
+        match side {
+            Side::Outside => self.outside,
+            Side::Inside => self.inside,
+        }
+    }
+
+    fn statistics(&self, ended: bool) -> Report {
+        Report::Statistics {
+            stream: self.stream.setup().id,
+            outside: Box::new(self.stream.statistics(Side::Outside)),
+            inside: Box::new(self.stream.statistics(Side::Inside)),
+            ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

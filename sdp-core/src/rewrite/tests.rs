@@ -1,0 +1,149 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::sdp::{Host, Limits};
+
+fn run(sdp: &str, address: &str, placements: &[Placement]) -> String {
+    let sdp = Sdp::parse(sdp.as_bytes(), &Limits::default()).unwrap();
+    String::from_utf8(rewrite(&sdp, address.parse().unwrap(), placements).to_vec()).unwrap()
+}
+
+const fn relay(rtp: u16) -> Placement {
+    Placement::Relay { rtp, rtcp: rtp + 1 }
+}
+
+#[test]
+fn only_addresses_and_ports_change() {
+    let before = "v=0\r\no=mitel 987654321012345678 2 IN IP4 192.168.1.7\r\ns=  -\r\nc=IN IP4 192.168.1.7\r\n\
+        b=AS:64\r\nt=0 0\r\na=x-unknown: keep  me \r\nm=audio 30000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n\
+        a=rtcp:30001\r\na=sendonly\r\nm=audio 30000 RTP/SAVP 0\r\nc=IN IP4 192.168.1.7\r\n\
+        a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20 UNAUTHENTICATED_SRTP\r\n";
+    let after = before
+        .replace("192.168.1.7", "203.0.113.9")
+        .replace("m=audio 30000 RTP/AVP", "m=audio 20000 RTP/AVP")
+        .replace("m=audio 30000 RTP/SAVP", "m=audio 20000 RTP/SAVP")
+        .replace("a=rtcp:30001", "a=rtcp:20001");
+    assert_eq!(run(before, "203.0.113.9", &[relay(20000), relay(20000)]), after);
+    let (lf, lf_after) = (before.replace("\r\n", "\n"), after.replace("\r\n", "\n"));
+    assert_eq!(run(&lf, "203.0.113.9", &[relay(20000), relay(20000)]), lf_after, "LF stays LF");
+}
+
+#[test]
+fn the_family_may_change() {
+    let before = "v=0\no=- 1 1 IN IP4 10.0.0.1\ns=-\nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 0\n\
+        a=rtcp:4001 IN IP4 10.0.0.1\n";
+    let after = "v=0\no=- 1 1 IN IP6 2001:db8::9\ns=-\nc=IN IP6 2001:db8::9\nt=0 0\nm=audio 20000 RTP/AVP 0\n\
+        a=rtcp:20001 IN IP6 2001:db8::9\n";
+    assert_eq!(run(before, "2001:db8::9", &[relay(20000)]), after);
+}
+
+#[test]
+fn hold_by_zero_gets_a_real_address() {
+    let before =
+        "v=0\no=- 1 2 IN IP4 10.0.0.1\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 0\na=sendrecv\n";
+    let after = "v=0\no=- 1 2 IN IP4 203.0.113.9\ns=-\nc=IN IP4 203.0.113.9\nt=0 0\nm=audio 20000 RTP/AVP 0\na=sendrecv\n";
+    assert_eq!(run(before, "203.0.113.9", &[relay(20000)]), after);
+}
+
+#[test]
+fn an_rtcp_port_that_is_not_the_next_is_named() {
+    let placement = [Placement::Relay { rtp: 20000, rtcp: 40001 }];
+    let head =
+        "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    let out = run(&format!("{head}a=ptime:20\r\nm=video 0 RTP/AVP 96\r\n"), "10.9.9.9", &placement);
+    assert!(out.ends_with("a=ptime:20\r\na=rtcp:40001\r\nm=video 0 RTP/AVP 96\r\n"), "{out}");
+    let out = run(&format!("{head}a=ptime:20"), "10.9.9.9", &placement);
+    assert!(out.ends_with("a=ptime:20\r\na=rtcp:40001"), "{out}");
+    let out = run(&format!("{head}a=rtcp:4001\r\n"), "10.9.9.9", &placement);
+    assert!(out.ends_with("RTP/AVP 0\r\na=rtcp:40001\r\n"), "{out}");
+}
+
+#[test]
+fn multiplexed_rtcp_keeps_naming_the_rtp_port() {
+    let head = "v=0\no=- 1 1 IN IP4 10.0.0.1\ns=-\nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 0\n";
+    let out = run(&format!("{head}a=rtcp:4000\na=rtcp-mux\n"), "10.9.9.9", &[relay(20000)]);
+    assert!(out.ends_with("a=rtcp:20000\na=rtcp-mux\n"), "{out}");
+    let out = run(&format!("{head}a=rtcp:4001\na=rtcp-mux\n"), "10.9.9.9", &[relay(20000)]);
+    assert!(out.ends_with("a=rtcp:20001\na=rtcp-mux\n"), "{out}");
+}
+
+#[test]
+fn no_foreign_port_or_address_is_left_in_odd_lines() {
+    let before = "v=0\no=- 1 1 IN IP4 host.example\ns=-\nc=IN IP4 name.example\nt=0 0\na=rtcp:7 IN IP4 10.0.0.1\n\
+        m=audio 4000 RTP/AVP 0\na=rtcp: 5000\na=rtcp:99999\nm=image 4002 udptl t38\nc=IN IP4 10.0.0.1\na=rtcp:4003\n";
+    let after = "v=0\no=- 1 1 IN IP4 10.9.9.9\ns=-\nc=IN IP4 10.9.9.9\nt=0 0\na=rtcp:9 IN IP4 10.9.9.9\n\
+        m=audio 20000 RTP/AVP 0\na=rtcp:20001\na=rtcp:20001\nm=image 0 udptl t38\nc=IN IP4 10.9.9.9\na=rtcp:9\n";
+    assert_eq!(run(before, "10.9.9.9", &[relay(20000), Placement::Decline]), after);
+}
+
+#[test]
+fn a_count_of_ports_goes_with_the_port() {
+    let before = "v=0\no=- 1 1 IN IP4 10.0.0.1\ns=-\nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 4000/2 RTP/AVP 0\n";
+    assert!(run(before, "10.9.9.9", &[]).ends_with("m=audio 0 RTP/AVP 0\n"));
+}
+
+/// Lines as phones write them, and some they should not.
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("c=IN IP4 192.168.1.7".to_owned()),
+        Just("c=IN IP6 2001:db8::7".to_owned()),
+        Just("c=IN IP4 0.0.0.0".to_owned()),
+        (0u16.., prop::sample::select(vec!["RTP/AVP", "RTP/SAVP", "udptl", "TCP/MSRP"]))
+            .prop_map(|(port, transport)| format!("m=audio {port} {transport} 0 101")),
+        (0u16..).prop_map(|port| format!("a=rtcp:{port}")),
+        (0u16..).prop_map(|port| format!("a=rtcp:{port} IN IP4 192.168.1.7")),
+        Just("a=rtcp-mux".to_owned()),
+        "[abikrtuyz]=[ -~]{0,40}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn other_lines_are_identical_and_ours_are_only_ours(
+        lines in prop::collection::vec(line(), 0..24),
+        crlf in any::<bool>(),
+        last in any::<bool>(),
+        v6 in any::<bool>(),
+        ports in prop::collection::vec(prop::option::of(1u16..32000), 0..6),
+    ) {
+        let end = if crlf { "\r\n" } else { "\n" };
+        let mut text = format!("v=0{end}o=- 1 1 IN IP4 192.168.1.7{end}{}", lines.join(end));
+        if last { text.push_str(end); }
+        let Ok(sdp) = Sdp::parse(text.as_bytes(), &Limits::default()) else { return Ok(()) };
+        let address: IpAddr = if v6 { "2001:db8:f::1" } else { "203.0.113.1" }.parse().unwrap();
+        let placements: Vec<Placement> =
+            ports.iter().map(|port| port.map_or(Placement::Decline, |p| relay(2 * p))).collect();
+        let out = rewrite(&sdp, address, &placements);
+        let read = Sdp::parse(&out, &Limits::default()).unwrap();
+
+        let split = |bytes: &[u8]| -> Vec<Vec<u8>> { bytes.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect() };
+        let (before, after) = (split(text.as_bytes()), split(&out));
+        prop_assert_eq!(before.len(), after.len(), "no line injected or lost");
+        for (before, after) in before.iter().zip(&after) {
+            let touched = [&b"o="[..], b"c=", b"m=", b"a=rtcp:"].iter().any(|start| before.starts_with(start));
+            if touched {
+                prop_assert_eq!(&before[..2], &after[..2]);
+                prop_assert_eq!(before.ends_with(b"\r"), after.ends_with(b"\r"));
+            } else {
+                prop_assert_eq!(before, after);
+            }
+        }
+        prop_assert_eq!(read.origin.host, Host::Ip(address));
+        for connection in read.connection.iter().chain(read.media.iter().filter_map(|m| m.connection.as_ref())) {
+            prop_assert_eq!(connection.host, Host::Ip(address));
+        }
+        for (at, media) in read.media.iter().enumerate() {
+            let ours = match placements.get(at) {
+                Some(Placement::Relay { rtp, .. }) if sdp.media[at].port != 0 => *rtp,
+                _ => 0,
+            };
+            prop_assert_eq!(media.port, ours);
+            for rtcp in &media.rtcp {
+                let host = rtcp.host.unwrap();
+                prop_assert!([9, ours, ours + 1].contains(&host.port));
+                prop_assert!(host.address.is_none_or(|named| named == address));
+            }
+        }
+        prop_assert_eq!(rewrite(&read, address, &placements), out, "a second time changes nothing");
+    }
+}

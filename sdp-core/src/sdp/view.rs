@@ -1,0 +1,469 @@
+//! What a relay reads in a description: `o=`, `c=`, `m=` and the few attributes that name a port or an address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use thiserror::Error;
+
+use super::line::{Line, Lines};
+
+/// How large a description may be. All three bound the work that one message can cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of the whole description; 65,536.
+    pub bytes: usize,
+    /// Lines; 2,048.
+    pub lines: usize,
+    /// Media lines; 64. How many of them are *relayed* is `policy::Policy::max_streams`.
+    pub media: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: 65_536, lines: 2_048, media: 64 }
+    }
+}
+
+/// Why a description can't be read, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{fault} at octet {offset}")]
+pub struct ParseError {
+    /// Offset of the line at fault.
+    pub offset: usize,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Over one of the [`Limits`].
+    #[error("description too large")]
+    TooLarge,
+    /// Not `letter=value`, or a control character that ends no line.
+    #[error("not a line of a description")]
+    Line,
+    /// The first line is not `v=0` (RFC 8866 §5.1).
+    #[error("version is not 0")]
+    Version,
+    /// `o=` is missing, doubled or not six fields (RFC 8866 §5.2).
+    #[error("origin line")]
+    Origin,
+    /// `c=` is doubled or not three fields, or its address does not fit its type (RFC 8866 §5.7).
+    #[error("connection line")]
+    Connection,
+    /// `m=` has fewer than four fields or a port that is none (RFC 8866 §5.14).
+    #[error("media line")]
+    Media,
+    /// A media line with a port has neither a `c=` of its own nor one of the session (RFC 8866 §5.7).
+    #[error("no connection line for a stream")]
+    NoConnection,
+}
+
+/// An address in a description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// A literal; an IPv4 address mapped into IPv6 is given as the IPv4 address.
+    Ip(IpAddr),
+    /// A name, or a literal with a TTL or a count behind a slash (multicast).
+    Other(&'a [u8]),
+}
+
+/// `o=` (RFC 8866 §5.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Its address.
+    pub host: Host<'a>,
+    /// Where address type and address stand: `IP4 192.0.2.1`.
+    pub address_range: Range<usize>,
+}
+
+/// `c=` (RFC 8866 §5.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection<'a> {
+    /// Its address.
+    pub host: Host<'a>,
+    /// Where address type and address stand: `IP4 192.0.2.1`.
+    pub address_range: Range<usize>,
+}
+
+/// `a=rtcp` (RFC 3605).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rtcp {
+    /// Port and address; `None` when the value is not the grammar of RFC 3605 §2.1: such a line is ignored on reading.
+    pub host: Option<RtcpHost>,
+    /// Where the value stands.
+    pub value_range: Range<usize>,
+}
+
+/// The value of `a=rtcp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtcpHost {
+    /// The port; never 0.
+    pub port: u16,
+    /// The address, where one is named.
+    pub address: Option<IpAddr>,
+}
+
+/// `m=` and the lines up to the next one (RFC 8866 §5.14).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media<'a> {
+    /// `audio`, `video`, …
+    pub kind: &'a [u8],
+    /// The port; 0 means declined (RFC 3264 §6).
+    pub port: u16,
+    /// The number of ports behind the slash; 1 where there is none.
+    pub port_count: u16,
+    /// `RTP/AVP`, `RTP/SAVP`, …
+    pub transport: &'a [u8],
+    /// The formats, as text.
+    pub formats: &'a [u8],
+    /// Where port and count stand.
+    pub port_range: Range<usize>,
+    /// `c=` of this stream.
+    pub connection: Option<Connection<'a>>,
+    /// `a=rtcp` lines, the first of which counts.
+    pub rtcp: Vec<Rtcp>,
+    /// `a=rtcp-mux` (RFC 5761 §5.1.1).
+    pub rtcp_mux: bool,
+    /// Where the `m=` line starts.
+    pub start: usize,
+    /// Where the last line of this stream ends.
+    pub end: usize,
+}
+
+impl Media<'_> {
+    /// Payload type numbers among the formats, of an RTP transport.
+    pub fn payload_types(&self) -> impl Iterator<Item = u8> + '_ {
+        self.formats
+            .split(|b| *b == b' ')
+            .filter_map(|text| std::str::from_utf8(text).ok()?.parse().ok())
+            .filter(|number: &u8| *number < 128)
+    }
+}
+
+/// A description that was read: borrowed from its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sdp<'a> {
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// `o=`.
+    pub origin: Origin<'a>,
+    /// `c=` of the session.
+    pub connection: Option<Connection<'a>>,
+    /// `a=rtcp` outside a stream: no meaning (RFC 3605 §2.1 makes it media-level), but it names a port and an address.
+    pub rtcp: Vec<Rtcp>,
+    /// The streams, in order.
+    pub media: Vec<Media<'a>>,
+}
+
+impl<'a> Sdp<'a> {
+    /// Reads a description. Lenient where that harms nobody (order of lines, missing `s=` and `t=`, unknown letters),
+    /// strict about each line that is read.
+    ///
+    /// # Errors
+    /// The first [`Fault`] with its offset.
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, ParseError> {
+        if bytes.len() > limits.bytes {
+            return Err(ParseError { offset: limits.bytes, fault: Fault::TooLarge });
+        }
+        let mut reader = Reader::default();
+        for (count, line) in Lines::new(bytes).enumerate() {
+            let line = line.map_err(|offset| ParseError { offset, fault: Fault::Line })?;
+            let at = |fault| ParseError { offset: line.start, fault };
+            if count >= limits.lines || reader.media.len() > limits.media {
+                return Err(at(Fault::TooLarge));
+            }
+            if count == 0 && (line.kind != b'v' || line.value != b"0") {
+                return Err(at(Fault::Version));
+            }
+            reader.line(&line).map_err(at)?;
+        }
+        let at = |fault| ParseError { offset: bytes.len(), fault };
+        if reader.media.len() > limits.media {
+            return Err(at(Fault::TooLarge));
+        }
+        let Some(origin) = reader.origin else {
+            return Err(if bytes.is_empty() { at(Fault::Version) } else { at(Fault::Origin) });
+        };
+        if let Some(media) =
+            reader.media.iter().find(|m| m.port != 0 && m.connection.is_none() && reader.connection.is_none())
+        {
+            return Err(ParseError { offset: media.start, fault: Fault::NoConnection });
+        }
+        Ok(Self { bytes, origin, connection: reader.connection, rtcp: reader.rtcp, media: reader.media })
+    }
+
+    /// The `c=` that holds for a stream: its own, else the session's.
+    pub fn connection_of<'s>(&'s self, media: &'s Media<'a>) -> Option<&'s Connection<'a>> {
+        media.connection.as_ref().or(self.connection.as_ref())
+    }
+
+    /// The line end this description uses, read from its first line.
+    pub fn line_end(&self) -> &'static str {
+        match memchr::memchr(b'\n', self.bytes) {
+            Some(at) if at > 0 && self.bytes.get(at - 1) != Some(&b'\r') => "\n",
+            _ => "\r\n",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader<'a> {
+    origin: Option<Origin<'a>>,
+    connection: Option<Connection<'a>>,
+    rtcp: Vec<Rtcp>,
+    media: Vec<Media<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    fn line(&mut self, line: &Line<'a>) -> Result<(), Fault> {
+        if let Some(media) = self.media.last_mut().filter(|_| line.kind != b'm') {
+            media.end = line.end;
+        }
+        match line.kind {
+            b'o' if self.origin.is_some() || !self.media.is_empty() => return Err(Fault::Origin),
+            b'o' => self.origin = Some(origin(line)?),
+            b'c' => {
+                let place = match self.media.last_mut() {
+                    Some(media) => &mut media.connection,
+                    None => &mut self.connection,
+                };
+                // Several `c=` for one stream are for layered multicast only: not for a relay.
+                if place.replace(connection(line)?).is_some() {
+                    return Err(Fault::Connection);
+                }
+            }
+            b'm' => self.media.push(media(line)?),
+            b'a' => self.attribute(line),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn attribute(&mut self, line: &Line<'a>) {
+        if let Some(value) = line.value.strip_prefix(b"rtcp:") {
+            let end = line.value_range().end;
+            let rtcp = Rtcp { host: rtcp_host(value), value_range: end - value.len()..end };
+            match self.media.last_mut() {
+                Some(media) => media.rtcp.push(rtcp),
+                None => self.rtcp.push(rtcp),
+            }
+        } else if line.value == b"rtcp-mux"
+            && let Some(media) = self.media.last_mut()
+        {
+            media.rtcp_mux = true;
+        }
+    }
+}
+
+/// A field and its place in the description.
+#[derive(Clone)]
+struct Field<'a> {
+    text: &'a [u8],
+    start: usize,
+}
+
+impl Field<'_> {
+    fn end(&self) -> usize {
+        self.start + self.text.len()
+    }
+}
+
+/// The fields of a line; several blanks count as one, as many stacks read them.
+fn fields<'a>(line: &Line<'a>) -> impl Iterator<Item = Field<'a>> {
+    let base = line.value_range().start;
+    let mut at = 0;
+    line.value.split(|b| *b == b' ').filter_map(move |text| {
+        let start = base + at;
+        at += text.len() + 1;
+        (!text.is_empty()).then_some(Field { text, start })
+    })
+}
+
+/// RFC 8866 §5.2. Read from the right: a user name with blanks in it is against the grammar and yet met.
+fn origin<'a>(line: &Line<'a>) -> Result<Origin<'a>, Fault> {
+    let all: Vec<Field<'a>> = fields(line).collect();
+    match all.as_slice() {
+        [_, _, .., _, net, kind, address] if all.len() >= 6 && net.text == b"IN" => {
+            let host = host(kind.text, address.text).ok_or(Fault::Origin)?;
+            Ok(Origin { host, address_range: kind.start..address.end() })
+        }
+        _ => Err(Fault::Origin),
+    }
+}
+
+fn connection<'a>(line: &Line<'a>) -> Result<Connection<'a>, Fault> {
+    let mut fields = fields(line);
+    match (fields.next(), fields.next(), fields.next(), fields.next()) {
+        (Some(net), Some(kind), Some(address), None) if net.text == b"IN" => {
+            let host = host(kind.text, address.text).ok_or(Fault::Connection)?;
+            Ok(Connection { host, address_range: kind.start..address.end() })
+        }
+        _ => Err(Fault::Connection),
+    }
+}
+
+fn media<'a>(line: &Line<'a>) -> Result<Media<'a>, Fault> {
+    let mut fields = fields(line);
+    let (Some(kind), Some(port), Some(transport), Some(format)) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
+    else {
+        return Err(Fault::Media);
+    };
+    let mut numbers = port.text.splitn(2, |b| *b == b'/');
+    let number = numbers.next().and_then(digits).ok_or(Fault::Media)?;
+    let port_count = match numbers.next() {
+        Some(text) => digits(text).filter(|count| *count > 0).ok_or(Fault::Media)?,
+        None => 1,
+    };
+    let formats = line.value.get(format.start - line.value_range().start..).unwrap_or_default();
+    Ok(Media {
+        kind: kind.text,
+        port: number,
+        port_count,
+        transport: transport.text,
+        formats,
+        port_range: port.start..port.end(),
+        connection: None,
+        rtcp: Vec::new(),
+        rtcp_mux: false,
+        start: line.start,
+        end: line.end,
+    })
+}
+
+/// RFC 3605 §2.1: `port [SP nettype SP addrtype SP address]`.
+fn rtcp_host(value: &[u8]) -> Option<RtcpHost> {
+    let mut parts = value.split(|b| *b == b' ');
+    let port = digits(parts.next()?).filter(|port| *port != 0)?;
+    let address = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (None, ..) => None,
+        (Some(b"IN"), Some(kind), Some(address), None) => match host(kind, address)? {
+            Host::Ip(ip) => Some(ip),
+            Host::Other(_) => return None,
+        },
+        _ => return None,
+    };
+    Some(RtcpHost { port, address })
+}
+
+/// Up to five digits within 16 bits; no sign.
+fn digits(text: &[u8]) -> Option<u16> {
+    if text.is_empty() || text.len() > 5 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// An address of the named type; a literal of the other type is a fault.
+fn host<'a>(kind: &[u8], text: &'a [u8]) -> Option<Host<'a>> {
+    let utf8 = std::str::from_utf8(text).ok();
+    match kind {
+        b"IP4" => match utf8.and_then(|text| text.parse::<Ipv4Addr>().ok()) {
+            Some(ip) => return Some(Host::Ip(ip.into())),
+            None if text.contains(&b':') => return None,
+            None => {}
+        },
+        b"IP6" => match utf8.and_then(|text| text.parse::<Ipv6Addr>().ok()) {
+            Some(ip) => return Some(Host::Ip(IpAddr::V6(ip).to_canonical())),
+            None if utf8.is_some_and(|text| text.parse::<Ipv4Addr>().is_ok()) => return None,
+            None => {}
+        },
+        _ => return None,
+    }
+    // Names, and multicast with its TTL and count; what is neither is a fault.
+    let known = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/' | b':' | b'%');
+    text.iter().all(known).then_some(Host::Other(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: &[u8] = b"v=0\r\no=- 20 1 IN IP4 192.168.1.7\r\ns=call\r\nc=IN IP4 192.168.1.7\r\nt=0 0\r\n\
+        m=audio 30000 RTP/AVP 0 8 101\r\na=rtcp:30009 IN IP4 192.168.1.8\r\na=rtcp-mux\r\n\
+        m=video 0 RTP/AVP 96\r\nc=IN IP6 2001:db8::7\r\na=rtcp:1 IN IP9 x\r\n";
+
+    fn fault(text: &str) -> Option<Fault> {
+        Sdp::parse(text.as_bytes(), &Limits::default()).err().map(|error| error.fault)
+    }
+
+    #[test]
+    fn reads_what_a_relay_needs() {
+        let sdp = Sdp::parse(OFFER, &Limits::default()).unwrap();
+        let v4: IpAddr = "192.168.1.7".parse().unwrap();
+        assert_eq!(sdp.origin.host, Host::Ip(v4));
+        assert_eq!(&OFFER[sdp.origin.address_range.clone()], b"IP4 192.168.1.7");
+        let [audio, video] = sdp.media.as_slice() else { panic!("two streams") };
+        assert_eq!((audio.kind, audio.port, audio.transport), (&b"audio"[..], 30000, &b"RTP/AVP"[..]));
+        assert_eq!(audio.payload_types().collect::<Vec<_>>(), [0, 8, 101]);
+        assert_eq!(&OFFER[audio.port_range.clone()], b"30000");
+        assert_eq!(sdp.connection_of(audio).unwrap().host, Host::Ip(v4));
+        let rtcp = RtcpHost { port: 30009, address: Some("192.168.1.8".parse().unwrap()) };
+        assert_eq!(audio.rtcp[0].host, Some(rtcp));
+        assert!(audio.rtcp_mux && !video.rtcp_mux);
+        assert_eq!(sdp.connection_of(video).unwrap().host, Host::Ip("2001:db8::7".parse().unwrap()));
+        assert_eq!(video.rtcp[0].host, None, "an address type that is none is ignored");
+        assert_eq!(&OFFER[video.rtcp[0].value_range.clone()], b"1 IN IP9 x");
+        assert_eq!((audio.end, video.end), (video.start, OFFER.len()));
+    }
+
+    #[test]
+    fn names_and_multicast_are_other() {
+        for text in ["IN IP4 media.example.net", "IN IP4 224.2.1.1/127", "IN IP6 ff15::101/3"] {
+            let sdp = format!("v=0\no=- 1 1 IN IP4 h.example\ns=-\nc={text}\nt=0 0\n");
+            let sdp = Sdp::parse(sdp.as_bytes(), &Limits::default()).unwrap();
+            assert!(matches!(sdp.connection.unwrap().host, Host::Other(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let sdp = b"v=0\no=- 1 1 IN IP6 ::ffff:192.0.2.1\ns=-\n";
+        let sdp = Sdp::parse(sdp, &Limits::default()).unwrap();
+        assert_eq!(sdp.origin.host, Host::Ip("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn faults() {
+        let with = |rest: &str| fault(&format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{rest}"));
+        assert_eq!(with("c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0\r\n"), None);
+        assert_eq!(with("m=audio 4000 RTP/AVP 0\r\n"), Some(Fault::NoConnection));
+        assert_eq!(with("m=audio 0 RTP/AVP 0\r\n"), None);
+        for line in
+            ["c=IN IP4", "c=IN IP4 ::1", "c=IN IP6 192.0.2.1", "c=XX IP4 a", "c=IN IP4 a;b", "c=IN IP4 a b"]
+        {
+            assert_eq!(with(line), Some(Fault::Connection), "{line}");
+        }
+        assert_eq!(with("c=IN IP4 1.1.1.1\nc=IN IP4 1.1.1.1\n"), Some(Fault::Connection));
+        for line in [
+            "m=audio",
+            "m=audio 4000 RTP/AVP",
+            "m=audio x RTP/AVP 0",
+            "m=audio 65536 RTP/AVP 0",
+            "m=audio -1 RTP/AVP 0",
+            "m=audio +1 RTP/AVP 0",
+            "m=audio 4000/0 RTP/AVP 0",
+            "m=audio 4000/ RTP/AVP 0",
+        ] {
+            assert_eq!(with(line), Some(Fault::Media), "{line}");
+        }
+        assert_eq!(with("o=- 1 1 IN IP4 192.0.2.1\r\n"), Some(Fault::Origin));
+        assert_eq!(fault("v=0\no=- 1 IN IP4 192.0.2.1\n"), Some(Fault::Origin));
+        assert_eq!(fault("v=0\ns=-\n"), Some(Fault::Origin));
+        assert_eq!(fault("v=1\n"), Some(Fault::Version));
+        assert_eq!(fault(""), Some(Fault::Version));
+        assert_eq!(fault("hello"), Some(Fault::Line));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let many = |n: usize| format!("v=0\no=- 1 1 IN IP4 1.1.1.1\n{}", "m=audio 0 RTP/AVP 0\n".repeat(n));
+        assert_eq!(fault(&many(64)), None);
+        assert_eq!(fault(&many(65)), Some(Fault::TooLarge));
+        assert_eq!(fault(&format!("v=0\n{}", "a=x\n".repeat(2_048))), Some(Fault::TooLarge));
+        assert_eq!(fault(&format!("v=0\no={}", "x".repeat(65_536))), Some(Fault::TooLarge));
+    }
+}

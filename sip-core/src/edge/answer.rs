@@ -1,0 +1,306 @@
+//! Answers on their way back (RFC 3261 §16.7): the best one, rewritten for whoever asked.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Edge;
+use super::dialogs::{Dialog, DialogKey};
+use super::event::{DropCause, Event, Reason};
+use super::exchange::{Answer, End, Exchange, Hop, Refusal};
+use super::forward::unreachable_switch;
+use super::register::user_of;
+use crate::flow::{Peer, Side};
+use crate::header::{Contact, From};
+use crate::message::{Message, Method};
+use crate::proxy::context::Action;
+use crate::transaction::ClientKey;
+
+impl Edge {
+    /// A response to one of our branches.
+    pub(super) fn response(&mut self, now: Instant, client: ClientKey, message: Message, peer: &Peer) {
+        let Some((key, index)) = self.clients.get(&client).copied() else {
+            return self.probed(now, client, true);
+        };
+        let Some(mut exchange) = self.exchanges.remove(&key) else { return };
+        let status = message.status().unwrap_or_default();
+        let sound = message.validate().is_empty() && !message.has_controls();
+        let actions = if sound {
+            let answer = Answer::Received(message, peer.remote.ip());
+            exchange.context.handle_answer(now, index, status, answer)
+        } else {
+            self.drop_message(peer, DropCause::Unusable);
+            // A final answer that can't be used is one all the same; waiting for another would be in vain.
+            let bad = Answer::Own(502, "Bad Gateway", Reason::Unforwardable);
+            if status < 200 { Vec::new() } else { exchange.context.handle_answer(now, index, 502, bad) }
+        };
+        self.settle(now, &mut exchange, actions);
+        self.park(exchange);
+    }
+
+    /// A client transaction is over.
+    pub(super) fn client_over(&mut self, now: Instant, client: ClientKey, end: End) {
+        let Some((key, index)) = self.clients.remove(&client) else {
+            return self.probed(now, client, false);
+        };
+        let Some(mut exchange) = self.exchanges.remove(&key) else { return };
+        let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
+        let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));
+        match end {
+            End::Answered => {
+                if let Some(branch) = exchange.branches.get_mut(index) {
+                    branch.over = true;
+                }
+            }
+            End::TimedOut => {
+                let answer = Answer::Own(408, "Request Timeout", Reason::Unreachable);
+                self.fail_branch(now, &mut exchange, index, answer);
+            }
+            End::Failed if asks_phone => {
+                let gone = self.gone(phone);
+                let phrase = if gone.status == 430 { "Flow Failed" } else { "Temporarily Unavailable" };
+                self.fail_branch(
+                    now,
+                    &mut exchange,
+                    index,
+                    Answer::Own(gone.status, phrase, Reason::PhoneGone),
+                );
+            }
+            End::Failed => {
+                if !self.try_next(now, &mut exchange, index) {
+                    self.fail_branch(now, &mut exchange, index, unreachable_switch());
+                }
+            }
+        }
+        self.park(exchange);
+    }
+
+    /// Does what the response context wants.
+    pub(super) fn settle(&mut self, now: Instant, exchange: &mut Exchange, actions: Vec<Action<Answer>>) {
+        for action in actions {
+            match action {
+                Action::Cancel(index) => self.cancel_branch(now, exchange, index),
+                Action::Forward(index, answer) | Action::Conclude(index, answer) => match answer {
+                    Answer::Received(message, from) => self.pass_on(now, exchange, index, &message, from),
+                    Answer::Own(status, phrase, reason) => {
+                        self.conclude(now, exchange, status, phrase, reason)
+                    }
+                },
+            }
+        }
+    }
+
+    /// Our own final answer to a request that got none.
+    fn conclude(&mut self, now: Instant, exchange: &mut Exchange, status: u16, phrase: &str, reason: Reason) {
+        let refusal = match status {
+            503 => self.busy(&exchange.incoming, phrase, reason),
+            _ => Refusal::new(status, phrase, reason),
+        };
+        self.refuse(now, &exchange.incoming, &refusal);
+        for branch in 0..exchange.branches.len() {
+            self.release(exchange, branch);
+        }
+        self.concluded(exchange, status);
+    }
+
+    fn pass_on(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        message: &Message,
+        from: std::net::IpAddr,
+    ) {
+        let status = message.status().unwrap_or_default();
+        if let Some((seen, written)) = exchange.branches.get(index).and_then(|b| b.repeated.as_ref())
+            && seen == message.bytes()
+        {
+            let written = written.clone();
+            return self.layer.respond(now, &exchange.key, status, written);
+        }
+        if (200..300).contains(&status) {
+            self.accepted(now, exchange, message);
+        }
+        if exchange.is_invite() && exchange.dialog.is_none() && (101..300).contains(&status) {
+            self.enter_dialog(now, exchange, index, message, status >= 200);
+        }
+        let body = match self.answer_body(now, exchange, index, message, from) {
+            Ok(body) => body,
+            Err(refusal) => {
+                let (refused, phrase) = refusal.status();
+                self.tell(Event::MediaRefused { call_id: exchange.incoming.call_id(), status: refused });
+                if status >= 200 {
+                    self.hang_up(now, exchange, index, message);
+                    return self.conclude(now, exchange, refused, phrase, Reason::Media);
+                }
+                // A provisional answer still says that it rings.
+                Some(Bytes::new())
+            }
+        };
+        match self.write_response(exchange, index, message, body.as_deref()) {
+            Ok(bytes) => self.send_answer(now, exchange, index, message, bytes),
+            Err(_) if status >= 200 => {
+                self.conclude(now, exchange, 502, "Bad Gateway", Reason::Unforwardable);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn send_answer(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        message: &Message,
+        bytes: Bytes,
+    ) {
+        let status = message.status().unwrap_or_default();
+        if exchange.incoming.peer.side == Side::Outside && !self.is_standing(&exchange.incoming) {
+            self.drop_message(&exchange.incoming.peer.clone(), DropCause::PhoneGone);
+        }
+        if exchange.is_invite()
+            && (200..300).contains(&status)
+            && let Some(branch) = exchange.branches.get_mut(index)
+        {
+            branch.repeated = Some((message.bytes().clone(), bytes.clone()));
+        }
+        self.layer.respond(now, &exchange.key, status, bytes);
+        if status >= 200 {
+            self.release(exchange, index);
+            self.concluded(exchange, status);
+        }
+    }
+
+    /// What a 2xx changes: registrations, learnt users.
+    fn accepted(&mut self, now: Instant, exchange: &Exchange, message: &Message) {
+        if exchange.registration.is_some() {
+            return self.commit(now, exchange, message);
+        }
+        let request = &exchange.incoming.message;
+        let from_phone = exchange.incoming.peer.side == Side::Outside;
+        if let Some(key) = &exchange.dialog {
+            // A target refresh (RFC 3261 §12.2): the phone's Contact may be another one now.
+            let refreshes = matches!(exchange.incoming.method(), Method::Invite | Method::Update);
+            let bearer = if from_phone { request } else { message };
+            if refreshes
+                && let Some(Ok(contact)) = bearer.header::<Contact>()
+                && let Some(dialog) = self.dialogs.get_mut(key)
+            {
+                dialog.contact = Some(contact.uri_bytes().to_vec());
+            }
+        } else if from_phone {
+            // SIP-18: the users that the PBX accepts from a phone.
+            let users = [user_of(request.header::<From>()), user_of(request.header::<Contact>())];
+            for user in users.into_iter().flatten() {
+                self.bindings.learn(now, exchange.phone, &user);
+            }
+        }
+    }
+
+    /// What a final answer ends.
+    fn concluded(&mut self, exchange: &mut Exchange, status: u16) {
+        if exchange.is_invite() && exchange.dialog.is_none() {
+            if status >= 300 {
+                self.forget_early(exchange);
+            }
+            return;
+        }
+        // The call is over whatever was answered, but for a challenge: nobody sends its BYE twice.
+        if exchange.incoming.method() == Method::Bye
+            && !matches!(status, 401 | 407)
+            && let Some(key) = exchange.dialog.clone()
+        {
+            self.end_dialog(&key, exchange.incoming.peer.side);
+        }
+    }
+
+    pub(super) fn end_dialog(&mut self, key: &DialogKey, by: Side) {
+        if let Some(dialog) = self.dialogs.remove(key)
+            && dialog.confirmed
+        {
+            self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: Some(by) });
+        }
+    }
+
+    /// Remembers the dialog that an answer to INVITE makes (RFC 3261 §12.1).
+    fn enter_dialog(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        message: &Message,
+        confirmed: bool,
+    ) {
+        let from = exchange.incoming.peer.side;
+        let Some(key) = DialogKey::of(message, from) else { return };
+        let Some(branch) = exchange.branches.get(index) else { return };
+        let phone = branch.way.phone;
+        let (path, switch) = match &branch.way.hop {
+            Hop::Phone(path, _) => (*path, None),
+            Hop::Switch(dials) => (exchange.incoming.source, dials.front().copied()),
+            Hop::Name { .. } => (exchange.incoming.source, None),
+        };
+        let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
+        let fresh = self.dialogs.get(&key).is_none();
+        // The phone's Contact: in the request if it asked, else in the answer.
+        let bearer = if from == Side::Outside { &exchange.incoming.message } else { message };
+        let contact = bearer.header::<Contact>().and_then(Result::ok).map(|c| c.uri_bytes().to_vec());
+        let dialog = Dialog {
+            phone,
+            path: Some(path),
+            certificate,
+            switch,
+            contact: contact.clone(),
+            session: branch.session,
+            awaits_answer: false,
+            confirmed: false,
+            used: now,
+            due: now + self.config.timers.dialog_idle,
+        };
+        let dialog = self.dialogs.insert(key.clone(), dialog);
+        dialog.contact = contact.or_else(|| dialog.contact.take());
+        dialog.used = now;
+        let starts = confirmed && !dialog.confirmed;
+        dialog.confirmed |= confirmed;
+        if fresh {
+            exchange.early.push(key.clone());
+        }
+        if starts {
+            exchange.early.retain(|early| *early != key);
+            self.tell(Event::CallStarted { call_id: key.call_id(), phone, from });
+        }
+    }
+
+    /// A dialog that is known by its token alone (the gateway was started anew): remembered again, so that its media
+    /// is ours for the rest of the call.
+    pub(super) fn recall_dialog(&mut self, now: Instant, exchange: &Exchange) {
+        let Some(key) = &exchange.dialog else { return };
+        if self.dialogs.get(key).is_some()
+            || !matches!(exchange.incoming.method(), Method::Invite | Method::Update)
+            || self.dialogs.len() >= self.config.limits.dialogs
+        {
+            return;
+        }
+        let certificate = self.bindings.get(exchange.phone).map_or([0; 32], |b| b.record.certificate);
+        let dialog = Dialog {
+            phone: exchange.phone,
+            path: None,
+            certificate,
+            switch: None,
+            contact: None,
+            session: None,
+            awaits_answer: false,
+            confirmed: true,
+            used: now,
+            due: now + self.config.timers.dialog_idle,
+        };
+        self.dialogs.insert(key.clone(), dialog);
+    }
+
+    /// Early dialogs end with the last branch of their INVITE.
+    pub(super) fn forget_early(&mut self, exchange: &mut Exchange) {
+        for key in exchange.early.drain(..) {
+            self.dialogs.remove(&key);
+        }
+    }
+}

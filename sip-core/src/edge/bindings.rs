@@ -1,0 +1,340 @@
+//! Where each phone is: the location of seam D, a synchronous local replica.
+//!
+//! A binding is made by the PBX's 2xx to a REGISTER and outlives the connection it came over: a phone that is
+//! registered but not connected is known and gone (480), not unknown (404). Changes leave through
+//! [`Bindings::poll_change`] and enter through [`Bindings::apply`]; a durable log or a cluster stands behind both.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{FlowId, Identity, Peer, Side, Source};
+use crate::token::{InstanceId, token_instance, token_matches};
+
+/// The most users learnt for one phone; the oldest leaves (SIP-18).
+pub const USERS: usize = 16;
+
+/// What survives a restart and travels between nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The binding's id: a digest of realm and tag.
+    pub id: u64,
+    /// The tag (MAC address); `None` for a phone without.
+    pub tag: Option<String>,
+    /// The phone's own Contact URI, as it sent it.
+    pub contact: String,
+    /// The unescaped user of that Contact.
+    pub user: String,
+    /// The host of the address-of-record.
+    pub domain: String,
+    /// Users learnt, oldest first.
+    pub users: Vec<String>,
+    /// Seconds from now until it expires: whoever stores it adds the time of day.
+    pub expires_in: u64,
+    /// SHA-256 of the certificate's key.
+    pub certificate: [u8; 32],
+    /// The contact token it was born with.
+    pub contact_token: Option<String>,
+    /// The flow tokens it was born with: outside, inside.
+    pub flow_tokens: [String; 2],
+    /// The switch that holds the registration.
+    pub switch: Option<Switch>,
+    /// Whether the phone speaks RFC 5626 (`ob`): gone is 430, not 480.
+    pub outbound: bool,
+}
+
+/// Where a phone is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Host (and port) as the phone wrote it in the Request-URI.
+    pub authority: String,
+    /// The address it was reached at.
+    pub remote: std::net::SocketAddr,
+    /// Over which transport: `UDP`, `TCP` or `TLS`.
+    pub transport: String,
+}
+
+/// A change of location.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// This binding is now so.
+    Put(Box<Record>),
+    /// This binding is no more.
+    Remove(u64),
+}
+
+/// One phone.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Its id.
+    pub id: InstanceId,
+    /// What is durable.
+    pub record: Record,
+    /// Whether the PBX accepted a registration; `false` for a guest that only made requests.
+    pub registered: bool,
+    /// When it expires.
+    pub expires: Instant,
+    /// The connection it is reached by, if it has one.
+    pub path: Option<Source>,
+    /// Who is at the other end of that connection.
+    pub peer: Option<Arc<Peer>>,
+    /// Goes up with each arrival: the newest of several phones.
+    pub arrival: u64,
+}
+
+impl Binding {
+    /// The flow token that is shown on `side`.
+    pub fn flow_token(&self, side: Side) -> &str {
+        match side {
+            Side::Outside => &self.record.flow_tokens[0],
+            Side::Inside => &self.record.flow_tokens[1],
+        }
+    }
+
+    /// Who it is by certificate, while connected.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.peer.as_ref()?.identity.as_ref()
+    }
+
+    /// Whether this is one of the phone's users.
+    pub fn has_user(&self, user: &str) -> bool {
+        self.record.user == user || self.record.users.iter().any(|u| u == user)
+    }
+}
+
+/// All phones, by id, user, connection and certificate.
+#[derive(Default)]
+pub struct Bindings {
+    by_id: HashMap<InstanceId, Binding>,
+    by_user: HashMap<String, Vec<InstanceId>>,
+    by_path: HashMap<Source, Vec<InstanceId>>,
+    by_certificate: HashMap<[u8; 32], Vec<InstanceId>>,
+    expiries: BTreeSet<(Instant, InstanceId)>,
+    changes: VecDeque<Change>,
+    arrivals: u64,
+}
+
+impl Bindings {
+    /// The phone of this id.
+    pub fn get(&self, id: InstanceId) -> Option<&Binding> {
+        self.by_id.get(&id)
+    }
+
+    /// How many there are, guests included.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Every phone.
+    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
+        self.by_id.values()
+    }
+
+    /// How many a certificate has.
+    pub fn of_certificate(&self, certificate: &[u8; 32]) -> &[InstanceId] {
+        self.by_certificate.get(certificate).map_or(&[], Vec::as_slice)
+    }
+
+    /// The phones on a connection.
+    pub fn of_path(&self, source: &Source) -> &[InstanceId] {
+        self.by_path.get(source).map_or(&[], Vec::as_slice)
+    }
+
+    /// The phone whose genuine contact token this is.
+    pub fn by_contact_token(&self, token: &[u8]) -> Option<&Binding> {
+        let binding = self.get(token_instance(token)?)?;
+        token_matches(binding.record.contact_token.as_deref()?, token).then_some(binding)
+    }
+
+    /// The phone whose genuine flow token for `side` this is.
+    pub fn by_flow_token(&self, side: Side, token: &[u8]) -> Option<&Binding> {
+        let binding = self.get(token_instance(token)?)?;
+        token_matches(binding.flow_token(side), token).then_some(binding)
+    }
+
+    /// The registered phones of a user; with a domain, only those registered there.
+    pub fn by_user<'a>(&'a self, user: &str, domain: Option<&'a str>) -> impl Iterator<Item = &'a Binding> {
+        let ids = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
+        ids.iter()
+            .filter_map(|id| self.get(*id))
+            .filter(move |b| b.registered && domain.is_none_or(|d| b.record.domain.eq_ignore_ascii_case(d)))
+    }
+
+    /// Makes or refreshes a phone that is at `path` now. Tells the location when it is a registration.
+    pub fn put(&mut self, now: Instant, record: Record, registered: bool, path: Source, peer: Arc<Peer>) {
+        let id = InstanceId(record.id);
+        let expires = now + Duration::from_secs(record.expires_in);
+        if registered {
+            self.changes.push_back(Change::Put(Box::new(record.clone())));
+        }
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        self.insert(Binding { id, record, registered, expires, path: None, peer: None, arrival });
+        self.attach(id, path, peer);
+    }
+
+    fn insert(&mut self, binding: Binding) {
+        self.take(binding.id);
+        let id = binding.id;
+        self.index_user(&binding.record.user.clone(), id);
+        for user in &binding.record.users {
+            self.index_user(user, id);
+        }
+        self.by_certificate.entry(binding.record.certificate).or_default().push(id);
+        self.expiries.insert((binding.expires, id));
+        self.by_id.insert(id, binding);
+    }
+
+    fn index_user(&mut self, user: &str, id: InstanceId) {
+        let ids = self.by_user.entry(user.to_owned()).or_default();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+
+    /// Moves a phone to another connection.
+    pub fn attach(&mut self, id: InstanceId, path: Source, peer: Arc<Peer>) {
+        self.detach(id);
+        if let Some(binding) = self.by_id.get_mut(&id) {
+            binding.path = Some(path);
+            binding.peer = Some(peer);
+            self.by_path.entry(path).or_default().push(id);
+        }
+    }
+
+    /// Takes a phone off its connection: known, but gone.
+    pub fn detach(&mut self, id: InstanceId) {
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        binding.peer = None;
+        if let Some(path) = binding.path.take() {
+            drop_id(&mut self.by_path, &path, id);
+        }
+    }
+
+    /// A connection is gone: its registered phones have none now, its guests are forgotten.
+    pub fn close(&mut self, flow: FlowId) -> Vec<InstanceId> {
+        let ids = self.of_path(&Source::Flow(flow)).to_vec();
+        for id in &ids {
+            self.detach(*id);
+            if self.get(*id).is_some_and(|b| !b.registered) {
+                self.take(*id);
+            }
+        }
+        ids
+    }
+
+    /// Forgets a phone and tells the location.
+    pub fn remove(&mut self, id: InstanceId) -> Option<Binding> {
+        let binding = self.take(id)?;
+        if binding.registered {
+            self.changes.push_back(Change::Remove(id.0));
+        }
+        Some(binding)
+    }
+
+    fn take(&mut self, id: InstanceId) -> Option<Binding> {
+        let binding = self.by_id.remove(&id)?;
+        drop_id(&mut self.by_user, &binding.record.user, id);
+        for user in &binding.record.users {
+            drop_id(&mut self.by_user, user, id);
+        }
+        drop_id(&mut self.by_certificate, &binding.record.certificate, id);
+        if let Some(path) = &binding.path {
+            drop_id(&mut self.by_path, path, id);
+        }
+        self.expiries.remove(&(binding.expires, id));
+        Some(binding)
+    }
+
+    /// Another user that this phone goes by.
+    pub fn learn(&mut self, now: Instant, id: InstanceId, user: &str) {
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        if binding.has_user(user) || user.is_empty() {
+            return;
+        }
+        binding.record.users.push(user.to_owned());
+        let oldest = (binding.record.users.len() > USERS).then(|| binding.record.users.remove(0));
+        if binding.registered {
+            let mut record = binding.record.clone();
+            record.expires_in = binding.expires.saturating_duration_since(now).as_secs();
+            self.changes.push_back(Change::Put(Box::new(record)));
+        }
+        self.index_user(user, id);
+        if let Some(oldest) = oldest {
+            drop_id(&mut self.by_user, &oldest, id);
+        }
+    }
+
+    /// Puts off the end of a guest that is still at work.
+    pub fn extend(&mut self, id: InstanceId, expires: Instant) {
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        self.expiries.remove(&(binding.expires, id));
+        binding.expires = expires;
+        self.expiries.insert((expires, id));
+    }
+
+    /// When the next one expires.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out one whose time is up.
+    pub fn expire(&mut self, now: Instant) -> Option<Binding> {
+        let (at, id) = *self.expiries.first()?;
+        if at > now { None } else { self.remove(id) }
+    }
+
+    /// A change for the durable log and other nodes.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// A change from elsewhere. A phone that is connected here is not replaced by what others remember of it.
+    pub fn apply(&mut self, now: Instant, change: Change) {
+        match change {
+            Change::Put(record) => {
+                let id = InstanceId(record.id);
+                if self.get(id).is_some_and(|b| b.path.is_some()) {
+                    return;
+                }
+                let expires = now + Duration::from_secs(record.expires_in);
+                self.insert(Binding {
+                    id,
+                    record: *record,
+                    registered: true,
+                    expires,
+                    path: None,
+                    peer: None,
+                    arrival: 0,
+                });
+            }
+            Change::Remove(id) => {
+                self.take(InstanceId(id));
+            }
+        }
+    }
+}
+
+/// Takes an id out of one list of an index, and the list with it when it was the last.
+fn drop_id<K, Q>(index: &mut HashMap<K, Vec<InstanceId>>, key: &Q, id: InstanceId)
+where
+    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
+    Q: std::hash::Hash + Eq + ?Sized,
+{
+    if let Some(ids) = index.get_mut(key) {
+        ids.retain(|i| *i != id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

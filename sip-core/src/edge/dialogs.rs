@@ -1,0 +1,244 @@
+//! The calls that run, and whose media session is whose. Bounded; forgotten at their BYE, or when idle.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::flow::{Dial, Side, Source};
+use crate::header::{CallId, From, To};
+use crate::media::SessionId;
+use crate::message::Message;
+use crate::token::InstanceId;
+
+/// Call-ID, the phone's tag, the far end's tag. A call between two phones through a PBX that is a proxy passes here twice
+/// with the same Call-ID and tags (RFC 3261 §6, "spiral"): whose tag is the phone's tells the two dialogs apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct DialogKey(Arc<[u8]>);
+
+impl DialogKey {
+    /// The dialog a request, or a response to one, is in; `asker` sent the request. `None` without both tags.
+    pub(super) fn of(message: &Message, asker: Side) -> Option<Self> {
+        let call_id = message.header::<CallId>()?.ok()?;
+        let from = message.header::<From>()?.ok()?.tag()?;
+        let to = message.header::<To>()?.ok()?.tag()?;
+        Some(match asker {
+            Side::Outside => Self::new(call_id, from, to),
+            Side::Inside => Self::new(call_id, to, from),
+        })
+    }
+
+    fn new(call_id: &[u8], phone: &[u8], far: &[u8]) -> Self {
+        // None of the three can hold a zero octet.
+        Self([call_id, phone, far].join(&0).into())
+    }
+}
+
+/// One dialog made by an INVITE.
+#[derive(Clone, Debug)]
+pub(super) struct Dialog {
+    /// The phone's binding.
+    pub(super) phone: InstanceId,
+    /// Where the phone was when it was made; used only when the binding is gone.
+    pub(super) path: Option<Source>,
+    /// The certificate key of the phone.
+    pub(super) certificate: [u8; 32],
+    /// The switch it was made with, if we dialled it.
+    pub(super) switch: Option<Dial>,
+    /// The phone's own Contact in this dialog.
+    pub(super) contact: Option<Vec<u8>>,
+    /// Its media.
+    pub(super) session: Option<SessionId>,
+    /// An offer stands in a response: the ACK or PRACK answers it.
+    pub(super) awaits_answer: bool,
+    /// A 2xx made it.
+    pub(super) confirmed: bool,
+    /// When it was last used.
+    pub(super) used: Instant,
+    /// When it is looked at for idleness next.
+    pub(super) due: Instant,
+}
+
+/// All dialogs.
+#[derive(Default)]
+pub(super) struct Dialogs {
+    table: HashMap<DialogKey, Dialog>,
+    idle: BTreeSet<(Instant, DialogKey)>,
+    /// How many dialogs and branches hold a session.
+    holders: HashMap<SessionId, usize>,
+    last_session: u64,
+    /// Sessions that nobody holds any more.
+    ended: Vec<SessionId>,
+}
+
+impl Dialogs {
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn get(&self, key: &DialogKey) -> Option<&Dialog> {
+        self.table.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &DialogKey) -> Option<&mut Dialog> {
+        self.table.get_mut(key)
+    }
+
+    /// Remembers a dialog, unless it is known; it then holds its session.
+    pub(super) fn insert(&mut self, key: DialogKey, dialog: Dialog) -> &mut Dialog {
+        if !self.table.contains_key(&key) {
+            self.idle.insert((dialog.due, key.clone()));
+            if let Some(session) = dialog.session {
+                self.hold(session);
+            }
+        }
+        self.table.entry(key).or_insert(dialog)
+    }
+
+    /// Forgets a dialog and lets go of its session.
+    pub(super) fn remove(&mut self, key: &DialogKey) -> Option<Dialog> {
+        let dialog = self.table.remove(key)?;
+        self.idle.remove(&(dialog.due, key.clone()));
+        if let Some(session) = dialog.session {
+            self.release(session);
+        }
+        Some(dialog)
+    }
+
+    /// A description went by in an answer: the dialog holds its session, and may wait for an answer to it.
+    pub(super) fn described(&mut self, key: &DialogKey, session: SessionId, awaits_answer: bool) {
+        let Some(dialog) = self.table.get_mut(key) else { return };
+        dialog.awaits_answer = awaits_answer;
+        if dialog.session.is_none() {
+            dialog.session = Some(session);
+            self.hold(session);
+        }
+    }
+
+    /// A new session, held once.
+    pub(super) fn open_session(&mut self) -> SessionId {
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        self.hold(session);
+        session
+    }
+
+    fn hold(&mut self, session: SessionId) {
+        *self.holders.entry(session).or_default() += 1;
+    }
+
+    /// Lets go of a session; the last one ends it.
+    pub(super) fn release(&mut self, session: SessionId) {
+        let Some(holders) = self.holders.get_mut(&session) else { return };
+        *holders -= 1;
+        if *holders == 0 {
+            self.holders.remove(&session);
+            self.ended.push(session);
+        }
+    }
+
+    /// A session that has ended and must be told so to the media side.
+    pub(super) fn poll_ended(&mut self) -> Option<SessionId> {
+        self.ended.pop()
+    }
+
+    /// When the next dialog may have been idle for too long.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.idle.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out a dialog that was idle for too long.
+    pub(super) fn expire(&mut self, now: Instant, idle: Duration) -> Option<(DialogKey, Dialog)> {
+        loop {
+            let (at, key) = self.idle.first().filter(|(at, _)| *at <= now)?.clone();
+            self.idle.remove(&(at, key.clone()));
+            let Some(dialog) = self.table.get_mut(&key) else { continue };
+            dialog.due = dialog.used + idle;
+            if dialog.due > now {
+                self.idle.insert((dialog.due, key));
+                continue;
+            }
+            return self.remove(&key).map(|dialog| (key, dialog));
+        }
+    }
+}
+
+impl DialogKey {
+    /// The Call-ID, for events.
+    pub(super) fn call_id(&self) -> String {
+        let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..end]).into_owned()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
+mod tests {
+    use super::*;
+
+    fn dialog(now: Instant, session: SessionId) -> Dialog {
+        Dialog {
+            phone: InstanceId(1),
+            path: None,
+            certificate: [0; 32],
+            switch: None,
+            contact: None,
+            session: Some(session),
+            awaits_answer: false,
+            confirmed: false,
+            used: now,
+            due: now + Duration::from_secs(3600),
+        }
+    }
+
+    #[test]
+    fn a_dialog_is_one_from_either_end_and_two_in_a_spiral() {
+        let bye = |from, to| {
+            let text = format!(
+                "BYE sip:a@h SIP/2.0\r\nVia: SIP/2.0/TLS h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag={from}\r\nTo: <sip:b@h>;tag={to}\r\nCall-ID: c\r\nCSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n"
+            );
+            Message::parse(text.into_bytes().into(), &crate::message::Limits::default()).unwrap()
+        };
+        let (there, back) = (bye(1, 2), bye(2, 1));
+        // The phone with tag 1, asking and asked.
+        assert_eq!(DialogKey::of(&there, Side::Outside), DialogKey::of(&back, Side::Inside));
+        // The same two messages on the leg of the phone with tag 2.
+        assert_eq!(DialogKey::of(&there, Side::Inside), DialogKey::of(&back, Side::Outside));
+        assert_ne!(DialogKey::of(&there, Side::Outside), DialogKey::of(&there, Side::Inside));
+        assert_ne!(DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"2", b"1"));
+        assert_ne!(DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"1", b"3"));
+        assert_ne!(DialogKey::new(b"c1", b"1", b"2"), DialogKey::new(b"c", b"11", b"2"));
+        assert_eq!(DialogKey::new(b"c@h", b"1", b"2").call_id(), "c@h");
+    }
+
+    #[test]
+    fn the_last_holder_ends_a_session() {
+        let now = Instant::now();
+        let mut dialogs = Dialogs::default();
+        let session = dialogs.open_session();
+        let (one, two) = (DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"1", b"3"));
+        dialogs.insert(one.clone(), dialog(now, session));
+        dialogs.insert(one.clone(), dialog(now, session));
+        dialogs.insert(two.clone(), dialog(now, session));
+        dialogs.release(session);
+        dialogs.remove(&one);
+        assert_eq!(dialogs.poll_ended(), None);
+        dialogs.remove(&two);
+        dialogs.remove(&two);
+        assert_eq!(dialogs.poll_ended(), Some(session));
+        assert!(dialogs.poll_ended().is_none() && dialogs.holders.is_empty());
+    }
+
+    #[test]
+    fn an_idle_dialog_is_forgotten_and_a_used_one_is_not() {
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut dialogs = Dialogs::default();
+        let session = dialogs.open_session();
+        let key = DialogKey::new(b"c", b"1", b"2");
+        dialogs.insert(key.clone(), dialog(now, session));
+        dialogs.get_mut(&key).unwrap().used = now + hour / 2;
+        assert!(dialogs.expire(now + hour, hour).is_none());
+        assert_eq!(dialogs.deadline(), Some(now + hour * 3 / 2));
+        assert!(dialogs.expire(now + hour * 3 / 2, hour).is_some());
+        assert_eq!((dialogs.len(), dialogs.deadline()), (0, None));
+    }
+}

@@ -1,0 +1,306 @@
+//! What the edge tells, and what it can be told.
+//!
+//! Events are facts with ids; counters, logs, the call timeline and the administration pages are made from
+//! them elsewhere. One event never says the same thing as another.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::bindings::Change;
+use super::config::Config;
+use crate::flow::{FlowId, Identity, Side, Source};
+use crate::token::InstanceId;
+
+/// An order to the edge.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Use this configuration from the next message on. Flows, registrations and calls stay.
+    Reconfigure(Box<Config>),
+    /// Refuse new calls and registrations with 503 and Retry-After; what runs goes on.
+    Drain,
+    /// Take up new work again.
+    Resume,
+    /// Seam D: a location change from elsewhere (the durable log at start, another node).
+    Locate(Change),
+    /// Answer with [`Event::Snapshot`].
+    Snapshot,
+}
+
+/// What happened. Ids only; texts from the network are bounded by the message limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The PBX accepted a registration: the binding stands.
+    Registered {
+        /// Which phone.
+        phone: Phone,
+        /// Where it is.
+        source: Source,
+        /// Seconds until it expires.
+        expires: u32,
+        /// Whether it is new, or was on another connection before.
+        change: Arrival,
+    },
+    /// A registration ended.
+    Unregistered {
+        /// Which phone.
+        phone: Phone,
+        /// By its own wish, or by time.
+        cause: Departure,
+    },
+    /// The connection of a registered phone is gone; it answers 480 until it returns.
+    PhoneLost {
+        /// Which phone.
+        phone: Phone,
+    },
+    /// A registered phone is back on another connection without a registration that the PBX would notice.
+    PhoneMoved {
+        /// Which phone.
+        phone: Phone,
+        /// Where it is now.
+        source: Source,
+    },
+    /// A request was refused by us.
+    Refused {
+        /// From which side.
+        side: Side,
+        /// The sender.
+        remote: SocketAddr,
+        /// Its method.
+        method: String,
+        /// The answer; `None` for silence (ACK).
+        status: Option<u16>,
+        /// Why.
+        reason: Reason,
+        /// The Call-ID, to find it again.
+        call_id: String,
+    },
+    /// A request from inside found its phone.
+    Resolved {
+        /// By which carrier.
+        step: Step,
+        /// Which phone; the first one of a fork.
+        phone: InstanceId,
+        /// The method.
+        method: String,
+        /// The Call-ID.
+        call_id: String,
+    },
+    /// A REGISTER carried no tag (or no valid one): the phone can only be told apart by its user.
+    Untagged {
+        /// The sender.
+        remote: SocketAddr,
+        /// Whether the contact head was there and the rest was not a tag.
+        malformed: bool,
+    },
+    /// The certificate does not name the tag (`tag_cert_binding`), or another certificate took over a tag.
+    Mismatch {
+        /// Which phone.
+        phone: Phone,
+        /// Who it is by certificate.
+        identity: Option<Arc<Identity>>,
+        /// Whether another certificate owned the tag before.
+        takeover: bool,
+        /// Whether it was let through.
+        accepted: bool,
+    },
+    /// A call was answered.
+    CallStarted {
+        /// The Call-ID.
+        call_id: String,
+        /// The phone's binding.
+        phone: InstanceId,
+        /// Who called: the outside (a phone) or the inside (the PBX).
+        from: Side,
+    },
+    /// An answered call ended.
+    CallEnded {
+        /// The Call-ID.
+        call_id: String,
+        /// The phone's binding.
+        phone: InstanceId,
+        /// By which side's BYE; `None` when it was forgotten.
+        by: Option<Side>,
+    },
+    /// A message was dropped in silence.
+    Dropped {
+        /// From which side.
+        side: Side,
+        /// The sender.
+        remote: SocketAddr,
+        /// Why.
+        cause: DropCause,
+    },
+    /// A switch can't be reached.
+    SwitchUnreachable {
+        /// Its address.
+        remote: SocketAddr,
+    },
+    /// The media side refused a session description.
+    MediaRefused {
+        /// The Call-ID.
+        call_id: String,
+        /// The status it stands for.
+        status: u16,
+    },
+    /// Seam D: a location change for the durable log and for other nodes.
+    Location(Change),
+    /// The answer to [`Command::Snapshot`].
+    Snapshot(Box<Snapshot>),
+}
+
+/// A phone as operators know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phone {
+    /// The binding's id.
+    pub id: InstanceId,
+    /// Its tag (MAC address); `None` when it has none.
+    pub tag: Option<String>,
+    /// The user of its Contact.
+    pub user: String,
+}
+
+/// How a registration came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// No registration before.
+    New,
+    /// The same phone on the same connection.
+    Refreshed,
+    /// The same phone on another connection.
+    Moved,
+}
+
+/// How a registration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// `expires=0`.
+    Asked,
+    /// Its time was up.
+    Expired,
+}
+
+/// The carriers of a phone's identity in requests from inside, in the order they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// 0: a dialog that we hold.
+    Dialog,
+    /// 1: our own Route with a flow token.
+    Route,
+    /// 2: a contact token in the Request-URI.
+    ContactToken,
+    /// 3: the literal instance in Request-URI, Accept-Contact or To.
+    Instance,
+    /// 4: the phone's own connection to the switch.
+    Affinity,
+    /// 5: the user.
+    User,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A finding of message validation: the field.
+    Malformed(String),
+    /// The sender is not verified.
+    Unverified,
+    /// The destination is no place we may send to.
+    Destination,
+    /// A token that is not ours, or is not for this sender.
+    Token,
+    /// An in-dialog request without a dialog.
+    NoDialog,
+    /// The phone belongs to another certificate.
+    Ownership,
+    /// `Contact: *` or expiry used wrongly.
+    Contact,
+    /// No such phone.
+    UnknownPhone,
+    /// The phone is registered but not connected.
+    PhoneGone,
+    /// Several phones match.
+    Ambiguous,
+    /// The request came round to us again.
+    Loop,
+    /// Max-Forwards is used up.
+    TooManyHops,
+    /// Route entries that are not allowed.
+    PreloadedRoute,
+    /// A ceiling of [`super::config::Limits`]: which.
+    Limit(&'static str),
+    /// We are draining.
+    Draining,
+    /// The switch can't be reached.
+    Unreachable,
+    /// The default policy.
+    Policy,
+    /// The message can't be forwarded as it is (NUL, bare CR or LF, control characters).
+    Unforwardable,
+    /// The media side.
+    Media,
+    /// The caller gave up before the request left.
+    Cancelled,
+    /// A CANCEL for nothing.
+    NothingToCancel,
+}
+
+/// Why a message was dropped in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DropCause {
+    /// A response that belongs to no request of ours.
+    StrayResponse,
+    /// An ACK for no known dialog.
+    StrayAck,
+    /// Not SIP.
+    Unframeable,
+    /// A response for a phone whose connection is gone.
+    PhoneGone,
+    /// A message that can't be answered or forwarded (no usable Via, control characters).
+    Unusable,
+}
+
+/// The state in numbers, and the registrations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Every registered phone.
+    pub phones: Vec<PhoneState>,
+    /// Live connections with phones.
+    pub flows: usize,
+    /// Requests in progress.
+    pub contexts: usize,
+    /// Dialogs remembered.
+    pub dialogs: usize,
+    /// Requests from inside by resolution step 0 to 5.
+    pub resolved: [u64; 6],
+    /// Requests refused by us.
+    pub refused: u64,
+    /// Messages dropped.
+    pub dropped: u64,
+    /// Calls answered since the start.
+    pub calls: u64,
+    /// Whether we are draining.
+    pub draining: bool,
+}
+
+/// One registered phone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhoneState {
+    /// Which.
+    pub phone: Phone,
+    /// Its connection, if it has one now.
+    pub source: Option<Source>,
+    /// Where it connects from.
+    pub remote: Option<SocketAddr>,
+    /// Users learnt.
+    pub users: Vec<String>,
+    /// Who it is by certificate.
+    pub subject: Option<String>,
+    /// Seconds until the registration expires.
+    pub expires: u64,
+    /// The connection's name, for the driver.
+    pub flow: Option<FlowId>,
+}

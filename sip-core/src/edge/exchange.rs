@@ -1,0 +1,232 @@
+//! One request in progress, from the server transaction it came by to the branches it left on.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::dialogs::DialogKey;
+use super::event::Reason;
+use super::register::Registration;
+use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
+use crate::header::{CallId, To};
+use crate::media::SessionId;
+use crate::message::{Message, Method};
+use crate::proxy::context::Context;
+use crate::token::{InstanceId, LoopHash, address_key};
+use crate::transaction::{ClientKey, ServerKey};
+
+/// A request as it came.
+pub(super) struct Incoming {
+    /// Its transaction; an ACK has none.
+    pub(super) key: Option<ServerKey>,
+    pub(super) source: Source,
+    pub(super) peer: Arc<Peer>,
+    pub(super) message: Message,
+}
+
+impl Incoming {
+    /// The key hash of the sender's certificate; of its address on a row that trusts addresses.
+    pub(super) fn certificate(&self) -> [u8; 32] {
+        match &self.peer.identity {
+            Some(identity) => identity.key_hash,
+            None => address_key(self.peer.remote.ip()),
+        }
+    }
+
+    pub(super) fn method(&self) -> Method<'_> {
+        self.message.method().unwrap_or(Method::Other(b""))
+    }
+
+    pub(super) fn call_id(&self) -> String {
+        let id = self.message.header::<CallId>().and_then(Result::ok).unwrap_or_default();
+        String::from_utf8_lossy(id).into_owned()
+    }
+
+    /// Whether it looks as if it were part of a dialog: To has a tag (RFC 3261 §12.2.2).
+    pub(super) fn in_dialog(&self) -> bool {
+        matches!(self.message.header::<To>(), Some(Ok(to)) if to.tag().is_some())
+    }
+}
+
+/// A request that we answer ourselves, and how.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) phrase: String,
+    pub(super) reason: Reason,
+    pub(super) extra: Option<(&'static str, String)>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, phrase: impl Into<String>, reason: Reason) -> Self {
+        Self { status, phrase: phrase.into(), reason, extra: None }
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.extra = Some((name, value));
+        self
+    }
+
+    pub(super) fn forbidden(reason: Reason) -> Self {
+        Self::new(403, "Forbidden", reason)
+    }
+}
+
+/// Where a request shall go, and with what address.
+pub(super) struct Plan {
+    /// The phone that asks, or is asked first.
+    pub(super) phone: InstanceId,
+    /// The dialog it is part of, if it is part of one.
+    pub(super) dialog: Option<DialogKey>,
+    /// One for each branch.
+    pub(super) ways: Vec<Way>,
+}
+
+/// Where one branch goes.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) hop: Hop,
+    /// The phone's binding on this branch.
+    pub(super) phone: InstanceId,
+    /// The new Request-URI; `None` leaves it.
+    pub(super) request_uri: Option<Vec<u8>>,
+    /// Route values to send along (towards the inside).
+    pub(super) routes: Vec<Vec<u8>>,
+}
+
+#[derive(Clone)]
+pub(super) enum Hop {
+    /// A phone, on its connection.
+    Phone(Source, Arc<Peer>),
+    /// A switch; the first address that can be reached.
+    Switch(VecDeque<Dial>),
+    /// A switch whose name must be looked up.
+    Name { name: String, port: Option<u16>, transport: Transport },
+}
+
+impl Hop {
+    pub(super) fn target(&self) -> Option<Target> {
+        match self {
+            Self::Phone(path, _) => Some((*path).into()),
+            Self::Switch(dials) => dials.front().map(|dial| (*dial).into()),
+            Self::Name { .. } => None,
+        }
+    }
+
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Phone(_, peer) => Some(peer.remote),
+            Self::Switch(dials) => dials.front().map(|dial| dial.remote),
+            Self::Name { .. } => None,
+        }
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        match self {
+            Self::Phone(_, peer) => peer.transport,
+            Self::Switch(dials) => dials.front().map_or(Transport::Tls, |dial| dial.transport),
+            Self::Name { transport, .. } => *transport,
+        }
+    }
+
+    pub(super) fn side(&self) -> Side {
+        match self {
+            Self::Phone(..) => Side::Outside,
+            Self::Switch(_) | Self::Name { .. } => Side::Inside,
+        }
+    }
+}
+
+/// An answer to a branch: from the wire, or made by us.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Received(Message, IpAddr),
+    Own(u16, &'static str, Reason),
+}
+
+/// One request in progress.
+pub(super) struct Exchange {
+    pub(super) key: ServerKey,
+    pub(super) incoming: Incoming,
+    /// The phone that asks; of the branch when the PBX asks.
+    pub(super) phone: InstanceId,
+    pub(super) dialog: Option<DialogKey>,
+    pub(super) registration: Option<Box<Registration>>,
+    pub(super) context: Context<Answer>,
+    pub(super) branches: Vec<Branch>,
+    /// Our Record-Route was put in.
+    pub(super) recorded: bool,
+    /// Dialogs made by provisional answers.
+    pub(super) early: Vec<DialogKey>,
+    /// When it stands in the table of timer C.
+    pub(super) ring: Option<Instant>,
+    /// For the branches: what a loop would bring back.
+    pub(super) hash: LoopHash,
+}
+
+impl Exchange {
+    pub(super) fn is_invite(&self) -> bool {
+        self.incoming.method() == Method::Invite
+    }
+
+    /// Nothing can come any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.branches.iter().all(|branch| branch.over)
+    }
+}
+
+/// One branch of a request.
+pub(super) struct Branch {
+    pub(super) way: Way,
+    pub(super) client: Option<ClientKey>,
+    /// The branch parameter, for the CANCEL.
+    pub(super) id: String,
+    /// What was sent, for the CANCEL.
+    pub(super) sent: Bytes,
+    /// No transaction lives (any more).
+    pub(super) over: bool,
+    /// Its media session, and whether this branch holds it.
+    pub(super) session: Option<SessionId>,
+    pub(super) holds: bool,
+    /// The request carried an offer, so that the response's description answers it.
+    pub(super) offered: bool,
+    /// The last description that came back, and what it became.
+    pub(super) rewritten: Option<(Bytes, Bytes)>,
+    /// The last 2xx that came back, and what it became: a retransmission leaves as it did before.
+    pub(super) repeated: Option<(Bytes, Bytes)>,
+}
+
+impl Branch {
+    pub(super) fn new(way: Way) -> Self {
+        Self {
+            way,
+            client: None,
+            id: String::new(),
+            sent: Bytes::new(),
+            over: false,
+            session: None,
+            holds: false,
+            offered: false,
+            rewritten: None,
+            repeated: None,
+        }
+    }
+}
+
+/// How a client transaction ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Answered,
+    TimedOut,
+    Failed,
+}
+
+/// A branch that waits for the address of its switch.
+pub(super) struct Lookup {
+    pub(super) key: ServerKey,
+    pub(super) branch: usize,
+    pub(super) deadline: Instant,
+}

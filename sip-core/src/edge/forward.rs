@@ -1,0 +1,263 @@
+//! Sending a request on its branches, and what belongs to it: CANCEL, look-ups, timer C.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Edge;
+use super::event::{DropCause, Event, Reason};
+use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Lookup, Plan};
+use super::register::Registration;
+use super::rewrite::makes_dialog;
+use crate::flow::Transmit;
+use crate::machine::Output;
+use crate::message::{Limits, Message, Method, RequestBuilder};
+use crate::proxy::context::{Context, Ringing};
+use crate::token::LoopHash;
+use crate::transaction::ServerKey;
+
+impl Edge {
+    /// Starts a response context and sends every branch.
+    pub(super) fn proxy(
+        &mut self,
+        now: Instant,
+        incoming: Incoming,
+        plan: Plan,
+        registration: Option<Box<Registration>>,
+        hash: LoopHash,
+    ) {
+        let Some(key) = incoming.key else { return };
+        self.set_fallback(&key, &incoming);
+        let timers = &self.config.timers;
+        let context = if incoming.method() == Method::Invite {
+            Context::invite(now, Ringing { silence: timers.ringing, maximum: timers.ringing_maximum })
+        } else {
+            Context::other()
+        };
+        let recorded = registration.is_none() && makes_dialog(&incoming);
+        let mut exchange = Box::new(Exchange {
+            key,
+            incoming,
+            phone: plan.phone,
+            dialog: plan.dialog,
+            registration,
+            context,
+            branches: Vec::with_capacity(plan.ways.len()),
+            recorded,
+            early: Vec::new(),
+            ring: None,
+            hash,
+        });
+        self.recall_dialog(now, &exchange);
+        // All branches stand before the first one can fail, so that its failure is not taken for the end.
+        for way in plan.ways {
+            exchange.context.add();
+            exchange.branches.push(Branch::new(way));
+        }
+        for branch in 0..exchange.branches.len() {
+            self.send_branch(now, &mut exchange, branch);
+        }
+        self.park(exchange);
+    }
+
+    /// Keeps an exchange for what may still come, with its timer C.
+    pub(super) fn park(&mut self, mut exchange: Box<Exchange>) {
+        let due = exchange.context.deadline();
+        if due != exchange.ring {
+            if let Some(at) = exchange.ring.take() {
+                self.rings.remove(&(at, exchange.key));
+            }
+            if let Some(at) = due {
+                self.rings.insert((at, exchange.key));
+            }
+            exchange.ring = due;
+        }
+        if exchange.is_over() {
+            self.finish(&mut exchange);
+        } else {
+            self.exchanges.insert(exchange.key, exchange);
+        }
+    }
+
+    /// Lets go of what an exchange holds.
+    fn finish(&mut self, exchange: &mut Exchange) {
+        if let Some(at) = exchange.ring.take() {
+            self.rings.remove(&(at, exchange.key));
+        }
+        for branch in 0..exchange.branches.len() {
+            self.release(exchange, branch);
+        }
+        self.forget_early(exchange);
+    }
+
+    fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
+        let Some(branch) = exchange.branches.get(index) else { return };
+        if let Hop::Name { name, .. } = &branch.way.hop {
+            let name = name.clone();
+            return self.look_up(now, exchange, index, name);
+        }
+        let body = match self.offer_request(now, exchange, index) {
+            Ok(body) => body,
+            Err(refusal) => {
+                let (status, phrase) = refusal.status();
+                self.tell(Event::MediaRefused { call_id: exchange.incoming.call_id(), status });
+                return self.fail_branch(now, exchange, index, Answer::Own(status, phrase, Reason::Media));
+            }
+        };
+        let id = self.random.branch(exchange.hash);
+        let Some(branch) = exchange.branches.get(index) else { return };
+        let Some(target) = branch.way.hop.target() else {
+            return self.fail_branch(now, exchange, index, unreachable_switch());
+        };
+        let registration = exchange.registration.as_deref();
+        match self.write_request(&exchange.incoming, &branch.way, &id, body.as_ref(), registration) {
+            Err(error) => {
+                let phrase = if error.status() == 400 {
+                    "Bad Request (not forwardable)"
+                } else {
+                    "Server Internal Error"
+                };
+                self.fail_branch(
+                    now,
+                    exchange,
+                    index,
+                    Answer::Own(error.status(), phrase, Reason::Unforwardable),
+                );
+            }
+            Ok(bytes) => {
+                let method = exchange.incoming.method();
+                let client = self.layer.request(now, target, &id, method, bytes.clone());
+                self.clients.insert(client, (exchange.key, index));
+                if let Some(branch) = exchange.branches.get_mut(index) {
+                    branch.client = Some(client);
+                    // Only a CANCEL needs it again.
+                    branch.sent = if method == Method::Invite { bytes } else { Bytes::new() };
+                    branch.id = id;
+                }
+            }
+        }
+    }
+
+    /// A branch that could not be sent, or ended without an answer.
+    pub(super) fn fail_branch(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        answer: Answer,
+    ) {
+        if let Some(branch) = exchange.branches.get_mut(index) {
+            branch.over = true;
+        }
+        let Answer::Own(status, ..) = answer else { return };
+        let actions = exchange.context.handle_answer(now, index, status, answer);
+        self.settle(now, exchange, actions);
+    }
+
+    /// The next address of the same switch, if there is one (RFC 3263 §4.3).
+    pub(super) fn try_next(&mut self, now: Instant, exchange: &mut Exchange, index: usize) -> bool {
+        let Some(branch) = exchange.branches.get_mut(index) else { return false };
+        let Hop::Switch(dials) = &mut branch.way.hop else { return false };
+        let Some(failed) = dials.pop_front() else { return false };
+        let more = !dials.is_empty();
+        if !more {
+            dials.push_front(failed);
+        }
+        self.tell(Event::SwitchUnreachable { remote: failed.remote });
+        if more {
+            self.send_branch(now, exchange, index);
+        }
+        more
+    }
+
+    /// Branches that still wait for an address are over at once when their request is cancelled.
+    pub(super) fn drop_unsent(&mut self, now: Instant, exchange: &mut Exchange) {
+        for index in 0..exchange.branches.len() {
+            if exchange.branches.get(index).is_some_and(|b| b.client.is_none() && !b.over) {
+                let answer = Answer::Own(487, "Request Terminated", Reason::Cancelled);
+                self.fail_branch(now, exchange, index, answer);
+            }
+        }
+    }
+
+    pub(super) fn cancel_branch(&mut self, now: Instant, exchange: &Exchange, index: usize) {
+        let Some(branch) = exchange.branches.get(index) else { return };
+        let Some(target) = branch.way.hop.target() else { return };
+        // RFC 3261 §9.1: the CANCEL of what was sent on this branch.
+        let sent = Message::parse(branch.sent.clone(), &Limits::default()).ok();
+        if let Some(cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
+            self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
+        }
+    }
+
+    /// An ACK to a 2xx: forwarded without a transaction (RFC 3261 §16.11).
+    pub(super) fn forward_ack(&mut self, now: Instant, incoming: &Incoming, plan: &Plan, hash: LoopHash) {
+        let Some(way) = plan.ways.first() else { return };
+        let body = self.ack_body(now, incoming, plan);
+        let id = self.random.branch(hash);
+        match (way.hop.target(), self.write_request(incoming, way, &id, body.as_ref(), None)) {
+            (Some(target), Ok(bytes)) => self.outputs.push_back(Output::Transmit(Transmit { target, bytes })),
+            _ => self.drop_message(&incoming.peer, DropCause::Unusable),
+        }
+    }
+
+    /// Timer C of one exchange (RFC 3261 §16.8).
+    pub(super) fn ring_out(&mut self, now: Instant, key: ServerKey) {
+        let Some(mut exchange) = self.exchanges.remove(&key) else { return };
+        exchange.ring = None;
+        let actions =
+            exchange.context.handle_timeout(now, || Answer::Own(408, "Request Timeout", Reason::Unreachable));
+        self.settle(now, &mut exchange, actions);
+        self.park(exchange);
+    }
+
+    fn look_up(&mut self, now: Instant, exchange: &mut Exchange, index: usize, name: String) {
+        if self.lookups.len() >= self.config.limits.lookups {
+            let answer = Answer::Own(503, "Overload", Reason::Limit("lookups"));
+            return self.fail_branch(now, exchange, index, answer);
+        }
+        self.last_lookup += 1;
+        let (query, deadline) = (self.last_lookup, now + self.config.timers.lookup);
+        self.lookups.insert(query, Lookup { key: exchange.key, branch: index, deadline });
+        self.lookup_deadlines.insert((deadline, query));
+        self.outputs.push_back(Output::Resolve { query, name });
+    }
+
+    /// The answer to a look-up; empty when it took too long.
+    pub(super) fn resolved(&mut self, now: Instant, query: u64, addresses: &[IpAddr]) {
+        let Some(lookup) = self.lookups.remove(&query) else { return };
+        self.lookup_deadlines.remove(&(lookup.deadline, query));
+        let Some(mut exchange) = self.exchanges.remove(&lookup.key) else { return };
+        self.take_addresses(now, &mut exchange, lookup.branch, addresses);
+        self.park(exchange);
+    }
+
+    fn take_addresses(&mut self, now: Instant, exchange: &mut Exchange, index: usize, addresses: &[IpAddr]) {
+        let Some(branch) = exchange.branches.get(index).filter(|branch| !branch.over) else { return };
+        let Hop::Name { port, transport, .. } = branch.way.hop else { return };
+        if addresses.is_empty() {
+            return self.fail_branch(now, exchange, index, unreachable_switch());
+        }
+        // Every address must lie inside, or a name could be made to point anywhere (ruling "which switch").
+        let inside = |a: &IpAddr| {
+            self.config.inside_networks.contains(*a) && !self.is_own(&a.to_canonical().to_string())
+        };
+        if !addresses.iter().all(inside) {
+            let answer = Answer::Own(403, "Forbidden", Reason::Destination);
+            return self.fail_branch(now, exchange, index, answer);
+        }
+        let phone = branch.way.phone;
+        let dials: VecDeque<_> = addresses.iter().map(|a| self.dial(transport, *a, port, phone)).collect();
+        if let Some(branch) = exchange.branches.get_mut(index) {
+            branch.way.hop = Hop::Switch(dials);
+        }
+        self.send_branch(now, exchange, index);
+    }
+}
+
+/// The switch can't be reached.
+pub(super) fn unreachable_switch() -> Answer {
+    Answer::Own(503, "Service Unavailable", Reason::Unreachable)
+}

@@ -1,0 +1,293 @@
+//! What every message meets first: is it sound, may it be here, who sent it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Edge;
+use super::config::Policy;
+use super::event::{DropCause, Event, Reason};
+use super::exchange::{Incoming, Refusal};
+use super::uri_codec::host_of;
+use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
+use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
+use crate::message::{Message, Method, Name, ResponseBuilder};
+use crate::resolve::{Destination, Directory};
+use crate::token::LoopHash;
+use crate::transaction::{Received, ServerKey};
+use crate::uri::Uri;
+
+/// What the gateway itself answers OPTIONS with.
+const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, PRACK, SUBSCRIBE, NOTIFY, PUBLISH, INFO, REFER, MESSAGE, UPDATE";
+
+impl Edge {
+    pub(super) fn receive(&mut self, now: Instant, source: Source, peer: Arc<Peer>, message: Message) {
+        match self.layer.handle_message(now, source, &peer, message) {
+            Received::Request { key, message } => {
+                self.request(now, Incoming { key: Some(key), source, peer, message })
+            }
+            Received::Ack { message } => self.ack(now, &Incoming { key: None, source, peer, message }),
+            Received::Cancel { key, invite, message } => {
+                self.cancel(now, &Incoming { key: Some(key), source, peer, message }, invite);
+            }
+            Received::Response { key, message } => self.response(now, key, message, &peer),
+            Received::Refused { message } => {
+                let incoming = Incoming { key: None, source, peer, message };
+                self.refuse(now, &incoming, &Refusal::new(503, "", Reason::Limit("transactions")));
+            }
+            Received::Absorbed => {}
+            Received::Stray(_) => self.drop_message(&peer, DropCause::StrayResponse),
+        }
+    }
+
+    fn request(&mut self, now: Instant, incoming: Incoming) {
+        match self.admit(&incoming) {
+            Err(refusal) => self.refuse(now, &incoming, &refusal),
+            Ok(hash) => self.dispatch(now, incoming, hash),
+        }
+    }
+
+    pub(super) fn dispatch(&mut self, now: Instant, incoming: Incoming, hash: LoopHash) {
+        if self.is_for_us(&incoming) {
+            return self.answer_options(now, &incoming);
+        }
+        if incoming.peer.side == Side::Outside && incoming.method() == Method::Register {
+            if let Some(phone) = self.contested(&incoming) {
+                return self.probe(now, incoming, hash, phone);
+            }
+            return match self.plan_register(now, &incoming) {
+                Ok((plan, registration)) => self.proxy(now, incoming, plan, Some(registration), hash),
+                Err(refusal) => self.refuse(now, &incoming, &refusal),
+            };
+        }
+        let plan = match incoming.peer.side {
+            Side::Outside => self.plan_outbound(now, &incoming),
+            Side::Inside => self.plan_inbound(now, &incoming),
+        };
+        match plan {
+            Ok(plan) => self.proxy(now, incoming, plan, None, hash),
+            Err(refusal) => self.refuse(now, &incoming, &refusal),
+        }
+    }
+
+    /// An ACK to a 2xx has no transaction and gets no answer: it is forwarded or dropped.
+    fn ack(&mut self, now: Instant, incoming: &Incoming) {
+        let Ok(hash) = self.admit(incoming) else {
+            return self.drop_message(&incoming.peer, DropCause::Unusable);
+        };
+        let plan = match incoming.peer.side {
+            Side::Outside => self.plan_outbound(now, incoming),
+            Side::Inside => self.plan_inbound(now, incoming),
+        };
+        match plan {
+            Ok(plan) => self.forward_ack(now, incoming, &plan, hash),
+            Err(_) => self.drop_message(&incoming.peer, DropCause::StrayAck),
+        }
+    }
+
+    /// RFC 3261 §16.3, and our own ceilings. The loop hash is a by-product.
+    fn admit(&self, incoming: &Incoming) -> Result<LoopHash, Refusal> {
+        let message = &incoming.message;
+        if let Some(finding) = message.validate().first() {
+            return Err(self.malformed(message, finding.status, finding.field));
+        }
+        if message.has_controls() {
+            return Err(Refusal::new(400, "Bad Request (control characters)", Reason::Unforwardable));
+        }
+        if !incoming.peer.verified {
+            return Err(Refusal::forbidden(Reason::Unverified));
+        }
+        // RFC 5393 §5.3.3: nothing left to fork with.
+        if matches!(message.header::<MaxBreadth>(), Some(Ok(0))) {
+            return Err(Refusal::new(440, "Max-Breadth Exceeded", Reason::Limit("breadth")));
+        }
+        let hash = loop_hash(message);
+        if self.has_looped(message, hash) {
+            return Err(Refusal::new(482, "Loop Detected", Reason::Loop));
+        }
+        let fresh = !incoming.in_dialog() && matches!(incoming.method(), Method::Invite | Method::Register);
+        if self.draining && fresh {
+            return Err(self.busy(incoming, "Draining", Reason::Draining));
+        }
+        if self.exchanges.len() >= self.config.limits.contexts && incoming.method() != Method::Bye {
+            return Err(self.busy(incoming, "Overload", Reason::Limit("contexts")));
+        }
+        if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
+            return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
+        }
+        if incoming.peer.side == Side::Outside {
+            self.policy(incoming)?;
+        }
+        Ok(hash)
+    }
+
+    fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {
+        let (phrase, reason) = match status {
+            483 if field == "Max-Forwards" => ("Too Many Hops".to_owned(), Reason::TooManyHops),
+            505 => ("Version Not Supported".to_owned(), Reason::Malformed(field.to_owned())),
+            416 => ("Unsupported URI Scheme".to_owned(), Reason::Malformed(field.to_owned())),
+            420 => ("Bad Extension".to_owned(), Reason::Malformed(field.to_owned())),
+            _ => (format!("Bad Request ({field})"), Reason::Malformed(field.to_owned())),
+        };
+        let refusal = Refusal::new(status, phrase, reason);
+        if status != 420 {
+            return refusal;
+        }
+        // RFC 3261 §8.2.2.3: name what is not supported.
+        let options = message.headers::<ProxyRequire>().flatten();
+        let options: Vec<_> = options.map(|o| String::from_utf8_lossy(o).into_owned()).collect();
+        refusal.with("Unsupported", options.join(", "))
+    }
+
+    /// 503 with a Retry-After that spreads the returning.
+    pub(super) fn busy(&self, incoming: &Incoming, phrase: &str, reason: Reason) -> Refusal {
+        let spread = loop_hash(&incoming.message).spread(51);
+        Refusal::new(503, phrase, reason).with("Retry-After", (10 + spread).to_string())
+    }
+
+    /// RFC 3261 §16.3 step 4: a Via of ours with the same hash of all that decides where the request goes.
+    fn has_looped(&self, message: &Message, hash: LoopHash) -> bool {
+        message.headers::<Via>().flatten().any(|via| {
+            via.branch().and_then(LoopHash::of_branch) == Some(hash) && self.is_own(&via.host().to_string())
+        })
+    }
+
+    fn policy(&self, incoming: &Incoming) -> Result<(), Refusal> {
+        match self.config.default_policy {
+            Policy::ProcessAll => Ok(()),
+            Policy::RejectAll => Err(Refusal::forbidden(Reason::Policy)),
+            Policy::LocalOnly => {
+                let uri = Uri::parse(incoming.message.request_uri().unwrap_or_default());
+                let local = uri.is_ok_and(|uri| {
+                    let host = host_of(&uri);
+                    let named = self
+                        .config
+                        .servers
+                        .iter()
+                        .any(|s| s.matches.iter().any(|m| m.eq_ignore_ascii_case(&host)));
+                    named
+                        || self.is_own(&host)
+                        || matches!(self.directory().destination(&host), Destination::Lookup(_))
+                });
+                if local { Ok(()) } else { Err(Refusal::forbidden(Reason::Policy)) }
+            }
+        }
+    }
+
+    pub(super) fn directory(&self) -> Directory<'_> {
+        Directory {
+            inside_networks: &self.config.inside_networks,
+            servers: &self.config.servers,
+            internal_domains: &self.config.internal_domains,
+        }
+    }
+
+    /// Whether a host is us, on either side.
+    pub(super) fn is_own(&self, host: &str) -> bool {
+        self.config.outside.is(host) || self.config.inside.is(host)
+    }
+
+    /// An OPTIONS that asks the gateway itself: our host and no user.
+    fn is_for_us(&self, incoming: &Incoming) -> bool {
+        incoming.method() == Method::Options
+            && Uri::parse(incoming.message.request_uri().unwrap_or_default())
+                .is_ok_and(|uri| uri.is_sip() && uri.user().is_none() && self.is_own(&host_of(&uri)))
+    }
+
+    fn answer_options(&mut self, now: Instant, incoming: &Incoming) {
+        let Some(key) = incoming.key else { return };
+        let tag = self.random.tag();
+        let response = ResponseBuilder::new(&incoming.message, 200, "OK")
+            .to_tag(&tag)
+            .source(incoming.peer.remote)
+            .header(Name::Allow, ALLOW)
+            .build();
+        self.layer.respond(now, &key, 200, response);
+    }
+
+    /// Answers a request ourselves, or stays silent where there is nothing to answer.
+    pub(super) fn refuse(&mut self, now: Instant, incoming: &Incoming, refusal: &Refusal) {
+        if let Some(key) = incoming.key {
+            self.respond(now, &key, incoming, refusal.status, &refusal.phrase, refusal.extra.as_ref());
+        }
+        self.tell(Event::Refused {
+            side: incoming.peer.side,
+            remote: incoming.peer.remote,
+            method: String::from_utf8_lossy(incoming.method().as_bytes()).into_owned(),
+            status: incoming.key.map(|_| refusal.status),
+            reason: refusal.reason.clone(),
+            call_id: incoming.call_id(),
+        });
+    }
+
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        key: &ServerKey,
+        incoming: &Incoming,
+        status: u16,
+        phrase: &str,
+        extra: Option<&(&'static str, String)>,
+    ) {
+        let tag = self.random.tag();
+        let mut builder =
+            ResponseBuilder::new(&incoming.message, status, phrase).to_tag(&tag).source(incoming.peer.remote);
+        if let Some((name, value)) = extra {
+            builder = builder.header(*name, value.as_bytes());
+        }
+        self.layer.respond(now, key, status, builder.build());
+    }
+
+    fn cancel(&mut self, now: Instant, incoming: &Incoming, invite: Option<ServerKey>) {
+        let Some(key) = incoming.key else { return };
+        let exchange = invite.and_then(|invite| self.exchanges.remove(&invite));
+        let Some(mut exchange) = exchange else {
+            // RFC 3261 §16.10 would forward it statelessly; a request without a dialog is refused here.
+            let refusal = Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NothingToCancel);
+            return self.refuse(now, incoming, &refusal);
+        };
+        self.respond(now, &key, incoming, 200, "OK", None);
+        let actions = exchange.context.cancel(now);
+        self.settle(now, &mut exchange, actions);
+        self.drop_unsent(now, &mut exchange);
+        self.park(exchange);
+    }
+
+    /// Where answers to an inside peer go once its connection is gone: the sent-by of its Via, if that is a place inside
+    /// (RFC 3261 §18.2.2). A PBX recycles idle connections while a phone rings.
+    pub(super) fn set_fallback(&mut self, key: &ServerKey, incoming: &Incoming) {
+        if incoming.peer.side != Side::Inside {
+            return;
+        }
+        let Some(Ok(via)) = incoming.message.header::<Via>() else { return };
+        let transport = match via.transport() {
+            ViaTransport::Udp => Transport::Udp,
+            ViaTransport::Tcp => Transport::Tcp,
+            ViaTransport::Tls => Transport::Tls,
+            _ => return,
+        };
+        let host = via.host().to_string();
+        let port = via.port();
+        if let Destination::Addresses(addresses) = self.directory().destination(&host)
+            && let Some((address, known)) = addresses.first()
+        {
+            let port = port.or(*known).unwrap_or_else(|| transport.default_port());
+            let dial =
+                Dial { transport, remote: (*address, port).into(), side: Side::Inside, affinity: None };
+            self.layer.set_fallback(key, Target::Dial(dial));
+        }
+    }
+}
+
+/// All that decides where a request goes.
+fn loop_hash(message: &Message) -> LoopHash {
+    let cseq = message.header::<CSeq>().and_then(Result::ok).map_or(0, |cseq| cseq.number).to_be_bytes();
+    LoopHash::new([
+        message.request_uri(),
+        message.header::<CallId>().and_then(Result::ok),
+        message.header::<From>().and_then(Result::ok).and_then(|from| from.tag()),
+        message.header::<To>().and_then(Result::ok).and_then(|to| to.tag()),
+        Some(&cseq[..]),
+        message.raw(Name::Route),
+        message.raw(Name::ProxyAuthorization),
+    ])
+}

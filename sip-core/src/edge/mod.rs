@@ -1,0 +1,290 @@
+//! The whole signalling gateway as one machine.
+//!
+//! A request goes: [`Layer`] → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
+//! asks) or `inbound` (the PBX asks: which phone?) → `forward` (response context, rewriting) → [`Layer`]. An answer
+//! goes: [`Layer`] → `answer` (best response, rewriting) → [`Layer`]. Session descriptions pass through the
+//! [`Media`] seam on the way (`offer`); phones live in [`bindings`], calls in `dialogs`.
+
+pub mod bindings;
+pub mod config;
+pub mod event;
+pub mod route_tag;
+pub mod uri_codec;
+
+mod answer;
+mod dialogs;
+mod exchange;
+mod forward;
+mod inbound;
+mod intake;
+mod offer;
+mod outbound;
+mod owner;
+mod register;
+mod rewrite;
+mod status;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use config::Config;
+pub use event::{Command, Event};
+
+use bindings::Bindings;
+use dialogs::Dialogs;
+use event::{Departure, DropCause, Phone, Snapshot};
+use exchange::{Exchange, Incoming, Lookup};
+
+use crate::flow::{Dial, FlowId, Peer};
+use crate::machine::{Input, Machine, Output};
+use crate::media::Media;
+use crate::token::{InstanceId, Keyring, LoopHash, Random};
+use crate::transaction::{self, ClientKey, Layer, ServerKey};
+
+/// The signalling gateway, sans-I/O: see [`Machine`] for how it is driven.
+pub struct Edge {
+    config: Config,
+    keys: Keyring,
+    random: Random,
+    layer: Layer,
+    media: Box<dyn Media + Send>,
+    bindings: Bindings,
+    dialogs: Dialogs,
+    flows: HashMap<FlowId, Flow>,
+    exchanges: HashMap<ServerKey, Box<Exchange>>,
+    clients: HashMap<ClientKey, (ServerKey, usize)>,
+    /// Timer C of every exchange that has one running.
+    rings: BTreeSet<(Instant, ServerKey)>,
+    lookups: HashMap<u64, Lookup>,
+    lookup_deadlines: BTreeSet<(Instant, u64)>,
+    last_lookup: u64,
+    probes: HashMap<ClientKey, Probe>,
+    probe_deadlines: BTreeSet<(Instant, ClientKey)>,
+    outputs: VecDeque<Output<Event>>,
+    counters: Counters,
+    draining: bool,
+}
+
+/// A stream connection that stands.
+struct Flow {
+    peer: Arc<Peer>,
+    dial: Option<Dial>,
+}
+
+/// A REGISTER that waits for the phone whose tag it claims.
+struct Probe {
+    incoming: Incoming,
+    hash: LoopHash,
+    phone: InstanceId,
+    deadline: Instant,
+}
+
+#[derive(Default)]
+struct Counters {
+    resolved: [u64; 6],
+    refused: u64,
+    dropped: u64,
+    calls: u64,
+}
+
+impl Edge {
+    /// A gateway without phones. `seed` must come from the operating system in production.
+    pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
+        Self {
+            layer: Layer::new(transactions(&config)),
+            config,
+            keys,
+            random: Random::new(seed),
+            media,
+            bindings: Bindings::default(),
+            dialogs: Dialogs::default(),
+            flows: HashMap::new(),
+            exchanges: HashMap::new(),
+            clients: HashMap::new(),
+            rings: BTreeSet::new(),
+            lookups: HashMap::new(),
+            lookup_deadlines: BTreeSet::new(),
+            last_lookup: 0,
+            probes: HashMap::new(),
+            probe_deadlines: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            draining: false,
+        }
+    }
+
+    /// The registrations, for an embedder on the same thread; others use [`Command::Snapshot`].
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    fn tell(&mut self, event: Event) {
+        match &event {
+            Event::Refused { .. } => self.counters.refused += 1,
+            Event::Dropped { .. } => self.counters.dropped += 1,
+            Event::CallStarted { .. } => self.counters.calls += 1,
+            Event::Resolved { step, .. } => self.counters.resolved[*step as usize] += 1,
+            _ => {}
+        }
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn drop_message(&mut self, peer: &Peer, cause: DropCause) {
+        self.tell(Event::Dropped { side: peer.side, remote: peer.remote, cause });
+    }
+
+    fn phone(&self, id: InstanceId) -> Phone {
+        match self.bindings.get(id) {
+            Some(binding) => status::phone(binding),
+            None => Phone { id, tag: None, user: String::new() },
+        }
+    }
+
+    fn flow_closed(&mut self, now: Instant, flow: FlowId) {
+        self.flows.remove(&flow);
+        for id in self.bindings.close(flow) {
+            if self.bindings.get(id).is_some() {
+                let phone = self.phone(id);
+                self.tell(Event::PhoneLost { phone });
+            }
+        }
+        self.layer.handle_flow_closed(now, flow);
+    }
+
+    /// Everything that is due at `now`.
+    fn fire(&mut self, now: Instant) {
+        self.layer.handle_timeout(now);
+        while let Some(&(at, key)) = self.rings.first()
+            && at <= now
+        {
+            self.rings.remove(&(at, key));
+            self.ring_out(now, key);
+        }
+        while let Some(&(at, query)) = self.lookup_deadlines.first()
+            && at <= now
+        {
+            self.resolved(now, query, &[]);
+        }
+        while let Some(&(at, client)) = self.probe_deadlines.first()
+            && at <= now
+        {
+            self.probed(now, client, false);
+        }
+        while let Some(binding) = self.bindings.expire(now) {
+            if binding.registered {
+                let phone = status::phone(&binding);
+                self.tell(Event::Unregistered { phone, cause: Departure::Expired });
+            }
+        }
+        while let Some((key, dialog)) = self.dialogs.expire(now, self.config.timers.dialog_idle) {
+            if dialog.confirmed {
+                self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: None });
+            }
+        }
+        self.end_sessions(now);
+    }
+
+    fn end_sessions(&mut self, now: Instant) {
+        while let Some(session) = self.dialogs.poll_ended() {
+            self.media.end(now, session);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [
+            self.layer.poll_timeout(),
+            self.rings.first().map(|(at, _)| *at),
+            self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.probe_deadlines.first().map(|(at, _)| *at),
+            self.bindings.next_expiry(),
+            self.dialogs.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn layer_events(&mut self, now: Instant) {
+        while let Some(event) = self.layer.poll_event() {
+            match event {
+                transaction::Event::ClientTimedOut(key) => {
+                    self.client_over(now, key, exchange::End::TimedOut)
+                }
+                transaction::Event::ClientFailed(key) => self.client_over(now, key, exchange::End::Failed),
+                transaction::Event::ClientEnded(key) => self.client_over(now, key, exchange::End::Answered),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The transaction settings, with a patience that outlasts timer C.
+fn transactions(config: &Config) -> transaction::Config {
+    let mut transactions = config.transactions.clone();
+    let least = config
+        .timers
+        .ringing_maximum
+        .saturating_add(transactions.lifetime())
+        .saturating_add(transactions.lifetime());
+    transactions.patience = transactions.patience.max(least);
+    transactions
+}
+
+impl Machine for Edge {
+    type Command = Command;
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::FlowOpened { flow, peer, dial } => {
+                if let Some(dial) = &dial {
+                    self.layer.handle_flow_opened(flow, dial);
+                }
+                self.flows.insert(flow, Flow { peer, dial });
+            }
+            Input::Message { source, peer, message } => self.receive(now, source, peer, message),
+            Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
+            Input::FlowClosed { flow } => self.flow_closed(now, flow),
+            Input::DialFailed { dial } => self.layer.handle_dial_failed(now, &dial),
+            Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
+            Input::Drain => self.draining = true,
+        }
+        self.layer_events(now);
+        self.end_sessions(now);
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Reconfigure(config) => {
+                self.layer.reconfigure(transactions(&config));
+                self.config = *config;
+            }
+            Command::Drain => self.draining = true,
+            Command::Resume => self.draining = false,
+            Command::Locate(change) => self.bindings.apply(now, change),
+            Command::Snapshot => {
+                let snapshot = self.snapshot(now);
+                self.tell(Event::Snapshot(Box::new(snapshot)));
+            }
+        }
+    }
+
+    fn poll_output(&mut self, now: Instant) -> Output<Event> {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.fire(now);
+            self.layer_events(now);
+            self.end_sessions(now);
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        if let Some(transmit) = self.layer.poll_transmit() {
+            return Output::Transmit(transmit);
+        }
+        if let Some(change) = self.bindings.poll_change() {
+            return Output::Event(Event::Location(change));
+        }
+        Output::Timeout(self.deadline())
+    }
+}

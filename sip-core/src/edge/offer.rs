@@ -1,0 +1,176 @@
+//! Offers and answers (RFC 3264, RFC 6337) on their way through the media seam.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Edge;
+use super::exchange::{Exchange, Hop, Incoming, Plan};
+use crate::flow::{Side, Transmit};
+use crate::header::{Address, CSeq, Contact, ContentType, RecordRoute};
+use crate::machine::Output;
+use crate::media::{Leg, Refusal, Role, SessionId};
+use crate::message::{Message, Method, Name, RequestBuilder};
+use crate::token::LoopHash;
+
+impl Edge {
+    /// The body of a request as it leaves on a branch; `None` when it is no session description.
+    pub(super) fn offer_request(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
+        if !carries || !has_description(&exchange.incoming.message) {
+            return Ok(None);
+        }
+        let Some(session) = self.session_of(exchange, index) else { return Ok(None) };
+        let Some(branch) = exchange.branches.get_mut(index) else { return Ok(None) };
+        let Some(remote) = branch.way.hop.remote() else { return Ok(None) };
+        // Only an INVITE opens a negotiation for sure; an UPDATE or PRACK may answer an offer of the other side.
+        let held = exchange.dialog.as_ref().and_then(|key| self.dialogs.get_mut(key));
+        let answers = exchange.incoming.method() == Method::Prack
+            && held.is_some_and(|dialog| std::mem::take(&mut dialog.awaits_answer));
+        let role = if answers { Role::Answer } else { Role::Offer };
+        branch.offered = !answers;
+        let peer = &exchange.incoming.peer;
+        let leg = Leg { side: peer.side, signalling: peer.remote.ip(), to_signalling: remote.ip() };
+        self.media.rewrite(now, session, leg, role, exchange.incoming.message.body()).map(Some)
+    }
+
+    /// The session of the dialog, or one of this branch's own.
+    fn session_of(&mut self, exchange: &mut Exchange, index: usize) -> Option<SessionId> {
+        let held = exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key));
+        if let Some(dialog) = held {
+            if let Some(session) = dialog.session {
+                return Some(session);
+            }
+            let key = exchange.dialog.clone()?;
+            let session = self.dialogs.open_session();
+            self.dialogs.get_mut(&key)?.session = Some(session);
+            return Some(session);
+        }
+        let branch = exchange.branches.get_mut(index)?;
+        if branch.session.is_none() {
+            branch.session = Some(self.dialogs.open_session());
+            branch.holds = true;
+        }
+        branch.session
+    }
+
+    /// Lets go of a branch's session; the dialogs made on it hold it themselves.
+    pub(super) fn release(&mut self, exchange: &mut Exchange, index: usize) {
+        if let Some(branch) = exchange.branches.get_mut(index)
+            && std::mem::take(&mut branch.holds)
+            && let Some(session) = branch.session
+        {
+            self.dialogs.release(session);
+        }
+    }
+
+    /// The body of an answer as it leaves; `None` when it is no session description.
+    pub(super) fn answer_body(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        message: &Message,
+        from: IpAddr,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
+        if !carries || message.status().is_none_or(|s| s >= 300) || !has_description(message) {
+            return Ok(None);
+        }
+        if let Some((seen, written)) = exchange.branches.get(index).and_then(|b| b.rewritten.as_ref())
+            && seen == message.body()
+        {
+            return Ok(Some(written.clone()));
+        }
+        let Some(session) = self.session_of(exchange, index) else { return Ok(None) };
+        let offered = exchange.branches.get(index).is_some_and(|b| b.offered);
+        let role = if offered { Role::Answer } else { Role::Offer };
+        let side = exchange.incoming.peer.side.opposite();
+        let leg = Leg { side, signalling: from, to_signalling: exchange.incoming.peer.remote.ip() };
+        let written = self.media.rewrite(now, session, leg, role, message.body())?;
+        let key = exchange
+            .dialog
+            .clone()
+            .or_else(|| super::dialogs::DialogKey::of(message, exchange.incoming.peer.side));
+        if let Some(key) = key {
+            self.dialogs.described(&key, session, !offered);
+        }
+        if let Some(branch) = exchange.branches.get_mut(index) {
+            branch.rewritten = Some((message.body_bytes(), written.clone()));
+        }
+        Ok(Some(written))
+    }
+
+    /// The body of an ACK: the answer to an offer that stood in the 2xx.
+    pub(super) fn ack_body(&mut self, now: Instant, incoming: &Incoming, plan: &Plan) -> Option<Bytes> {
+        if !has_description(&incoming.message) {
+            return None;
+        }
+        let dialog = self.dialogs.get_mut(plan.dialog.as_ref()?)?;
+        // A retransmitted ACK answers the same again.
+        dialog.awaits_answer = false;
+        let session = dialog.session?;
+        let to_signalling = plan.ways.first()?.hop.remote()?.ip();
+        let leg = Leg { side: incoming.peer.side, signalling: incoming.peer.remote.ip(), to_signalling };
+        match self.media.rewrite(now, session, leg, Role::Answer, incoming.message.body()) {
+            Ok(body) => Some(body),
+            Err(refusal) => {
+                let (status, _) = refusal.status();
+                self.tell(super::Event::MediaRefused { call_id: incoming.call_id(), status });
+                Some(Bytes::new())
+            }
+        }
+    }
+
+    /// Ends a call that was answered with a description we can't carry: the ACK that its 2xx must have, and a BYE.
+    pub(super) fn hang_up(&mut self, now: Instant, exchange: &Exchange, index: usize, answer: &Message) {
+        let Some(branch) = exchange.branches.get(index) else { return };
+        let Some(target) = branch.way.hop.target() else { return };
+        let Some(Ok(contact)) = answer.header::<Contact>() else { return };
+        let Some(Ok(cseq)) = answer.header::<CSeq>() else { return };
+        let hash = LoopHash::new([answer.raw(Name::CallId)]);
+        for (method, number) in [("ACK", cseq.number), ("BYE", cseq.number.saturating_add(1))] {
+            let id = self.random.branch(hash);
+            let mut request = RequestBuilder::new(method, contact.uri_bytes())
+                .header(Name::Via, &self.via(&branch.way.hop, &id))
+                .header(Name::MaxForwards, b"70")
+                .header(Name::CSeq, format!("{number} {method}").as_bytes());
+            for name in [Name::From, Name::To, Name::CallId] {
+                request = request.header(name, answer.raw(name).unwrap_or_default());
+            }
+            for route in self.route_back(&branch.way.hop, answer) {
+                request = request.header(Name::Route, &route);
+            }
+            let bytes = request.build();
+            if method == "BYE" {
+                self.layer.request(now, target, &id, Method::Bye, bytes);
+            } else {
+                self.outputs.push_back(Output::Transmit(Transmit { target, bytes }));
+            }
+        }
+        if let Some(key) = super::dialogs::DialogKey::of(answer, exchange.incoming.peer.side) {
+            self.end_dialog(&key, exchange.incoming.peer.side.opposite());
+        }
+    }
+
+    /// The route set towards whoever answered, without ourselves (RFC 3261 §12.1.2).
+    fn route_back(&self, hop: &Hop, answer: &Message) -> Vec<Vec<u8>> {
+        if hop.side() == Side::Outside {
+            return Vec::new();
+        }
+        let routes: Vec<Address<'_>> = answer.headers::<RecordRoute>().flatten().collect();
+        self.after_us(&routes).into_iter().map(<[u8]>::to_vec).collect()
+    }
+}
+
+/// Whether the body is a session description.
+fn has_description(message: &Message) -> bool {
+    !message.body().is_empty()
+        && message.header::<ContentType>().is_some_and(|t| t.is_ok_and(|t| t.is("application", "sdp")))
+}

@@ -1,0 +1,337 @@
+//! Requests from phones: which phone asks, whether it may, and which switch it means.
+
+use std::time::{Duration, Instant};
+
+use super::Edge;
+use super::bindings::Record;
+use super::config::{Connections, PreloadedRoutes};
+use super::dialogs::DialogKey;
+use super::event::{Event, Reason};
+use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
+use super::register::user_of;
+use super::uri_codec::{
+    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
+};
+use crate::flow::{Dial, Side, Transport};
+use crate::header::{Address, Contact, From, Route};
+use crate::resolve::Destination;
+use crate::token::InstanceId;
+use crate::uri::Uri;
+
+/// How long a phone that makes requests without a registration is remembered.
+const GUEST: Duration = Duration::from_secs(3600);
+
+/// The Routes of a request, read.
+#[derive(Default)]
+pub(super) struct OwnRoutes {
+    /// The flow token of our topmost entry that has one.
+    pub(super) token: Option<Vec<u8>>,
+    /// What was hidden in it: the Routes to go on with, inside.
+    pub(super) sealed: Vec<Vec<u8>>,
+    /// Entries that are not ours.
+    pub(super) foreign: Vec<Vec<u8>>,
+}
+
+impl Edge {
+    pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
+        let routes = self.own_routes(incoming)?;
+        let uri = self.request_uri(incoming)?;
+        let dialog =
+            if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
+        let (phone, known) = self.asking(now, incoming, &routes, dialog.as_ref())?;
+        if incoming.in_dialog() && !known {
+            return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
+        }
+        if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
+            held.used = now;
+        }
+        let revealed = self.revealed(&uri)?;
+        let target = match &revealed {
+            Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
+            None => uri,
+        };
+        let mut onward = routes.sealed;
+        if self.config.preloaded_routes == PreloadedRoutes::Allow {
+            onward.extend(routes.foreign);
+        }
+        let hop = match onward.first() {
+            Some(first) => self.hop_to_route(first, phone)?,
+            None => self.hop_to(&target, phone)?,
+        };
+        let hop = self.known_address(hop, dialog.as_ref());
+        let request_uri = match self.towards_switch(&target, phone) {
+            Some(text) => Some(text),
+            None => revealed.clone(),
+        };
+        let way = Way { hop, phone, request_uri, routes: onward };
+        Ok(Plan { phone, dialog, ways: vec![way] })
+    }
+
+    pub(super) fn request_uri<'m>(&self, incoming: &'m Incoming) -> Result<Uri<'m>, Refusal> {
+        let raw = incoming.message.request_uri().unwrap_or_default();
+        Uri::parse(raw).map_err(|_| {
+            Refusal::new(400, "Bad Request (Request-URI)", Reason::Malformed("Request-URI".into()))
+        })
+    }
+
+    /// Reads the Routes of a phone's request: our own, and those it brought along.
+    pub(super) fn own_routes(&self, incoming: &Incoming) -> Result<OwnRoutes, Refusal> {
+        let mut routes = OwnRoutes::default();
+        for route in incoming.message.headers::<Route>().flatten() {
+            let uri = route.uri().ok();
+            match uri.filter(|uri| self.is_own(&host_of(uri))) {
+                Some(uri) if routes.token.is_none() && uri.param(FLOW_TOKEN).is_some() => {
+                    routes.token = uri.param(FLOW_TOKEN).map(<[u8]>::to_vec);
+                    if let Some(sealed) = uri.param(SEALED_ROUTES) {
+                        let text = self.keys.open(SEALED_ROUTES, sealed);
+                        let text = text.ok_or_else(|| Refusal::forbidden(Reason::Token))?;
+                        routes.sealed = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+                    }
+                }
+                Some(_) => {}
+                None => routes.foreign.push(route.raw().to_vec()),
+            }
+        }
+        // What a phone brings along besides our own (SIP-48).
+        if !routes.foreign.is_empty() && self.config.preloaded_routes == PreloadedRoutes::Reject {
+            return Err(Refusal::forbidden(Reason::PreloadedRoute));
+        }
+        // A hidden route set is ours only together with its flow token.
+        if routes.token.is_none() {
+            routes.sealed.clear();
+        }
+        Ok(routes)
+    }
+
+    /// The phone that asks, and whether its dialog is known: by flow token, or because we hold it.
+    fn asking(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming,
+        routes: &OwnRoutes,
+        dialog: Option<&DialogKey>,
+    ) -> Result<(InstanceId, bool), Refusal> {
+        let certificate = incoming.certificate();
+        if let Some(token) = &routes.token {
+            // From the outside a token counts only on a connection with the certificate of its binding.
+            let binding = self.bindings.by_flow_token(Side::Outside, token);
+            if let Some(binding) = binding.filter(|b| b.record.certificate == certificate) {
+                let id = binding.id;
+                self.adopt(incoming, id);
+                return Ok((id, true));
+            }
+        }
+        let held = dialog.and_then(|key| self.dialogs.get(key)).filter(|d| d.certificate == certificate);
+        if let Some(phone) = held.map(|dialog| dialog.phone) {
+            self.adopt(incoming, phone);
+            return Ok((phone, true));
+        }
+        if routes.token.is_some() {
+            return Err(Refusal::forbidden(Reason::Token));
+        }
+        Ok((self.sender(now, incoming)?, false))
+    }
+
+    /// The phone behind a connection. A verified request from a phone that was lost brings it back.
+    fn sender(&mut self, now: Instant, incoming: &Incoming) -> Result<InstanceId, Refusal> {
+        let here = self.bindings.of_path(&incoming.source);
+        if let Some(id) = self.choose(here, incoming) {
+            if self.bindings.get(id).is_some_and(|b| !b.registered) {
+                self.bindings.extend(id, now + GUEST);
+            }
+            return Ok(id);
+        }
+        let lost: Vec<InstanceId> = self.bindings.of_certificate(&incoming.certificate()).to_vec();
+        let only = lost.len() == 1;
+        let lost: Vec<InstanceId> =
+            lost.into_iter().filter(|id| self.bindings.get(*id).is_some_and(|b| b.path.is_none())).collect();
+        let back = if only { lost.first().copied() } else { self.named(&lost, incoming) };
+        if let Some(id) = back {
+            self.adopt(incoming, id);
+            return Ok(id);
+        }
+        self.guest(now, incoming)
+    }
+
+    /// One phone on a connection is it; of several, the one that the request names, else the latest.
+    fn choose(&self, ids: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
+        match ids {
+            [] => None,
+            [one] => Some(*one),
+            several => self.named(several, incoming).or_else(|| several.last().copied()),
+        }
+    }
+
+    /// The phone whose instance stands in the Contact, or whose user in Contact or From.
+    fn named(&self, ids: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
+        let contact = incoming.message.header::<Contact>().and_then(Result::ok);
+        if let (Some(contact), Some(pattern), true) =
+            (&contact, &self.config.tag_routing.pattern, self.config.tag_routing.enabled)
+            && let Some(tag) = pattern.tag(contact.raw())
+        {
+            let id = InstanceId::new(&self.config.realm, &tag);
+            return ids.contains(&id).then_some(id);
+        }
+        let users = [user_of(contact.map(Ok::<_, ()>)), user_of(incoming.message.header::<From>())];
+        users.iter().flatten().find_map(|user| {
+            ids.iter().copied().find(|id| self.bindings.get(*id).is_some_and(|b| b.has_user(user)))
+        })
+    }
+
+    /// Puts a phone that has no live connection on the one its verified request came by.
+    pub(super) fn adopt(&mut self, incoming: &Incoming, id: InstanceId) {
+        let certificate = incoming.certificate();
+        let lost =
+            self.bindings.get(id).is_some_and(|b| b.path.is_none() && b.record.certificate == certificate);
+        if lost && self.is_standing(incoming) {
+            self.bindings.attach(id, incoming.source, incoming.peer.clone());
+            let phone = self.phone(id);
+            self.tell(Event::PhoneMoved { phone, source: incoming.source });
+        }
+    }
+
+    /// A phone that asks without being registered: known by its certificate and user, never found by the PBX.
+    fn guest(&mut self, now: Instant, incoming: &Incoming) -> Result<InstanceId, Refusal> {
+        let certificate = incoming.certificate();
+        let user = user_of(incoming.message.header::<From>()).unwrap_or_default();
+        let id = self.untagged(incoming, &user);
+        if self.bindings.get(id).is_some() {
+            // Registered, and alive elsewhere with the same certificate and user.
+            return Ok(id);
+        }
+        let limits = &self.config.limits;
+        if self.bindings.len() >= limits.bindings {
+            return Err(self.busy(incoming, "Too Many Phones", Reason::Limit("bindings")));
+        }
+        if self.bindings.of_certificate(&certificate).len() >= limits.bindings_per_certificate {
+            return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+        }
+        let record = Record {
+            id: id.0,
+            tag: None,
+            contact: format!("{}:{}", self.config.outside.scheme(), incoming.peer.remote),
+            user,
+            domain: String::new(),
+            users: Vec::new(),
+            expires_in: GUEST.as_secs(),
+            certificate,
+            contact_token: None,
+            flow_tokens: [Side::Outside, Side::Inside]
+                .map(|side| self.keys.flow_token(id, &certificate, side)),
+            switch: None,
+            outbound: false,
+        };
+        self.bindings.put(now, record, false, incoming.source, incoming.peer.clone());
+        Ok(id)
+    }
+
+    /// The PBX address behind one that we showed to a phone. `None` when it is not such a one.
+    fn revealed(&self, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+        if !uri.is_sip() || !self.is_own(&host_of(uri)) {
+            return Ok(None);
+        }
+        // A phone's token is for the inside only: from outside it is a forgery (SIP-13).
+        if uri.param(CONTACT_TOKEN).is_some() {
+            return Err(Refusal::forbidden(Reason::Token));
+        }
+        let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
+        let text = self.keys.open(SEALED_CONTACT, sealed);
+        text.map(Some).ok_or_else(|| Refusal::forbidden(Reason::Token))
+    }
+
+    /// The Request-URI towards the switch where the phone named us instead.
+    pub(super) fn towards_switch(&self, uri: &Uri<'_>, phone: InstanceId) -> Option<Vec<u8>> {
+        if !uri.is_sip() || !self.is_own(&host_of(uri)) {
+            return None;
+        }
+        let switch = self.bindings.get(phone).and_then(|b| b.record.switch.as_ref());
+        match switch {
+            Some(switch) => Some(with_authority(uri, &switch.authority)),
+            None => {
+                let (address, _) = self.config.servers.first()?.addresses.first()?;
+                Some(with_authority(uri, &crate::uri::Host::from(*address).to_string()))
+            }
+        }
+    }
+
+    fn hop_to_route(&self, route: &[u8], phone: InstanceId) -> Result<Hop, Refusal> {
+        let address = Address::parse(crate::message::Name::Route, route).ok();
+        let uri =
+            address.and_then(|a| a.uri().ok()).ok_or_else(|| Refusal::forbidden(Reason::Destination))?;
+        self.hop_to(&uri, phone)
+    }
+
+    /// Where a URI leads, by our own table and nothing else (S8).
+    pub(super) fn hop_to(&self, uri: &Uri<'_>, phone: InstanceId) -> Result<Hop, Refusal> {
+        let forbidden = || Refusal::forbidden(Reason::Destination);
+        let host = host_of(uri);
+        if !uri.is_sip() || self.is_own(&host) {
+            return self.hop_to_own_switch(phone);
+        }
+        if let Some(maddr) = uri.param("maddr") {
+            let maddr = String::from_utf8_lossy(maddr);
+            if matches!(self.directory().destination(&maddr), Destination::Forbidden) {
+                return Err(forbidden());
+            }
+        }
+        let switches = &self.config.switches;
+        let transport = transport_of(uri).unwrap_or(switches.transport);
+        match self.directory().destination(&host) {
+            Destination::Addresses(addresses) => {
+                let dials = addresses
+                    .into_iter()
+                    .map(|(address, port)| self.dial(transport, address, port.or_else(|| uri.port()), phone));
+                Ok(Hop::Switch(dials.collect()))
+            }
+            Destination::Lookup(name) => Ok(Hop::Name { name, port: uri.port(), transport }),
+            Destination::Own | Destination::Forbidden => Err(forbidden()),
+        }
+    }
+
+    /// A dial with the inside defaults.
+    pub(super) fn dial(
+        &self,
+        transport: Transport,
+        address: std::net::IpAddr,
+        port: Option<u16>,
+        phone: InstanceId,
+    ) -> Dial {
+        let switches = &self.config.switches;
+        let default = if transport == switches.transport { switches.port } else { transport.default_port() };
+        let affinity = (switches.connections == Connections::PerPhone).then_some(phone.0);
+        Dial { transport, remote: (address, port.unwrap_or(default)).into(), side: Side::Inside, affinity }
+    }
+
+    /// Our own name: the switch that holds the phone's binding, else the first configured server.
+    fn hop_to_own_switch(&self, phone: InstanceId) -> Result<Hop, Refusal> {
+        let transport = self.config.switches.transport;
+        if let Some(switch) = self.bindings.get(phone).and_then(|b| b.record.switch.as_ref()) {
+            let transports = [Transport::Udp, Transport::Tcp, Transport::Tls];
+            let transport =
+                transports.into_iter().find(|t| t.via_token() == switch.transport).unwrap_or(transport);
+            // The configuration may have changed since: a switch that is no longer inside is none.
+            if self.config.inside_networks.contains(switch.remote.ip()) || self.is_server(switch.remote.ip())
+            {
+                let dial = self.dial(transport, switch.remote.ip(), Some(switch.remote.port()), phone);
+                return Ok(Hop::Switch([dial].into()));
+            }
+        }
+        let server = self.config.servers.first().ok_or_else(|| Refusal::forbidden(Reason::Destination))?;
+        let dials =
+            server.addresses.iter().map(|(address, port)| self.dial(transport, *address, *port, phone));
+        Ok(Hop::Switch(dials.collect()))
+    }
+
+    fn is_server(&self, address: std::net::IpAddr) -> bool {
+        self.config.servers.iter().any(|s| s.addresses.iter().any(|(a, _)| *a == address))
+    }
+
+    /// A name that a running dialog has an address for needs no look-up.
+    fn known_address(&self, hop: Hop, dialog: Option<&DialogKey>) -> Hop {
+        let Hop::Name { .. } = &hop else { return hop };
+        match dialog.and_then(|key| self.dialogs.get(key)).and_then(|dialog| dialog.switch) {
+            Some(dial) => Hop::Switch([dial].into()),
+            None => hop,
+        }
+    }
+}

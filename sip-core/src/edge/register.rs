@@ -1,0 +1,340 @@
+//! REGISTER from a phone: whose tag it is, the Contact towards the PBX, and what of the answer is the phone's.
+
+use std::time::Instant;
+
+use super::Edge;
+use super::bindings::{Record, Switch};
+use super::event::{Arrival, Departure, Event, Reason};
+use super::exchange::{Exchange, Hop, Incoming, Plan, Refusal, Way};
+use super::uri_codec::{CONTACT_TOKEN, authority_of, host_of, is_secure, own_uri, readdress, unescape};
+use crate::flow::Side;
+use crate::header::{Address, Contact, Expires, From, Supported, To};
+use crate::message::{Message, Name};
+use crate::token::{InstanceId, token_matches};
+use crate::uri::Uri;
+
+/// A REGISTER on its way to the PBX.
+pub(super) struct Registration {
+    /// What the binding becomes when the PBX accepts.
+    pub(super) record: Record,
+    /// The phone's Contacts as it sent them, and as the PBX sees them. For `Contact: *` only what it registered.
+    pub(super) contacts: Vec<Sent>,
+    /// The Expires header.
+    pub(super) expires: Option<u32>,
+}
+
+/// One Contact of a REGISTER.
+pub(super) struct Sent {
+    /// The phone's own URI.
+    pub(super) uri: String,
+    /// Its unescaped user.
+    pub(super) user: String,
+    /// The value towards the PBX.
+    pub(super) value: Vec<u8>,
+    /// Its `expires` parameter.
+    pub(super) expires: Option<u32>,
+}
+
+impl Edge {
+    pub(super) fn plan_register(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming,
+    ) -> Result<(Plan, Box<Registration>), Refusal> {
+        let routes = self.own_routes(incoming)?;
+        let uri = self.request_uri(incoming)?;
+        let registration = self.registration(now, incoming)?;
+        let id = InstanceId(registration.record.id);
+        self.adopt(incoming, id);
+        let hop = self.hop_to(&uri, id)?;
+        let request_uri = self.towards_switch(&uri, id);
+        let way = Way { hop, phone: id, request_uri, routes: routes.sealed };
+        Ok((Plan { phone: id, dialog: None, ways: vec![way] }, Box::new(registration)))
+    }
+
+    fn registration(&mut self, now: Instant, incoming: &Incoming) -> Result<Registration, Refusal> {
+        let message = &incoming.message;
+        let expires = message.raw(Name::Expires).map(|_| match message.header::<Expires>() {
+            Some(Ok(seconds)) => seconds,
+            _ => 3600,
+        });
+        let bad = |why: &str| Refusal::new(400, format!("Bad Request (Contact: {why})"), Reason::Contact);
+        let values: Vec<Address<'_>> = message.headers::<Contact>().flatten().collect();
+        let star = values.iter().any(Address::is_star);
+        // RFC 3261 §10.2.2: only alone, and only with Expires: 0.
+        if star && (values.len() > 1 || expires != Some(0)) {
+            return Err(bad("* stands alone and with Expires: 0"));
+        }
+        let tag = self.tag_of(incoming, &values);
+        let id = self.identify(incoming, tag.as_deref(), &values);
+        self.check_owner(incoming, id, tag.as_deref())?;
+        let mut record = self.record_for(now, incoming, id, tag, &values);
+        let own = if star { self.star_contact(id) } else { None };
+        let contacts = match &own {
+            Some(value) => vec![value.as_slice()],
+            None if star => Vec::new(),
+            None => values.iter().map(Address::raw).collect(),
+        };
+        let mut sent = Vec::with_capacity(contacts.len());
+        for value in contacts {
+            let contact = Address::parse(Name::Contact, value).map_err(|_| bad("malformed"))?;
+            sent.push(self.sent(&record, &contact, star).ok_or_else(|| bad("not a SIP URI"))?);
+        }
+        if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or_else(|| sent.first()) {
+            record.contact.clone_from(&first.uri);
+            record.user.clone_from(&first.user);
+        }
+        Ok(Registration { record, contacts: sent, expires })
+    }
+
+    fn tag_of(&mut self, incoming: &Incoming, contacts: &[Address<'_>]) -> Option<String> {
+        if !self.config.tag_routing.enabled {
+            return None;
+        }
+        let pattern = self.config.tag_routing.pattern.as_ref()?;
+        let tag = contacts.iter().find_map(|contact| pattern.tag(contact.raw()));
+        let star = contacts.iter().any(Address::is_star);
+        if tag.is_none() && !contacts.is_empty() && !star {
+            let malformed = contacts.iter().any(|contact| pattern.has_head(contact.raw()));
+            self.tell(Event::Untagged { remote: incoming.peer.remote, malformed });
+        }
+        tag
+    }
+
+    /// The binding a REGISTER is about: by tag; else the one of this connection; else by certificate and user.
+    fn identify(&self, incoming: &Incoming, tag: Option<&str>, contacts: &[Address<'_>]) -> InstanceId {
+        if let Some(tag) = tag {
+            return InstanceId::new(&self.config.realm, tag);
+        }
+        let of_user = |contact: &Address<'_>| unescape(contact.uri().ok()?.user()?);
+        let user = contacts.iter().find_map(of_user);
+        if user.is_none()
+            && let Some(id) = self.registered_on(incoming)
+        {
+            return id;
+        }
+        let user = user.or_else(|| user_of(incoming.message.header::<To>())).unwrap_or_default();
+        self.untagged(incoming, &user)
+    }
+
+    /// The registration of this connection, by the user of To where it has several.
+    fn registered_on(&self, incoming: &Incoming) -> Option<InstanceId> {
+        let ids = self.bindings.of_path(&incoming.source);
+        let here = || ids.iter().rev().filter_map(|id| self.bindings.get(*id)).filter(|b| b.registered);
+        let user = user_of(incoming.message.header::<To>()).unwrap_or_default();
+        here().find(|b| b.has_user(&user)).or_else(|| here().next()).map(|b| b.id)
+    }
+
+    /// The id of a phone without a tag: its certificate and its user. No tag can start with `/`.
+    pub(super) fn untagged(&self, incoming: &Incoming, user: &str) -> InstanceId {
+        let certificate = data_encoding::HEXLOWER.encode(&incoming.certificate());
+        InstanceId::new(&self.config.realm, &format!("/{certificate}/{user}"))
+    }
+
+    /// The record of this phone: what is known of it, with what this request says.
+    fn record_for(
+        &self,
+        now: Instant,
+        incoming: &Incoming,
+        id: InstanceId,
+        tag: Option<String>,
+        contacts: &[Address<'_>],
+    ) -> Record {
+        let certificate = incoming.certificate();
+        let outbound = contacts.iter().any(|c| c.param("reg-id").is_some())
+            && incoming.message.headers::<Supported>().flatten().any(|o| o.eq_ignore_ascii_case(b"outbound"));
+        let domain = match incoming.message.header::<To>() {
+            Some(Ok(to)) => to.uri().map(|uri| host_of(&uri)).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let known = self.bindings.get(id);
+        let mut record = match known {
+            Some(binding) => {
+                let mut record = binding.record.clone();
+                record.expires_in = binding.expires.saturating_duration_since(now).as_secs();
+                record
+            }
+            None => Record {
+                id: id.0,
+                contact_token: tag.as_deref().map(|tag| self.keys.contact_token(&self.config.realm, tag)),
+                tag,
+                contact: String::new(),
+                user: String::new(),
+                domain: String::new(),
+                users: Vec::new(),
+                expires_in: 0,
+                certificate: [0; 32],
+                flow_tokens: [String::new(), String::new()],
+                switch: None,
+                outbound,
+            },
+        };
+        if record.certificate != certificate || record.flow_tokens[0].is_empty() {
+            record.certificate = certificate;
+            record.flow_tokens =
+                [Side::Outside, Side::Inside].map(|side| self.keys.flow_token(id, &certificate, side));
+        }
+        record.outbound = outbound;
+        record.domain = domain;
+        record
+    }
+
+    fn sent(&self, record: &Record, contact: &Address<'_>, star: bool) -> Option<Sent> {
+        let uri = contact.uri().ok().filter(Uri::is_sip)?;
+        let own = self.contact_uri(record.contact_token.as_deref(), &uri);
+        let mut value = readdress(contact, &own);
+        if star {
+            value.extend_from_slice(b";expires=0");
+        }
+        Some(Sent {
+            uri: String::from_utf8(uri.raw().to_vec()).ok()?,
+            user: unescape(uri.user().unwrap_or_default())?,
+            value,
+            expires: if star { Some(0) } else { contact.expires() },
+        })
+    }
+
+    /// The phone's address towards the PBX: its user at our inside address, with its token.
+    pub(super) fn contact_uri(&self, token: Option<&str>, uri: &Uri<'_>) -> Vec<u8> {
+        let token = token.map(|token| (CONTACT_TOKEN, token));
+        own_uri(&self.config.inside, is_secure(uri), uri.user(), token.as_slice())
+    }
+
+    /// What stands for `Contact: *`: the phone's own Contact, without parameters.
+    fn star_contact(&self, id: InstanceId) -> Option<Vec<u8>> {
+        let binding = self.bindings.get(id).filter(|b| b.registered)?;
+        Some(format!("<{}>", binding.record.contact).into_bytes())
+    }
+
+    /// Takes the PBX's 2xx: the binding stands from now on, or is gone.
+    pub(super) fn commit(&mut self, now: Instant, exchange: &Exchange, answer: &Message) {
+        let Some(registration) = &exchange.registration else { return };
+        // A query (no Contact) changes nothing; it only shows that the switch still knows the phone.
+        if registration.contacts.is_empty() {
+            return;
+        }
+        let granted = self.granted(registration, answer);
+        let id = InstanceId(registration.record.id);
+        if granted == 0 {
+            let phone = self.phone(id);
+            if self.bindings.get(id).is_some_and(|b| b.registered) && self.bindings.remove(id).is_some() {
+                self.tell(Event::Unregistered { phone, cause: Departure::Asked });
+            }
+            return;
+        }
+        let incoming = &exchange.incoming;
+        let known = self.bindings.get(id).filter(|b| b.registered);
+        let change = match known {
+            None => Arrival::New,
+            Some(binding) if binding.path == Some(incoming.source) => Arrival::Refreshed,
+            Some(_) => Arrival::Moved,
+        };
+        let mut record = registration.record.clone();
+        // Users may have been learnt while the request was on its way.
+        if let Some(binding) = known {
+            record.users.clone_from(&binding.record.users);
+        }
+        record.expires_in = u64::from(granted);
+        record.switch = self.switch_of(exchange);
+        if self.is_standing(incoming) {
+            self.bindings.put(now, record, true, incoming.source, incoming.peer.clone());
+            if let Some(user) = user_of(incoming.message.header::<From>()) {
+                self.bindings.learn(now, id, &user);
+            }
+            self.send_guests_off(incoming);
+            let phone = self.phone(id);
+            self.tell(Event::Registered { phone, source: incoming.source, expires: granted, change });
+        } else {
+            // The phone left before the answer came: registered at the PBX, and gone.
+            self.bindings.apply(now, super::bindings::Change::Put(Box::new(record)));
+            let phone = self.phone(id);
+            self.tell(Event::PhoneLost { phone });
+        }
+    }
+
+    /// Whether the connection a request came by still stands.
+    pub(super) fn is_standing(&self, incoming: &Incoming) -> bool {
+        incoming.source.flow().is_none_or(|flow| self.flows.contains_key(&flow))
+    }
+
+    fn switch_of(&self, exchange: &Exchange) -> Option<Switch> {
+        let way = &exchange.branches.first()?.way;
+        let Hop::Switch(dials) = &way.hop else { return None };
+        let dial = dials.front()?;
+        let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;
+        let authority = authority_of(&Uri::parse(uri).ok()?);
+        Some(Switch { authority, remote: dial.remote, transport: dial.transport.via_token().to_owned() })
+    }
+
+    /// The seconds that the PBX granted: its own Contact's parameter beats its header (SIP-28).
+    fn granted(&self, registration: &Registration, answer: &Message) -> u32 {
+        let default = u32::try_from(self.config.timers.default_expiry.as_secs()).unwrap_or(3600);
+        let header = match answer.header::<Expires>() {
+            Some(Ok(seconds)) => Some(seconds),
+            _ => None,
+        };
+        let asked =
+            registration.contacts.iter().map(|s| s.expires.or(registration.expires).unwrap_or(default)).max();
+        let asked = asked.unwrap_or(default);
+        if asked == 0 {
+            return 0;
+        }
+        let own = answer.headers::<Contact>().flatten().filter(|c| self.is_own_contact(registration, c));
+        let own = own.map(|c| c.expires().or(header).unwrap_or(asked)).max();
+        own.or(header).unwrap_or(asked)
+    }
+
+    /// Whether a Contact in the PBX's answer is this phone's.
+    fn is_own_contact(&self, registration: &Registration, contact: &Address<'_>) -> bool {
+        let Ok(uri) = contact.uri() else { return false };
+        if !self.is_own(&host_of(&uri)) {
+            return false;
+        }
+        match (uri.param(CONTACT_TOKEN), &registration.record.contact_token) {
+            (Some(token), Some(own)) => token_matches(own, token),
+            (None, None) => {
+                let user = unescape(uri.user().unwrap_or_default());
+                registration.contacts.iter().any(|sent| Some(&sent.user) == user.as_ref())
+            }
+            _ => false,
+        }
+    }
+
+    /// The Contacts of a 2xx for the phone: its own, with the URI it sent and the parameters the PBX wrote (SIP-16).
+    pub(super) fn restored_contacts(&self, registration: &Registration, answer: &Message) -> Vec<Vec<u8>> {
+        let own = answer.headers::<Contact>().flatten().filter(|c| self.is_own_contact(registration, c));
+        let own: Vec<Vec<u8>> = own
+            .map(|contact| {
+                let user = contact.uri().ok().and_then(|uri| unescape(uri.user().unwrap_or_default()));
+                let sent = registration.contacts.iter().find(|sent| Some(&sent.user) == user.as_ref());
+                let uri = sent.map_or(&registration.record.contact, |sent| &sent.uri);
+                readdress(&contact, uri.as_bytes())
+            })
+            .collect();
+        let listed = answer.header::<Contact>().is_some();
+        match registration.contacts.first() {
+            // A PBX that writes our address anew without its parameters: accepted is accepted, and the phone must see it.
+            Some(sent) if own.is_empty() && listed && self.granted(registration, answer) > 0 => {
+                let expires = self.granted(registration, answer);
+                vec![format!("<{}>;expires={expires}", sent.uri).into_bytes()]
+            }
+            _ => own,
+        }
+    }
+
+    /// Guests on a connection make way for the phone that registered on it.
+    fn send_guests_off(&mut self, incoming: &Incoming) {
+        let ids = self.bindings.of_path(&incoming.source).to_vec();
+        for id in ids {
+            if self.bindings.get(id).is_some_and(|b| !b.registered) {
+                self.bindings.remove(id);
+            }
+        }
+    }
+}
+
+/// The user of From or To.
+pub(super) fn user_of<E>(address: Option<Result<Address<'_>, E>>) -> Option<String> {
+    let address = address?.ok()?;
+    unescape(address.uri().ok()?.user()?)
+}

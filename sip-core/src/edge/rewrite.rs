@@ -1,0 +1,406 @@
+//! What changes in a message on its way across: the addresses, the hops, and what must not cross at all.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::Edge;
+use super::exchange::{Exchange, Hop, Incoming, Way};
+use super::register::Registration;
+use super::uri_codec::{
+    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress,
+};
+use crate::flow::{Side, Transport};
+use crate::header::{Address, Contact, Header, MaxForwards, RecordRoute, ReferTo, ReferredBy, Via};
+use crate::message::{Edit, EditError, Message, Method, Name, Row};
+use crate::token::InstanceId;
+use crate::uri::Uri;
+
+impl Edge {
+    /// The request as it leaves on one branch (RFC 3261 §16.6).
+    pub(super) fn write_request(
+        &self,
+        incoming: &Incoming,
+        way: &Way,
+        branch: &str,
+        body: Option<&Bytes>,
+        registration: Option<&Registration>,
+    ) -> Result<Bytes, EditError> {
+        let message = &incoming.message;
+        let mut edit = message.edit();
+        if let Some(uri) = &way.request_uri {
+            edit.set_request_uri(uri);
+        }
+        self.set_hops(message, &mut edit);
+        match way.hop.side() {
+            Side::Inside => self.towards_inside(incoming, way, branch, registration, &mut edit),
+            Side::Outside => self.towards_phone(message, way, branch, &mut edit),
+        }
+        if let Some(body) = body {
+            edit.set_body(body);
+        }
+        edit.to_bytes()
+    }
+
+    /// SAM-35: lower what is higher, add what is missing, then one less.
+    fn set_hops(&self, message: &Message, edit: &mut Edit<'_>) {
+        let limit = self.config.max_forwards;
+        let hops = match message.header::<MaxForwards>() {
+            Some(Ok(hops)) => hops.min(limit).saturating_sub(1),
+            _ => limit,
+        };
+        edit.set_max_forwards(hops);
+    }
+
+    fn towards_inside(
+        &self,
+        incoming: &Incoming,
+        way: &Way,
+        branch: &str,
+        registration: Option<&Registration>,
+        edit: &mut Edit<'_>,
+    ) {
+        let message = &incoming.message;
+        edit.replace_top_via(&stamped(incoming));
+        edit.push_via(&self.via(&way.hop, branch));
+        remove_untrusted(message, edit);
+        edit.remove(Name::RecordRoute);
+        if way.routes.is_empty() {
+            edit.remove(Name::Route);
+        } else {
+            edit.replace_values(Name::Route, &way.routes);
+        }
+        match registration {
+            Some(registration) => {
+                let contacts: Vec<&[u8]> = registration.contacts.iter().map(|sent| &sent.value[..]).collect();
+                edit.replace_values(Name::Contact, &contacts);
+                if self.config.add_path {
+                    edit.push_front(Name::Path, &self.path(&registration.record.flow_tokens[1]));
+                }
+            }
+            None => {
+                let token = self.bindings.get(way.phone).and_then(|b| b.record.contact_token.clone());
+                self.encode_contacts(message, token.as_deref(), edit);
+            }
+        }
+        if registration.is_none() && makes_dialog(incoming) {
+            edit.push_front(Name::RecordRoute, &self.record_route(Side::Inside, way.phone, message, None));
+        }
+        self.reveal_header::<ReferTo>(message, edit);
+        self.reveal_header::<ReferredBy>(message, edit);
+    }
+
+    fn towards_phone(&self, message: &Message, way: &Way, branch: &str, edit: &mut Edit<'_>) {
+        // Vias, Record-Routes and Contacts of the inside stay inside (SIP-64); answers get them back.
+        edit.replace_values(Name::Via, &[self.via(&way.hop, branch)]);
+        edit.remove(Name::Route);
+        let routes: Vec<&[u8]> = message.headers::<RecordRoute>().flatten().map(|r| r.raw()).collect();
+        if message.method().is_some_and(|m| records(m)) && !has_to_tag(message) {
+            let own = self.record_route(Side::Outside, way.phone, message, Some(&routes));
+            edit.replace_values(Name::RecordRoute, &[own]);
+        } else if !routes.is_empty() {
+            edit.remove(Name::RecordRoute);
+        }
+        self.hide_contacts(message, edit);
+        self.hide_header::<ReferTo>(message, edit);
+    }
+
+    /// Our Via: sent-by is our address on that side.
+    pub(super) fn via(&self, hop: &Hop, branch: &str) -> Vec<u8> {
+        let side = hop.side();
+        let transport = hop.transport();
+        let face = match side {
+            Side::Outside => &self.config.outside,
+            Side::Inside => &self.config.inside,
+        };
+        let mut via = String::with_capacity(128);
+        let _ = write!(via, "SIP/2.0/{} {};branch={branch}", transport.via_token(), face.authority());
+        match (transport, side) {
+            (Transport::Udp, _) => via.push_str(";rport"),
+            // A switch may send its requests over the connection that we made (RFC 5923).
+            (_, Side::Inside) => via.push_str(";rport;alias"),
+            (_, Side::Outside) => {}
+        }
+        via.into_bytes()
+    }
+
+    /// Our Record-Route entry on one side, with the flow token for that side. Towards phones it hides the rest of the
+    /// route set: one entry a side, instead of the two of RFC 5658, so that no inside address is shown.
+    fn record_route(
+        &self,
+        side: Side,
+        phone: InstanceId,
+        message: &Message,
+        hidden: Option<&[&[u8]]>,
+    ) -> Vec<u8> {
+        let secure =
+            message.request_uri().and_then(|uri| Uri::parse(uri).ok()).is_some_and(|uri| is_secure(&uri));
+        let sealed = hidden.filter(|routes| !routes.is_empty());
+        let sealed = sealed.and_then(|routes| self.keys.seal(SEALED_ROUTES, &routes.join(&b'\n')));
+        self.route_entry(side, phone, secure, sealed.as_deref())
+    }
+
+    fn route_entry(&self, side: Side, phone: InstanceId, secure: bool, sealed: Option<&str>) -> Vec<u8> {
+        let face = match side {
+            Side::Outside => &self.config.outside,
+            Side::Inside => &self.config.inside,
+        };
+        let token = self.bindings.get(phone).map_or("", |binding| binding.flow_token(side));
+        let mut params = vec![("lr", ""), (FLOW_TOKEN, token)];
+        if let Some(sealed) = sealed {
+            params.push((SEALED_ROUTES, sealed));
+        }
+        bracketed(&own_uri(face, secure, None, &params))
+    }
+
+    /// Our Path (RFC 3327) with the flow token and `ob` (RFC 5626 §5).
+    fn path(&self, token: &str) -> Vec<u8> {
+        bracketed(&own_uri(&self.config.inside, true, None, &[("lr", ""), ("ob", ""), (FLOW_TOKEN, token)]))
+    }
+
+    /// The phone's Contacts towards the PBX: user kept, our host, its token (§1.1 step 9).
+    fn encode_contacts(&self, message: &Message, token: Option<&str>, edit: &mut Edit<'_>) {
+        self.map_contacts(message, edit, |contact| {
+            let uri = contact.uri().ok().filter(Uri::is_sip)?;
+            Some(readdress(contact, &self.contact_uri(token, &uri)))
+        });
+    }
+
+    /// The PBX's Contacts towards a phone: user kept, our host, the rest sealed.
+    fn hide_contacts(&self, message: &Message, edit: &mut Edit<'_>) {
+        self.map_contacts(message, edit, |contact| {
+            let uri = contact.uri().ok()?;
+            Some(readdress(contact, &self.hidden(&uri)?))
+        });
+    }
+
+    fn map_contacts(
+        &self,
+        message: &Message,
+        edit: &mut Edit<'_>,
+        map: impl Fn(&Address<'_>) -> Option<Vec<u8>>,
+    ) {
+        let contacts: Vec<Vec<u8>> = message
+            .headers::<Contact>()
+            .flatten()
+            .map(|contact| map(&contact).unwrap_or_else(|| contact.raw().to_vec()))
+            .collect();
+        if !contacts.is_empty() {
+            edit.replace_values(Name::Contact, &contacts);
+        }
+    }
+
+    /// `user@us;pc=SEALED` for an inside URI; `None` when it is not one that can be hidden.
+    fn hidden(&self, uri: &Uri<'_>) -> Option<Vec<u8>> {
+        if !uri.is_sip() {
+            return None;
+        }
+        let (plain, headers) = split_headers(uri.raw());
+        let sealed = self.keys.seal(SEALED_CONTACT, plain)?;
+        let mut text =
+            own_uri(&self.config.outside, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
+        text.extend_from_slice(headers);
+        Some(text)
+    }
+
+    /// The inside URI behind one of ours that a phone gives back, with its `?headers` kept (SIP-42).
+    fn unhidden(&self, uri: &Uri<'_>) -> Option<Vec<u8>> {
+        if !uri.is_sip() || !self.is_own(&host_of(uri)) {
+            return None;
+        }
+        let mut text = self.keys.open(SEALED_CONTACT, uri.param(SEALED_CONTACT)?)?;
+        text.extend_from_slice(split_headers(uri.raw()).1);
+        Some(text)
+    }
+
+    fn reveal_header<H>(&self, message: &Message, edit: &mut Edit<'_>)
+    where
+        H: for<'a> Header<View<'a> = Address<'a>>,
+    {
+        let Some(Ok(address)) = message.header::<H>() else { return };
+        let Ok(uri) = address.uri() else { return };
+        if let Some(inside) = self.unhidden(&uri) {
+            edit.set_header(H::NAME, &readdress(&address, &inside));
+        }
+    }
+
+    /// A Refer-To that names a phone by its inside address is hidden; other targets are reached through us anyway.
+    fn hide_header<H>(&self, message: &Message, edit: &mut Edit<'_>)
+    where
+        H: for<'a> Header<View<'a> = Address<'a>>,
+    {
+        let Some(Ok(address)) = message.header::<H>() else { return };
+        let Ok(uri) = address.uri() else { return };
+        if uri.is_sip()
+            && self.is_own(&host_of(&uri))
+            && uri.param(CONTACT_TOKEN).is_some()
+            && let Some(hidden) = self.hidden(&uri)
+        {
+            edit.set_header(H::NAME, &readdress(&address, &hidden));
+        }
+    }
+
+    /// A response as it leaves to whoever asked: the hops of the request, and the addresses of that side.
+    pub(super) fn write_response(
+        &self,
+        exchange: &Exchange,
+        branch: usize,
+        message: &Message,
+        body: Option<&[u8]>,
+    ) -> Result<Bytes, EditError> {
+        let mut edit = message.edit();
+        let incoming = &exchange.incoming;
+        edit.replace_values(Name::Via, &vias(incoming));
+        let phone = exchange.branches.get(branch).map_or(exchange.phone, |b| b.way.phone);
+        match incoming.peer.side {
+            Side::Outside => self.answer_to_phone(exchange, phone, message, &mut edit),
+            Side::Inside => self.answer_to_switch(exchange, phone, message, &mut edit),
+        }
+        match body {
+            Some([]) => {
+                edit.set_body(b"");
+                edit.remove(Name::ContentType);
+            }
+            Some(body) => edit.set_body(body),
+            None => {}
+        }
+        edit.to_bytes()
+    }
+
+    fn answer_to_phone(
+        &self,
+        exchange: &Exchange,
+        phone: InstanceId,
+        message: &Message,
+        edit: &mut Edit<'_>,
+    ) {
+        let status = message.status().unwrap_or_default();
+        if let Some(registration) = &exchange.registration {
+            edit.remove(Name::Path);
+            edit.remove(Name::ServiceRoute);
+            // A 3xx names another switch: untouched, or re-homing breaks (§1.1 step 7).
+            if (200..300).contains(&status) {
+                let contacts = self.restored_contacts(registration, message);
+                edit.replace_values(Name::Contact, &contacts);
+            }
+            return;
+        }
+        let routes: Vec<Address<'_>> = message.headers::<RecordRoute>().flatten().collect();
+        if !routes.is_empty() {
+            edit.remove(Name::RecordRoute);
+            if exchange.recorded {
+                let further = self.after_us(&routes);
+                let entry =
+                    self.record_route(Side::Outside, phone, &exchange.incoming.message, Some(&further));
+                edit.replace_values(Name::RecordRoute, &[entry]);
+            }
+        }
+        self.hide_contacts(message, edit);
+    }
+
+    /// What stands above our entry came after us: the further route set of whoever asked, in reverse (RFC 3261 §12.1.2).
+    /// Ours is the last that is our own, since a phone's Record-Routes stay outside; one above it is ours from a spiral.
+    pub(super) fn after_us<'m>(&self, routes: &[Address<'m>]) -> Vec<&'m [u8]> {
+        let own = |r: &Address<'_>| r.uri().is_ok_and(|uri| self.is_own(&host_of(&uri)));
+        let upto = routes.iter().rposition(own).unwrap_or(routes.len());
+        routes.iter().take(upto).map(|r| r.raw()).rev().collect()
+    }
+
+    fn answer_to_switch(
+        &self,
+        exchange: &Exchange,
+        phone: InstanceId,
+        message: &Message,
+        edit: &mut Edit<'_>,
+    ) {
+        let status = message.status().unwrap_or_default();
+        remove_untrusted(message, edit);
+        let request = &exchange.incoming.message;
+        if exchange.recorded && (101..300).contains(&status) {
+            let mut routes = vec![self.record_route(Side::Inside, phone, request, None)];
+            routes.extend(request.headers::<RecordRoute>().flatten().map(|r| r.raw().to_vec()));
+            edit.replace_values(Name::RecordRoute, &routes);
+        } else {
+            edit.remove(Name::RecordRoute);
+        }
+        if (300..400).contains(&status) {
+            // Where a phone redirects to is somebody else.
+            self.map_contacts(message, edit, |contact| {
+                let uri = contact.uri().ok()?;
+                Some(readdress(contact, &self.unhidden(&uri)?))
+            });
+        } else {
+            let token = self.bindings.get(phone).and_then(|b| b.record.contact_token.as_deref());
+            self.encode_contacts(message, token, edit);
+        }
+    }
+}
+
+/// Methods whose requests make dialogs (RFC 3261 §12, RFC 6665, RFC 3515).
+fn records(method: Method<'_>) -> bool {
+    matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
+}
+
+/// Whether a request may make a dialog, so that we stay in its path.
+pub(super) fn makes_dialog(incoming: &Incoming) -> bool {
+    records(incoming.method()) && !incoming.in_dialog()
+}
+
+fn has_to_tag(message: &Message) -> bool {
+    matches!(message.header::<crate::header::To>(), Some(Ok(to)) if to.tag().is_some())
+}
+
+fn bracketed(uri: &[u8]) -> Vec<u8> {
+    [b"<", uri, b">"].concat()
+}
+
+/// URI and `?headers`.
+fn split_headers(uri: &[u8]) -> (&[u8], &[u8]) {
+    let at = uri.iter().position(|b| *b == b'@').unwrap_or(0);
+    let end = uri.iter().skip(at).position(|b| *b == b'?').map_or(uri.len(), |question| at + question);
+    uri.split_at(end)
+}
+
+/// The top Via with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581 §4).
+fn stamped(incoming: &Incoming) -> Vec<u8> {
+    match incoming.message.header::<Via>() {
+        Some(Ok(via)) => via.stamped(incoming.peer.remote),
+        _ => Vec::new(),
+    }
+}
+
+/// The Vias of a request as its answers carry them.
+fn vias(incoming: &Incoming) -> Vec<Vec<u8>> {
+    let rest = incoming.message.headers::<Via>().flatten().skip(1).map(|via| via.raw().to_vec());
+    std::iter::once(stamped(incoming)).chain(rest).collect()
+}
+
+/// S11: what asserts something that only the inside may assert, whatever its spelling.
+fn remove_untrusted(message: &Message, edit: &mut Edit<'_>) {
+    for row in message.rows().filter(asserts) {
+        if row.name == Name::Other {
+            edit.remove(row.name_bytes);
+        } else {
+            edit.remove(row.name);
+        }
+    }
+}
+
+fn asserts(row: &Row<'_>) -> bool {
+    match row.name {
+        Name::PAssertedIdentity
+        | Name::PPreferredIdentity
+        | Name::RemotePartyId
+        | Name::Identity
+        | Name::HistoryInfo
+        | Name::Diversion
+        | Name::Path
+        | Name::ServiceRoute => true,
+        Name::Other => {
+            let name = row.name_bytes;
+            name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"P-"))
+                || name.eq_ignore_ascii_case(b"Identity-Info")
+        }
+        _ => false,
+    }
+}

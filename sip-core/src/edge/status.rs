@@ -1,0 +1,38 @@
+//! The state in numbers.
+
+use std::time::Instant;
+
+use super::bindings::Binding;
+use super::event::{Phone, PhoneState};
+use super::{Edge, Snapshot};
+use crate::flow::Side;
+
+pub(super) fn phone(binding: &Binding) -> Phone {
+    Phone { id: binding.id, tag: binding.record.tag.clone(), user: binding.record.user.clone() }
+}
+
+impl Edge {
+    /// The state in numbers, and the registrations.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let state = |binding: &Binding| PhoneState {
+            phone: phone(binding),
+            source: binding.path,
+            remote: binding.peer.as_ref().map(|peer| peer.remote),
+            users: binding.record.users.clone(),
+            subject: binding.identity().map(|identity| identity.subject.clone()),
+            expires: binding.expires.saturating_duration_since(now).as_secs(),
+            flow: binding.path.and_then(|path| path.flow()),
+        };
+        Snapshot {
+            phones: self.bindings.iter().filter(|b| b.registered).map(state).collect(),
+            flows: self.flows.values().filter(|flow| flow.peer.side == Side::Outside).count(),
+            contexts: self.exchanges.len(),
+            dialogs: self.dialogs.len(),
+            resolved: self.counters.resolved,
+            refused: self.counters.refused,
+            dropped: self.counters.dropped,
+            calls: self.counters.calls,
+            draining: self.draining,
+        }
+    }
+}

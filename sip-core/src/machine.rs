@@ -1,0 +1,104 @@
+//! The contract between a signalling machine and whoever drives it.
+//!
+//! A machine has no socket, no clock and no task. Its driver owns it and repeats one loop: hand it what happened
+//! ([`Machine::handle_input`], [`Machine::handle_command`]), then call [`Machine::poll_output`] and obey until it answers
+//! [`Output::Timeout`]; then wait for the next happening or for that instant, whichever is first, and poll again.
+//! The `now` of successive calls never runs backwards.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::flow::{Dial, FlowId, Peer, Source, Transmit};
+use crate::message::Message;
+
+/// A signalling machine, seen from its driver.
+pub trait Machine {
+    /// What an operator or the surrounding program may ask of it.
+    type Command;
+    /// What it tells counters, logs and tests.
+    type Event;
+
+    /// Takes something that happened on the network.
+    fn handle_input(&mut self, now: Instant, input: Input);
+
+    /// Takes an order from the surrounding program.
+    fn handle_command(&mut self, now: Instant, command: Self::Command);
+
+    /// The next thing for the driver to do. Timers that are due at `now` fire here. [`Output::Timeout`] ends the round.
+    fn poll_output(&mut self, now: Instant) -> Output<Self::Event>;
+}
+
+/// What happened on the network.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// A stream connection stands: one that a peer made, or one that we dialled.
+    FlowOpened {
+        /// Its name from now on.
+        flow: FlowId,
+        /// Who is at the other end.
+        peer: Arc<Peer>,
+        /// What it was dialled for; `None` if the peer connected to us.
+        dial: Option<Dial>,
+    },
+    /// One whole, well-framed message.
+    Message {
+        /// Where it came from.
+        source: Source,
+        /// Who sent it.
+        peer: Arc<Peer>,
+        /// The message.
+        message: Message,
+    },
+    /// A peer sent something that is not SIP. The driver has answered already if an answer was due, and closes the
+    /// connection if it was one ([`Input::FlowClosed`] follows). For counters and guards only.
+    Unframeable {
+        /// Where it came from.
+        source: Source,
+        /// Who sent it.
+        peer: Arc<Peer>,
+        /// The status it was answered with; `None` if it met silence.
+        status: Option<u16>,
+    },
+    /// A stream connection is gone, for whatever reason. Nothing more comes from it.
+    FlowClosed {
+        /// Which one.
+        flow: FlowId,
+    },
+    /// A connection could not be made, or its queue was full. Everything that was sent to it since it was asked for is
+    /// lost.
+    DialFailed {
+        /// Which one.
+        dial: Dial,
+    },
+    /// The answer to [`Output::Resolve`]. No address means that there is none, or that the look-up failed.
+    Resolved {
+        /// The number of the question.
+        query: u64,
+        /// What the name stands for.
+        addresses: Vec<IpAddr>,
+    },
+    /// No new work: finish what runs.
+    Drain,
+}
+
+/// What the driver shall do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output<E> {
+    /// Send a message.
+    Transmit(Transmit),
+    /// Close a connection once what is queued on it has been written.
+    Close(FlowId),
+    /// Look up the addresses of a name.
+    Resolve {
+        /// Comes back with the answer.
+        query: u64,
+        /// A host name.
+        name: String,
+    },
+    /// Tell whoever listens.
+    Event(E),
+    /// Nothing more to do until something happens or this instant passes (`None`: until something happens).
+    Timeout(Option<Instant>),
+}

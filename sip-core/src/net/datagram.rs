@@ -1,0 +1,99 @@
+//! Datagram sockets: one task each, receiving and sending.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::limits::Limits;
+use super::stream::Arrival;
+use crate::flow::{ListenerId, Peer, Side, Source, Transport};
+use crate::message::{Message, refusal};
+
+/// What a datagram socket is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Datagrams {
+    /// Its port row.
+    pub listener: ListenerId,
+    /// Which face of the gateway it is.
+    pub side: Side,
+    /// Its senders are trusted by their address (`trust_source`).
+    pub verified: bool,
+    /// Who may send; others meet silence. Empty: all may.
+    pub allow: Vec<IpNet>,
+}
+
+impl Datagrams {
+    fn admits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// The largest datagram, and a little.
+const LARGEST: usize = 65_536;
+
+/// Everything a socket's task owns.
+pub(super) struct Socket {
+    pub(super) socket: UdpSocket,
+    pub(super) local: SocketAddr,
+    pub(super) rules: Datagrams,
+    /// Ends the task when its sending end is dropped.
+    pub(super) queue: mpsc::Receiver<(SocketAddr, Bytes)>,
+    pub(super) inbox: mpsc::Sender<Arrival>,
+    pub(super) limits: Arc<Limits>,
+}
+
+impl Socket {
+    pub(super) async fn run(mut self) {
+        let mut buffer = vec![0; LARGEST];
+        loop {
+            tokio::select! {
+                received = self.socket.recv_from(&mut buffer) => match received {
+                    Ok((n, remote)) => self.receive(buffer.get(..n).unwrap_or_default(), remote).await,
+                    // The socket lives on; should the error repeat, it must not spin.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                },
+                queued = self.queue.recv() => match queued {
+                    // What can't be sent is lost, as datagrams are; retransmission is above.
+                    Some((remote, bytes)) => drop(self.socket.send_to(&bytes, remote).await),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn receive(&self, bytes: &[u8], remote: SocketAddr) {
+        // Keep-alives of NATs: line ends or zeros, nothing to answer.
+        if !self.rules.admits(remote.ip()) || bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+            return;
+        }
+        let source = Source::Datagram { listener: self.rules.listener, remote };
+        let peer = Arc::new(Peer {
+            remote,
+            local: self.local,
+            transport: Transport::Udp,
+            side: self.rules.side,
+            listener: Some(self.rules.listener),
+            identity: None,
+            verified: self.rules.verified,
+        });
+        let arrival = match Message::parse(Bytes::copy_from_slice(bytes), &self.limits.message) {
+            Ok(message) => Arrival::Message { source, peer, message },
+            Err(error) => {
+                let response = refusal(bytes, &error);
+                let status = response.as_ref().map(|_| error.status());
+                if let Some(response) = response {
+                    drop(self.socket.send_to(&response, remote).await);
+                }
+                Arrival::Unframeable { source, peer, status }
+            }
+        };
+        // When the machine can't keep up, datagrams are what is lost.
+        drop(self.inbox.try_send(arrival));
+    }
+}

@@ -1,0 +1,365 @@
+//! The task that owns a machine, and the handle that reaches it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::timeout;
+
+use super::datagram::Datagrams;
+use super::links::Links;
+use super::stream::Arrival;
+use super::{Connect, Limits, Resolve, Stream};
+use crate::flow::{Dial, FlowId, ListenerId, Peer};
+use crate::machine::{Input, Machine, Output};
+
+/// Orders that may wait for the driver.
+const ORDERS: usize = 1024;
+
+/// What handles ask for.
+enum Order<C> {
+    Stream(Box<dyn Stream>, Arc<Peer>),
+    Socket(UdpSocket, Datagrams),
+    RemoveSocket(ListenerId),
+    Command(C),
+    Limits(Limits),
+    Drain,
+    CloseAll,
+}
+
+/// The driver takes no more: it has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the driver has ended")]
+pub struct Gone;
+
+/// Why a connection was not taken. It has been closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The driver has ended.
+    #[error("the driver has ended")]
+    Gone,
+    /// More connections are being made than the driver can take.
+    #[error("too many new connections at once")]
+    Busy,
+}
+
+/// Reaches a running [`Driver`] from any task or runtime. When the last clone is dropped, the driver closes everything.
+#[derive(Debug)]
+pub struct Handle<C> {
+    orders: mpsc::Sender<Order<C>>,
+}
+
+impl<C> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        Self { orders: self.orders.clone() }
+    }
+}
+
+impl<C> Handle<C> {
+    /// Gives a connection that a peer made, under TLS already where it shall be. The driver's runtime runs it; beyond
+    /// [`Limits::streams`] it is closed at once. `peer.listener` must be set: [`Limits::first_message`] goes by it.
+    ///
+    /// # Errors
+    /// [`Refused`]; the connection is closed then.
+    pub fn stream(&self, io: impl Stream + 'static, peer: Peer) -> Result<(), Refused> {
+        self.orders.try_send(Order::Stream(Box::new(io), Arc::new(peer))).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Busy,
+            mpsc::error::TrySendError::Closed(_) => Refused::Gone,
+        })
+    }
+
+    /// Gives a bound datagram socket. It replaces an earlier one of the same listener.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn socket(&self, socket: UdpSocket, rules: Datagrams) -> Result<(), Gone> {
+        self.order(Order::Socket(socket, rules)).await
+    }
+
+    /// Closes the datagram socket of a listener.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn remove_socket(&self, listener: ListenerId) -> Result<(), Gone> {
+        self.order(Order::RemoveSocket(listener)).await
+    }
+
+    /// Gives the machine a command.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn command(&self, command: C) -> Result<(), Gone> {
+        self.order(Order::Command(command)).await
+    }
+
+    /// Changes the limits. Connections and sockets that are open keep those that they were opened with; the inbox keeps its
+    /// length.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn reconfigure(&self, limits: Limits) -> Result<(), Gone> {
+        self.order(Order::Limits(limits)).await
+    }
+
+    /// Tells the machine to finish what runs and take nothing new ([`Input::Drain`]).
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn drain(&self) -> Result<(), Gone> {
+        self.order(Order::Drain).await
+    }
+
+    /// Ends the driver: what is queued is written, within [`Limits::write_stall`], and everything is closed. The end of
+    /// [`Driver::run`] tells when that is done.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn close_all(&self) -> Result<(), Gone> {
+        self.order(Order::CloseAll).await
+    }
+
+    async fn order(&self, order: Order<C>) -> Result<(), Gone> {
+        self.orders.send(order).await.map_err(|_| Gone)
+    }
+}
+
+/// Drives one machine. See the module's text.
+pub struct Driver<C> {
+    orders: mpsc::Receiver<Order<C>>,
+    limits: Limits,
+}
+
+impl<C: Send> Driver<C> {
+    /// A driver and the handle to it. Needs no runtime yet.
+    pub fn new(limits: Limits) -> (Self, Handle<C>) {
+        let (sender, orders) = mpsc::channel(ORDERS);
+        (Self { orders, limits }, Handle { orders: sender })
+    }
+
+    /// Runs until [`Handle::close_all`], or until no handle is left, and gives the machine back.
+    ///
+    /// Everything it spawns runs on the current runtime, one thread or many. `events` is called between two inputs of the
+    /// machine: it must not block.
+    pub async fn run<M, N, R, E>(self, machine: M, connect: Arc<N>, resolve: Arc<R>, events: E) -> M
+    where
+        M: Machine<Command = C>,
+        N: Connect,
+        R: Resolve,
+        E: FnMut(M::Event),
+    {
+        let (inbox, arrivals) = mpsc::channel(self.limits.inbox.max(1));
+        let limits = Arc::new(self.limits);
+        let mut running = Running {
+            machine,
+            connect,
+            resolve,
+            events,
+            links: Links::new(inbox, limits.clone()),
+            dials: JoinSet::new(),
+            dialling: HashMap::new(),
+            lookups: JoinSet::new(),
+            asked: HashMap::new(),
+            limits,
+        };
+        running.run(self.orders, arrivals).await;
+        running.machine
+    }
+}
+
+/// What came of a dial.
+type Connected = io::Result<(Box<dyn Stream>, Peer)>;
+
+/// What came of a look-up.
+type Found = io::Result<Vec<IpAddr>>;
+
+struct Running<M, N, R, E> {
+    machine: M,
+    connect: Arc<N>,
+    resolve: Arc<R>,
+    events: E,
+    links: Links,
+    dials: JoinSet<Connected>,
+    dialling: HashMap<Id, Dial>,
+    lookups: JoinSet<Found>,
+    asked: HashMap<Id, u64>,
+    limits: Arc<Limits>,
+}
+
+impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E> {
+    async fn run(
+        &mut self,
+        mut orders: mpsc::Receiver<Order<M::Command>>,
+        mut arrivals: mpsc::Receiver<Arrival>,
+    ) {
+        let sleep = tokio::time::sleep_until(tokio::time::Instant::now());
+        tokio::pin!(sleep);
+        loop {
+            let deadline = self.obey();
+            if let Some(at) = deadline
+                && sleep.deadline().into_std() != at
+            {
+                sleep.as_mut().reset(at.into());
+            }
+            tokio::select! {
+                order = orders.recv() => match order {
+                    None | Some(Order::CloseAll) => break,
+                    Some(order) => self.order(order),
+                },
+                Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                Some(done) = self.dials.join_next_with_id() => self.dialled(done),
+                Some(done) = self.lookups.join_next_with_id() => self.resolved(done),
+                panicked = self.links.task_ended() => if let Some(flow) = panicked {
+                    self.close(flow);
+                },
+                // The clock is asked in `obey`, not the sleep.
+                () = &mut sleep, if deadline.is_some() => {}
+            }
+        }
+        // Connections that wait for room in the inbox see it closed and end.
+        drop(arrivals);
+        // A little more than the writers' own patience.
+        let patience = self.limits.write_stall.saturating_mul(2);
+        if timeout(patience, self.links.close_all()).await.is_err() {
+            tracing::debug!("connections did not end in time");
+        }
+    }
+
+    /// Does what the machine wants until it wants nothing, and says when it wants to be woken.
+    fn obey(&mut self) -> Option<Instant> {
+        loop {
+            match self.machine.poll_output(now()) {
+                Output::Transmit(transmit) => self.links.transmit(transmit),
+                Output::Close(flow) => {
+                    if self.links.close(flow) {
+                        self.links.mishaps.push_back(Input::FlowClosed { flow });
+                    }
+                }
+                Output::Resolve { query, name } => self.look_up(query, name),
+                Output::Event(event) => (self.events)(event),
+                Output::Timeout(at) => {
+                    self.start_dials();
+                    match self.links.mishaps.pop_front() {
+                        Some(mishap) => self.machine.handle_input(now(), mishap),
+                        None => return at,
+                    }
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order<M::Command>) {
+        match order {
+            Order::Stream(io, peer) => {
+                if self.links.has_room() {
+                    let flow = self.links.open(io, peer.clone(), None);
+                    self.machine.handle_input(now(), Input::FlowOpened { flow, peer, dial: None });
+                } else {
+                    tracing::debug!(peer = %peer.remote, "too many connections");
+                }
+            }
+            Order::Socket(socket, rules) => self.links.add_socket(socket, rules),
+            Order::RemoveSocket(listener) => self.links.remove_socket(listener),
+            Order::Command(command) => self.machine.handle_command(now(), command),
+            Order::Limits(limits) => {
+                self.limits = Arc::new(limits);
+                self.links.reconfigure(self.limits.clone());
+            }
+            Order::Drain => self.machine.handle_input(now(), Input::Drain),
+            // Ends the loop before it comes here.
+            Order::CloseAll => {}
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let input = match arrival {
+            // From a connection that was closed meanwhile; the machine has been told that nothing more comes.
+            Arrival::Message { source, .. } | Arrival::Unframeable { source, .. }
+                if source.flow().is_some_and(|flow| !self.links.knows(flow)) =>
+            {
+                return;
+            }
+            Arrival::Message { source, peer, message } => Input::Message { source, peer, message },
+            Arrival::Unframeable { source, peer, status } => Input::Unframeable { source, peer, status },
+            Arrival::Closed { flow, why } => {
+                tracing::debug!(%flow, ?why, "connection ended");
+                return self.close(flow);
+            }
+        };
+        self.machine.handle_input(now(), input);
+    }
+
+    fn close(&mut self, flow: FlowId) {
+        if self.links.close(flow) {
+            self.machine.handle_input(now(), Input::FlowClosed { flow });
+        }
+    }
+
+    fn start_dials(&mut self) {
+        for dial in std::mem::take(&mut self.links.wanted) {
+            if self.dials.len() >= self.limits.dials {
+                self.links.dial_failed(dial);
+                continue;
+            }
+            let (connect, patience) = (self.connect.clone(), self.limits.dial);
+            let task = self.dials.spawn(async move { timeout(patience, connect.connect(&dial)).await? });
+            self.dialling.insert(task.id(), dial);
+        }
+    }
+
+    fn dialled(&mut self, done: Result<(Id, Connected), JoinError>) {
+        let (id, result) = split(done);
+        let Some(dial) = self.dialling.remove(&id) else { return };
+        match result {
+            Ok((io, peer)) if self.links.is_dialling(&dial) => {
+                let peer = Arc::new(peer);
+                let flow = self.links.open(io, peer.clone(), Some(dial));
+                self.machine.handle_input(now(), Input::FlowOpened { flow, peer, dial: Some(dial) });
+            }
+            // Nobody waits any more.
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(remote = %dial.remote, %error, "dial failed");
+                self.links.dial_failed(dial);
+            }
+        }
+    }
+
+    fn look_up(&mut self, query: u64, name: String) {
+        if self.lookups.len() >= self.limits.lookups {
+            self.links.mishaps.push_back(Input::Resolved { query, addresses: Vec::new() });
+            return;
+        }
+        let (resolve, patience) = (self.resolve.clone(), self.limits.resolve);
+        let task = self.lookups.spawn(async move { timeout(patience, resolve.resolve(&name)).await? });
+        self.asked.insert(task.id(), query);
+    }
+
+    fn resolved(&mut self, done: Result<(Id, Found), JoinError>) {
+        let (id, result) = split(done);
+        let Some(query) = self.asked.remove(&id) else { return };
+        let addresses = result.unwrap_or_else(|error| {
+            tracing::debug!(%error, "look-up failed");
+            Vec::new()
+        });
+        self.machine.handle_input(now(), Input::Resolved { query, addresses });
+    }
+}
+
+/// Which task it was, and what came of it; a panic counts as an error.
+fn split<T>(done: Result<(Id, io::Result<T>), JoinError>) -> (Id, io::Result<T>) {
+    match done {
+        Ok(done) => done,
+        Err(error) => (error.id(), Err(io::Error::other(error))),
+    }
+}
+
+/// The runtime's clock, which tests may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,250 @@
+//! All open connections and sockets, and who gets which octets.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+use super::Stream;
+use super::datagram::{Datagrams, Socket};
+use super::limits::Limits;
+use super::queue::Queue;
+use super::stream::{Arrival, Connection};
+use crate::flow::{Dial, FlowId, ListenerId, Peer, Side, Target, Transmit, Transport};
+use crate::machine::Input;
+
+/// Names of connections are unique in the process, whatever number of drivers it has.
+static LAST_FLOW: AtomicU64 = AtomicU64::new(0);
+
+/// Datagrams that may wait for one socket; those beyond are lost.
+const DATAGRAMS: usize = 1024;
+
+pub(super) struct Links {
+    flows: HashMap<FlowId, Flow>,
+    lines: HashMap<Dial, Line>,
+    sockets: HashMap<ListenerId, Port>,
+    /// What came of it to send, to be told to the machine.
+    pub(super) mishaps: VecDeque<Input>,
+    /// Dials to be started.
+    pub(super) wanted: Vec<Dial>,
+    tasks: JoinSet<()>,
+    running: HashMap<Id, FlowId>,
+    accepted: usize,
+    inbox: mpsc::Sender<Arrival>,
+    limits: Arc<Limits>,
+}
+
+struct Flow {
+    queue: Queue,
+    dial: Option<Dial>,
+    peer: Arc<Peer>,
+}
+
+/// The connection of a [`Dial`].
+enum Line {
+    /// Asked for; these wait.
+    Dialling {
+        waiting: Vec<Bytes>,
+        octets: usize,
+    },
+    Open(FlowId),
+}
+
+struct Port {
+    queue: mpsc::Sender<(SocketAddr, Bytes)>,
+    local: SocketAddr,
+    side: Side,
+    task: AbortHandle,
+}
+
+impl Links {
+    pub(super) fn new(inbox: mpsc::Sender<Arrival>, limits: Arc<Limits>) -> Self {
+        Self {
+            flows: HashMap::new(),
+            lines: HashMap::new(),
+            sockets: HashMap::new(),
+            mishaps: VecDeque::new(),
+            wanted: Vec::new(),
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            accepted: 0,
+            inbox,
+            limits,
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
+    /// Whether one more connection of a peer fits.
+    pub(super) fn has_room(&self) -> bool {
+        self.accepted < self.limits.streams
+    }
+
+    /// Starts a connection's task. If it was dialled, what waited for it goes first.
+    pub(super) fn open(&mut self, io: Box<dyn Stream>, peer: Arc<Peer>, dial: Option<Dial>) -> FlowId {
+        let flow = FlowId(LAST_FLOW.fetch_add(1, Ordering::Relaxed) + 1);
+        let (queue, end) = Queue::new(self.limits.queue);
+        let connection = Connection {
+            flow,
+            peer: peer.clone(),
+            io,
+            queue: end,
+            answers: queue.downgrade(),
+            inbox: self.inbox.clone(),
+            limits: self.limits.clone(),
+        };
+        let task = self.tasks.spawn(connection.run());
+        self.running.insert(task.id(), flow);
+        match dial {
+            None => self.accepted += 1,
+            Some(dial) => {
+                if let Some(Line::Dialling { waiting, .. }) = self.lines.insert(dial, Line::Open(flow)) {
+                    for bytes in waiting {
+                        // It waited within the same bound, so there is room.
+                        queue.push(bytes);
+                    }
+                }
+            }
+        }
+        self.flows.insert(flow, Flow { queue, dial, peer });
+        flow
+    }
+
+    /// Forgets a connection; its task writes what is queued and ends. `false` if it was forgotten before.
+    pub(super) fn close(&mut self, flow: FlowId) -> bool {
+        let Some(closed) = self.flows.remove(&flow) else { return false };
+        match closed.dial {
+            None => self.accepted -= 1,
+            Some(dial) => {
+                if matches!(self.lines.get(&dial), Some(Line::Open(open)) if *open == flow) {
+                    self.lines.remove(&dial);
+                }
+            }
+        }
+        true
+    }
+
+    /// Forgets a dial that failed. Everything that waited for it is lost.
+    pub(super) fn dial_failed(&mut self, dial: Dial) {
+        if matches!(self.lines.get(&dial), Some(Line::Dialling { .. })) {
+            self.lines.remove(&dial);
+            self.mishaps.push_back(Input::DialFailed { dial });
+        }
+    }
+
+    /// Whether somebody still waits for this dial.
+    pub(super) fn is_dialling(&self, dial: &Dial) -> bool {
+        matches!(self.lines.get(dial), Some(Line::Dialling { .. }))
+    }
+
+    pub(super) fn knows(&self, flow: FlowId) -> bool {
+        self.flows.contains_key(&flow)
+    }
+
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
+        let Transmit { target, bytes } = transmit;
+        match target {
+            Target::Flow(flow) => self.send(flow, bytes),
+            Target::Datagram { listener, remote } => {
+                if let Some(port) = self.sockets.get(&listener) {
+                    drop(port.queue.try_send((remote, bytes)));
+                }
+            }
+            Target::Dial(dial) if dial.transport == Transport::Udp => self.send_datagram(dial, bytes),
+            Target::Dial(dial) => self.send_dialled(dial, bytes),
+        }
+    }
+
+    fn send(&mut self, flow: FlowId, bytes: Bytes) {
+        let Some(open) = self.flows.get(&flow) else { return };
+        if !open.queue.push(bytes) {
+            // The peer is so slow that messages would be lost: better no connection than that.
+            tracing::debug!(%flow, peer = %open.peer.remote, "write queue full, closing");
+            self.close(flow);
+            self.mishaps.push_back(Input::FlowClosed { flow });
+        }
+    }
+
+    fn send_datagram(&mut self, dial: Dial, bytes: Bytes) {
+        let fits = |port: &&Port| port.side == dial.side && port.local.is_ipv4() == dial.remote.is_ipv4();
+        // Of several sockets always the same one, so that a peer sees one source.
+        let port = self.sockets.iter().filter(|(_, port)| fits(port)).min_by_key(|(listener, _)| **listener);
+        match port {
+            Some((_, port)) => drop(port.queue.try_send((dial.remote, bytes))),
+            None => self.mishaps.push_back(Input::DialFailed { dial }),
+        }
+    }
+
+    fn send_dialled(&mut self, dial: Dial, bytes: Bytes) {
+        match self.lines.get_mut(&dial) {
+            Some(Line::Open(flow)) => {
+                let flow = *flow;
+                self.send(flow, bytes);
+            }
+            Some(Line::Dialling { waiting, octets }) => {
+                *octets += Queue::cost(&bytes);
+                waiting.push(bytes);
+                if *octets > self.limits.queue {
+                    self.dial_failed(dial);
+                }
+            }
+            None => {
+                let octets = Queue::cost(&bytes);
+                self.lines.insert(dial, Line::Dialling { waiting: vec![bytes], octets });
+                self.wanted.push(dial);
+            }
+        }
+    }
+
+    /// Starts a socket's task, in place of an earlier one of that port row.
+    pub(super) fn add_socket(&mut self, socket: UdpSocket, rules: Datagrams) {
+        let Ok(local) = socket.local_addr() else { return };
+        let (queue, end) = mpsc::channel(DATAGRAMS);
+        let (listener, side) = (rules.listener, rules.side);
+        let inbox = self.inbox.clone();
+        let socket = Socket { socket, local, rules, queue: end, inbox, limits: self.limits.clone() };
+        let task = self.tasks.spawn(socket.run());
+        if let Some(old) = self.sockets.insert(listener, Port { queue, local, side, task }) {
+            old.task.abort();
+        }
+    }
+
+    /// Closes a socket.
+    pub(super) fn remove_socket(&mut self, listener: ListenerId) {
+        self.sockets.remove(&listener);
+    }
+
+    /// Waits for a task to end. A connection says itself that it ended, unless it panicked: then its name comes back.
+    pub(super) async fn task_ended(&mut self) -> Option<FlowId> {
+        match self.tasks.join_next_with_id().await {
+            None => std::future::pending().await,
+            Some(Ok((id, ()))) => {
+                self.running.remove(&id);
+                None
+            }
+            Some(Err(error)) => self.task_failed(&error),
+        }
+    }
+
+    fn task_failed(&mut self, error: &JoinError) -> Option<FlowId> {
+        if error.is_panic() {
+            tracing::error!(%error, "connection task panicked");
+        }
+        self.running.remove(&error.id())
+    }
+
+    /// Lets all connections write what is queued and end, and waits for that.
+    pub(super) async fn close_all(&mut self) {
+        self.flows.clear();
+        self.lines.clear();
+        self.sockets.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

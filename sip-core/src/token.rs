@@ -1,0 +1,361 @@
+//! Everything unguessable: keyed tokens, and the seeded source of branches, tags and Call-IDs.
+//!
+//! Three kinds of token leave the gateway, all in lower-case base32 because RFC 3261 §19.1.4 compares URI
+//! parameters without regard to case:
+//!
+//! - the *contact token* ([`Keyring::contact_token`]) names one phone (realm and tag) and nothing else, so that
+//!   a refresh, a de-registration and a reconnect all present an equal URI to the PBX;
+//! - the *flow token* ([`Keyring::flow_token`]) in Record-Route and Path names a binding, the certificate it
+//!   belongs to and the side it was shown to; it has no expiry because a dialog's route set never changes;
+//! - *sealed text* ([`Keyring::seal`]) hides an inside address from the outside, deterministically.
+//!
+//! Both first tokens are compared as text with the token the binding was born with: verification costs a
+//! constant-time comparison and no hash.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
+
+use data_encoding::{BASE32_NOPAD, Encoding};
+use hmac::{Hmac, Mac};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::flow::Side;
+
+/// The token format; a change of layout gets a new number.
+const VERSION: u8 = 1;
+/// Octets of a MAC that are kept (96 bits).
+const MAC: usize = 12;
+/// Octets of a contact or flow token before the encoding.
+const RAW: usize = 2 + 8 + MAC;
+/// Characters of an encoded contact or flow token.
+pub const TOKEN_CHARS: usize = 36;
+/// The longest text that is sealed or opened, in octets.
+pub const SEAL_LIMIT: usize = 1024;
+
+/// Eight octets that name a phone: the start of SHA-256 over realm and tag.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId(pub u64);
+
+impl InstanceId {
+    /// The name of the phone with this tag in this realm.
+    pub fn new(realm: &str, tag: &str) -> Self {
+        let digest = Sha256::new().chain_update(realm).chain_update([0]).chain_update(tag).finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        Self(u64::from_be_bytes(first))
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One secret with the number that tokens carry to name it.
+#[derive(Clone)]
+pub struct Key {
+    id: u8,
+    secret: [u8; 32],
+}
+
+impl Key {
+    /// A key of 32 random octets.
+    pub fn new(id: u8, secret: [u8; 32]) -> Self {
+        Self { id, secret }
+    }
+
+    fn mac(&self, label: &str, parts: &[&[u8]]) -> [u8; 32] {
+        // HMAC takes a key of any length, so this never fails; the fallback keeps the function total.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret) else { return [0; 32] };
+        mac.update(label.as_bytes());
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The key for new tokens and the older ones that living bindings still need.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    newest: Key,
+    older: Vec<Key>,
+}
+
+impl Keyring {
+    /// A ring whose new tokens use `newest`.
+    pub fn new(newest: Key, older: Vec<Key>) -> Self {
+        Self { newest, older }
+    }
+
+    fn key(&self, id: u8) -> Option<&Key> {
+        std::iter::once(&self.newest).chain(&self.older).find(|key| key.id == id)
+    }
+
+    /// The contact token of a phone (`crt=`): `ver ‖ kid ‖ id₈ ‖ HMAC-SHA256("crt" ‖ realm ‖ tag)[..12]`.
+    pub fn contact_token(&self, realm: &str, tag: &str) -> String {
+        let mac = self.newest.mac("crt", &[realm.as_bytes(), tag.as_bytes()]);
+        self.token(InstanceId::new(realm, tag), &mac)
+    }
+
+    /// The flow token of a binding (`ft=`): a MAC over binding, certificate key and side.
+    pub fn flow_token(&self, binding: InstanceId, certificate: &[u8; 32], side: Side) -> String {
+        let side: &[u8] = match side {
+            Side::Outside => b"outside",
+            Side::Inside => b"inside",
+        };
+        let mac = self.newest.mac("ft", &[&binding.0.to_be_bytes(), certificate, side]);
+        self.token(binding, &mac)
+    }
+
+    fn token(&self, id: InstanceId, mac: &[u8; 32]) -> String {
+        let mut raw = [0; RAW];
+        raw[0] = VERSION;
+        raw[1] = self.newest.id;
+        raw[2..10].copy_from_slice(&id.0.to_be_bytes());
+        raw[10..].copy_from_slice(&mac[..MAC]);
+        encode(&raw)
+    }
+
+    /// Hides `text` for the far side: the same text under the same key gives the same result.
+    ///
+    /// A synthetic initialisation vector (the MAC of the text) keys a counter keystream, so that neither equal
+    /// prefixes nor a chosen text reveal anything but equality. `None` when the text is over [`SEAL_LIMIT`].
+    pub fn seal(&self, label: &str, text: &[u8]) -> Option<String> {
+        if text.len() > SEAL_LIMIT {
+            return None;
+        }
+        let vector = self.newest.mac("seal", &[label.as_bytes(), text]);
+        let mut raw = Vec::with_capacity(2 + MAC + text.len());
+        raw.extend([VERSION, self.newest.id]);
+        raw.extend(&vector[..MAC]);
+        raw.extend(text);
+        keystream(&self.newest, &vector[..MAC], raw.get_mut(2 + MAC..)?);
+        Some(encode(&raw))
+    }
+
+    /// The text that [`Keyring::seal`] hid under `label`; `None` for anything else.
+    pub fn open(&self, label: &str, token: &[u8]) -> Option<Vec<u8>> {
+        if token.len() > (2 + MAC + SEAL_LIMIT) * 8 / 5 + 1 {
+            return None;
+        }
+        let mut raw = decode(token)?;
+        let [VERSION, id, ..] = raw[..] else { return None };
+        let key = self.key(id)?;
+        let vector: [u8; MAC] = raw.get(2..2 + MAC)?.try_into().ok()?;
+        let mut text = raw.split_off(2 + MAC);
+        keystream(key, &vector, &mut text);
+        let expected = key.mac("seal", &[label.as_bytes(), &text]);
+        bool::from(expected[..MAC].ct_eq(&vector)).then_some(text)
+    }
+}
+
+fn keystream(key: &Key, vector: &[u8], text: &mut [u8]) {
+    for (counter, chunk) in text.chunks_mut(32).enumerate() {
+        let block = key.mac("stream", &[vector, &(counter as u64).to_be_bytes()]);
+        for (byte, mask) in chunk.iter_mut().zip(block) {
+            *byte ^= mask;
+        }
+    }
+}
+
+/// The phone a contact or flow token names, without any promise that the token is genuine.
+///
+/// `None` for a text that no key of ours could have made: wrong length, alphabet or version.
+pub fn token_instance(token: &[u8]) -> Option<InstanceId> {
+    if token.len() != TOKEN_CHARS {
+        return None;
+    }
+    let raw = decode(token)?;
+    let id: [u8; 8] = raw.get(2..10)?.try_into().ok()?;
+    (raw.len() == RAW && raw.first() == Some(&VERSION)).then(|| InstanceId(u64::from_be_bytes(id)))
+}
+
+/// Whether `token` as received is the genuine `expected`, without regard to case and in constant time.
+pub fn token_matches(expected: &str, token: &[u8]) -> bool {
+    expected.as_bytes().ct_eq(&token.to_ascii_lowercase()[..]).into()
+}
+
+/// The key hash that stands for a peer without a certificate on a row with `trust_source`.
+pub fn address_key(address: std::net::IpAddr) -> [u8; 32] {
+    Sha256::new().chain_update("address").chain_update(address.to_string()).finalize().into()
+}
+
+fn encode(raw: &[u8]) -> String {
+    lower().encode(raw)
+}
+
+fn decode(token: &[u8]) -> Option<Vec<u8>> {
+    BASE32_NOPAD.decode(&token.to_ascii_uppercase()).ok()
+}
+
+fn lower() -> &'static Encoding {
+    static LOWER: std::sync::LazyLock<Encoding> = std::sync::LazyLock::new(|| {
+        let mut specification = BASE32_NOPAD.specification();
+        specification.symbols.make_ascii_lowercase();
+        specification.encoding().unwrap_or(BASE32_NOPAD)
+    });
+    &LOWER
+}
+
+/// The seeded source of branches, tags and Call-IDs of one machine.
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    /// A source that repeats itself for the same seed; a production seed comes from the operating system.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self(ChaCha8Rng::from_seed(seed))
+    }
+
+    /// A number nobody can guess.
+    pub fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A tag or Call-ID part: 13 characters, 64 random bits (RFC 3261 §19.3 asks for 32).
+    pub fn tag(&mut self) -> String {
+        encode(&self.number().to_be_bytes())
+    }
+
+    /// A branch with the magic cookie and a [`loop hash`](LoopHash) (RFC 3261 §16.6 step 8).
+    pub fn branch(&mut self, hash: LoopHash) -> String {
+        let mut raw = [0; 16];
+        raw[..8].copy_from_slice(&self.number().to_be_bytes());
+        raw[8..].copy_from_slice(&hash.0.to_be_bytes());
+        format!("{BRANCH}{}", encode(&raw))
+    }
+}
+
+/// What every branch of ours starts with: the magic cookie and our own mark.
+const BRANCH: &str = "z9hG4bKfe";
+
+/// A digest of all that decides where a request goes; equal on return means a loop (RFC 3261 §16.3 step 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopHash(u64);
+
+impl LoopHash {
+    /// Digests the fields; `None` is a field that the request does not have.
+    pub fn new<'a>(fields: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for field in fields {
+            match field {
+                Some(field) => {
+                    hasher.write_usize(field.len());
+                    hasher.write(field);
+                }
+                None => hasher.write_u8(0xff),
+            }
+        }
+        Self(hasher.finish())
+    }
+
+    /// A number below `n` that spreads different requests evenly.
+    pub fn spread(self, n: u64) -> u64 {
+        self.0 % n.max(1)
+    }
+
+    /// The hash in a branch that we wrote; `None` for a branch of anybody else.
+    pub fn of_branch(branch: &[u8]) -> Option<Self> {
+        let cookie = branch.get(..BRANCH.len())?;
+        let raw = decode(branch.get(BRANCH.len()..)?)?;
+        let hash: [u8; 8] = raw.get(8..)?.try_into().ok()?;
+        cookie.eq_ignore_ascii_case(BRANCH.as_bytes()).then(|| Self(u64::from_be_bytes(hash)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring() -> Keyring {
+        Keyring::new(Key::new(3, [7; 32]), vec![Key::new(2, [6; 32])])
+    }
+
+    #[test]
+    fn a_contact_token_depends_on_the_instance_alone_and_ignores_case() {
+        let token = ring().contact_token("r", "08000FD4CBBF");
+        assert_eq!(token, ring().contact_token("r", "08000FD4CBBF"));
+        assert_eq!(token.len(), TOKEN_CHARS);
+        assert!(token.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        assert!(token_matches(&token, token.to_uppercase().as_bytes()));
+        assert_eq!(
+            token_instance(token.to_uppercase().as_bytes()),
+            Some(InstanceId::new("r", "08000FD4CBBF"))
+        );
+        assert_ne!(token, ring().contact_token("r", "08000FD4CBC0"));
+        assert_ne!(token, ring().contact_token("s", "08000FD4CBBF"));
+    }
+
+    #[test]
+    fn every_altered_character_breaks_a_token() {
+        let token = ring().contact_token("r", "A");
+        for at in 0..token.len() {
+            let mut forged = token.clone().into_bytes();
+            forged[at] = if forged[at] == b'b' { b'c' } else { b'b' };
+            assert!(!token_matches(&token, &forged), "position {at}");
+        }
+        assert!(!token_matches(&token, b""));
+        for bad in [&b""[..], b"abc", &[b'1'; 36], &[b'a'; 4000], &token.as_bytes()[..35]] {
+            assert_eq!(token_instance(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_flow_token_is_bound_to_certificate_and_side() {
+        let id = InstanceId::new("r", "A");
+        let token = ring().flow_token(id, &[1; 32], Side::Outside);
+        assert_ne!(token, ring().flow_token(id, &[1; 32], Side::Inside));
+        assert_ne!(token, ring().flow_token(id, &[2; 32], Side::Outside));
+        assert_eq!(token_instance(token.as_bytes()), Some(id));
+    }
+
+    #[test]
+    fn sealed_text_opens_under_its_label_and_key_only() {
+        let sealed = ring().seal("pc", b"sips:117@10.0.1.50:5061;transport=tls").unwrap();
+        assert_eq!(sealed, ring().seal("pc", b"sips:117@10.0.1.50:5061;transport=tls").unwrap());
+        let upper = sealed.to_uppercase();
+        assert_eq!(ring().open("pc", upper.as_bytes()).unwrap(), b"sips:117@10.0.1.50:5061;transport=tls");
+        assert_eq!(ring().open("rs", sealed.as_bytes()), None);
+        let rotated = Keyring::new(Key::new(4, [8; 32]), vec![Key::new(3, [7; 32])]);
+        assert!(rotated.open("pc", sealed.as_bytes()).is_some());
+        let foreign = Keyring::new(Key::new(3, [9; 32]), vec![]);
+        assert_eq!(foreign.open("pc", sealed.as_bytes()), None);
+        for at in 0..sealed.len() {
+            let mut forged = sealed.clone().into_bytes();
+            forged[at] = if forged[at] == b'b' { b'c' } else { b'b' };
+            // The last character of unpadded base32 may carry unused bits; a strict decoder refuses those.
+            assert_eq!(ring().open("pc", &forged), None, "position {at}");
+        }
+        assert_eq!(ring().seal("pc", &[b'x'; SEAL_LIMIT + 1]), None);
+        assert_eq!(ring().open("pc", &[b'a'; 100_000]), None);
+    }
+
+    #[test]
+    fn a_branch_carries_its_loop_hash() {
+        let hash = LoopHash::new([Some(&b"sip:a@b"[..]), None]);
+        let mut random = Random::new([0; 32]);
+        let (one, two) = (random.branch(hash), random.branch(hash));
+        assert_ne!(one, two);
+        assert!(one.starts_with("z9hG4bK"));
+        assert_eq!(LoopHash::of_branch(one.as_bytes()), Some(hash));
+        assert_ne!(LoopHash::new([None, Some(&b"sip:a@b"[..])]), hash);
+        assert_eq!(LoopHash::of_branch(b"z9hG4bK-other"), None);
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let shown = format!("{:?}", ring());
+        assert!(!shown.contains("7, 7") && shown.contains("id: 3"), "{shown}");
+    }
+}

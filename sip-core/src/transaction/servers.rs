@@ -1,0 +1,371 @@
+//! The server half of the layer: requests that came in.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::key::{Key, Scope, reply_target};
+use super::layer::{Event, Id, Out, Received, ServerKey};
+use super::server::{self, Server};
+use super::server_invite::{self, ServerInvite};
+use super::timer::{Clocks, Config};
+use crate::flow::{Dial, FlowId, Peer, Source, Target};
+use crate::message::{Message, Method, Name, ResponseBuilder};
+
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    table: HashMap<ServerKey, Entry>,
+    keys: HashMap<Key, ServerKey>,
+    /// Who is hurt when a connection or dial fails.
+    replies: BTreeSet<(Target, ServerKey)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    machine: Machine,
+    key: Key,
+    scope: Scope,
+    /// By RFC 2543 rules the ACK to a failure carries the To tag that we gave, so it has a key of its own.
+    ack_key: Option<Key>,
+    /// What 100 is made from, until something was answered, and by RFC 2543 rules the key of the ACK.
+    request: Option<Message>,
+    /// For the Via of our 100.
+    remote: SocketAddr,
+    /// The last response.
+    response: Option<Bytes>,
+    /// Where responses go; `None` when there is no way left.
+    reply: Option<Target>,
+    fallback: Option<Target>,
+    /// What the table of deadlines holds for this one.
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum Machine {
+    Invite(ServerInvite),
+    Other(Server),
+}
+
+/// What may befall either machine.
+#[derive(Clone, Copy)]
+enum Happening {
+    Request,
+    Ack,
+    Answer(u16),
+    Alarm,
+    Unreachable,
+}
+
+/// What either machine may want.
+#[derive(Clone, Copy)]
+enum Wish {
+    Absorb,
+    Trying,
+    Send,
+    PassAck,
+    End,
+}
+
+impl Servers {
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.table.len() + self.keys.len() + self.replies.len()
+    }
+
+    pub(super) fn deadline(&self, key: ServerKey) -> Option<Instant> {
+        self.table.get(&key).map(|entry| entry.deadline)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the layer's own half, called once")]
+    pub(super) fn handle_request(
+        &mut self,
+        now: Instant,
+        source: Source,
+        peer: &Peer,
+        message: Message,
+        full: bool,
+        config: &Config,
+        out: &mut Out,
+    ) -> Received {
+        let scope = Scope::of(&source, peer);
+        let Some(method) = message.method() else { return Received::Stray(message) };
+        let (is_ack, is_cancel) = (method == Method::Ack, method == Method::Cancel);
+        let Some(key) = Key::of_request(&message, &scope) else { return Received::Stray(message) };
+        let known = self.keys.get(&key).copied();
+        if is_ack {
+            return match known.map(|id| self.happen(now, id, Happening::Ack, config, out)) {
+                None | Some(Wish::PassAck) => Received::Ack { message },
+                Some(_) => Received::Absorbed,
+            };
+        }
+        if let Some(id) = known {
+            self.happen(now, id, Happening::Request, config, out);
+            return Received::Absorbed;
+        }
+        let invite = if is_cancel {
+            Key::of_cancelled(&message, &scope).and_then(|key| self.keys.get(&key).copied())
+        } else {
+            None
+        };
+        let reply = reply_target(source, peer, &message);
+        if full && invite.is_none() {
+            let refusal = ResponseBuilder::new(&message, 503, "Too Many Transactions").source(peer.remote);
+            out.send(reply, refusal.header(Name::RetryAfter, b"10").build());
+            return Received::Refused { message };
+        }
+        let id = self.insert(now, key, scope, reply, peer.remote, &message, config, out);
+        if is_cancel {
+            Received::Cancel { key: id, invite, message }
+        } else {
+            Received::Request { key: id, message }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the tail of handle_request")]
+    fn insert(
+        &mut self,
+        now: Instant,
+        key: Key,
+        scope: Scope,
+        reply: Target,
+        remote: SocketAddr,
+        message: &Message,
+        config: &Config,
+        out: &mut Out,
+    ) -> ServerKey {
+        let id = ServerKey(out.new_key());
+        let (machine, request) = if message.method() == Some(Method::Invite) {
+            let machine = ServerInvite::new(now, reply.is_reliable(), config);
+            (Machine::Invite(machine), Some(message.clone()))
+        } else {
+            (Machine::Other(Server::new(now, reply.is_reliable(), config)), None)
+        };
+        let deadline = machine.clocks().next();
+        out.deadlines.push(deadline, Id::Server(id));
+        self.keys.insert(key.clone(), id);
+        self.replies.insert((reply, id));
+        let entry = Entry {
+            machine,
+            key,
+            scope,
+            ack_key: None,
+            request,
+            remote,
+            response: None,
+            reply: Some(reply),
+            fallback: None,
+            deadline,
+        };
+        self.table.insert(id, entry);
+        id
+    }
+
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        id: ServerKey,
+        status: u16,
+        bytes: Bytes,
+        config: &Config,
+        out: &mut Out,
+    ) {
+        let Some(entry) = self.table.get_mut(&id) else { return };
+        let previous = entry.response.replace(bytes);
+        let wish = self.happen(now, id, Happening::Answer(status), config, out);
+        let Some(entry) = self.table.get_mut(&id) else { return };
+        if !matches!(wish, Wish::Send) {
+            entry.response = previous;
+            return;
+        }
+        if status >= 200 && entry.reply.is_none() {
+            // Nobody is there to get it, to ask for it again or to acknowledge it.
+            self.end(id, out);
+            return;
+        }
+        if status < 200 && entry.key.is_2543() {
+            return;
+        }
+        let request = entry.request.take();
+        if status >= 200
+            && let Some((request, response)) = request.zip(entry.response.as_ref())
+            && let Some(key) = Key::of_ack_2543(&request, response, &entry.scope)
+        {
+            entry.ack_key = Some(key.clone());
+            self.keys.insert(key, id);
+        }
+    }
+
+    pub(super) fn set_fallback(&mut self, id: ServerKey, target: Target) {
+        let Some(entry) = self.table.get_mut(&id) else { return };
+        if entry.reply.is_none() {
+            entry.reply = Some(target);
+            self.replies.insert((target, id));
+        } else {
+            entry.fallback = Some(target);
+        }
+    }
+
+    pub(super) fn handle_alarm(&mut self, now: Instant, id: ServerKey, config: &Config, out: &mut Out) {
+        if self.table.get(&id).is_some_and(|entry| entry.deadline <= now) {
+            self.happen(now, id, Happening::Alarm, config, out);
+        }
+    }
+
+    pub(super) fn handle_flow_closed(&mut self, now: Instant, flow: FlowId, config: &Config, out: &mut Out) {
+        for id in self.replying_to(Target::Flow(flow)) {
+            self.lose(now, id, config, out);
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, now: Instant, dial: Dial, config: &Config, out: &mut Out) {
+        for id in self.replying_to(Target::Dial(dial)) {
+            self.lose(now, id, config, out);
+        }
+    }
+
+    fn replying_to(&self, target: Target) -> Vec<ServerKey> {
+        let all = (target, ServerKey(0))..=(target, ServerKey(u64::MAX));
+        self.replies.range(all).map(|(_, id)| *id).collect()
+    }
+
+    /// The way back is gone: take the other, if there is one.
+    fn lose(&mut self, now: Instant, id: ServerKey, config: &Config, out: &mut Out) {
+        let Some(entry) = self.table.get_mut(&id) else { return };
+        if let Some(old) = entry.reply.take() {
+            self.replies.remove(&(old, id));
+        }
+        match entry.fallback.take() {
+            Some(target) => {
+                entry.reply = Some(target);
+                self.replies.insert((target, id));
+                // A failure without its ACK may have been lost with the connection; whoever has it absorbs the second.
+                if entry.machine.awaits_ack()
+                    && let Some(response) = &entry.response
+                {
+                    out.send(target, response.clone());
+                }
+            }
+            None => {
+                self.happen(now, id, Happening::Unreachable, config, out);
+            }
+        }
+    }
+
+    /// Steps one machine and does what it wants, but for handing up an ACK.
+    fn happen(
+        &mut self,
+        now: Instant,
+        id: ServerKey,
+        what: Happening,
+        config: &Config,
+        out: &mut Out,
+    ) -> Wish {
+        let Some(entry) = self.table.get_mut(&id) else { return Wish::Absorb };
+        let wish = entry.machine.handle(now, what, config);
+        match wish {
+            Wish::Absorb | Wish::PassAck => {}
+            Wish::Trying | Wish::Send => {
+                if matches!(wish, Wish::Trying)
+                    && let Some(request) = &entry.request
+                {
+                    let trying = ResponseBuilder::new(request, 100, "Trying").source(entry.remote);
+                    entry.response = Some(trying.build());
+                }
+                if let Some((target, response)) = entry.reply.zip(entry.response.clone()) {
+                    out.send(target, response);
+                }
+            }
+            Wish::End => {
+                self.end(id, out);
+                return wish;
+            }
+        }
+        let deadline = entry.machine.clocks().next();
+        // An entry that came up early is gone from the table of deadlines, so an alarm always renews its own.
+        if deadline != entry.deadline || matches!(what, Happening::Alarm) {
+            entry.deadline = deadline;
+            out.deadlines.push(deadline, Id::Server(id));
+        }
+        wish
+    }
+
+    fn end(&mut self, id: ServerKey, out: &mut Out) {
+        let Some(entry) = self.table.remove(&id) else { return };
+        self.keys.remove(&entry.key);
+        if let Some(key) = entry.ack_key {
+            self.keys.remove(&key);
+        }
+        if let Some(target) = entry.reply {
+            self.replies.remove(&(target, id));
+        }
+        out.tell(Event::ServerEnded(id));
+    }
+}
+
+impl Machine {
+    fn clocks(&self) -> &Clocks {
+        match self {
+            Self::Invite(machine) => &machine.clocks,
+            Self::Other(machine) => &machine.clocks,
+        }
+    }
+
+    fn awaits_ack(&self) -> bool {
+        match self {
+            Self::Invite(machine) => machine.awaits_ack(),
+            Self::Other(_) => false,
+        }
+    }
+
+    fn handle(&mut self, now: Instant, what: Happening, config: &Config) -> Wish {
+        match self {
+            Self::Invite(machine) => {
+                use server_invite::{Action, Input};
+                let input = match what {
+                    Happening::Request => Input::Request,
+                    Happening::Ack => Input::Ack,
+                    Happening::Answer(..=199) => Input::Provisional,
+                    Happening::Answer(200..=299) => Input::Success,
+                    Happening::Answer(_) => Input::Failure,
+                    Happening::Alarm => match machine.clocks.due(now) {
+                        Some(alarm) => Input::Alarm(alarm),
+                        None => return Wish::Absorb,
+                    },
+                    Happening::Unreachable => Input::Unreachable,
+                };
+                match machine.handle(now, input, config) {
+                    Action::Absorb => Wish::Absorb,
+                    Action::Trying => Wish::Trying,
+                    Action::Send => Wish::Send,
+                    Action::PassAck => Wish::PassAck,
+                    Action::Ended => Wish::End,
+                }
+            }
+            Self::Other(machine) => {
+                use server::{Action, Input};
+                let input = match what {
+                    Happening::Request => Input::Request,
+                    Happening::Ack => return Wish::Absorb,
+                    Happening::Answer(..=199) => Input::Provisional,
+                    Happening::Answer(_) => Input::Final,
+                    Happening::Alarm => match machine.clocks.due(now) {
+                        Some(alarm) => Input::Alarm(alarm),
+                        None => return Wish::Absorb,
+                    },
+                    Happening::Unreachable => Input::Unreachable,
+                };
+                match machine.handle(now, input, config) {
+                    Action::Absorb => Wish::Absorb,
+                    Action::Send => Wish::Send,
+                    Action::Ended => Wish::End,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Virtual time, phones and a PBX made of literal text, and the real edge between them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sip_core::edge::config::Face;
+use sip_core::edge::{Command, Config, Edge, Event};
+use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
+use sip_core::machine::{Input, Machine, Output};
+use sip_core::media::{Leg, Media, Refusal, Role, SessionId};
+use sip_core::message::{Limits, Message};
+use sip_core::token::{Key, Keyring};
+
+pub(crate) const OUT: &str = "192.0.2.1";
+pub(crate) const IN: &str = "10.0.1.2";
+pub(crate) const PBX: &str = "10.0.1.50";
+
+/// Everything around the edge.
+pub(crate) struct World {
+    pub(crate) edge: Edge,
+    pub(crate) now: Instant,
+    flows: HashMap<FlowId, Arc<Peer>>,
+    inbox: HashMap<Source, VecDeque<String>>,
+    dialled: HashMap<Dial, FlowId>,
+    pub(crate) dials: Vec<(Dial, FlowId)>,
+    /// Addresses that refuse connections.
+    pub(crate) down: HashSet<SocketAddr>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) asked: Vec<(u64, String)>,
+    pub(crate) media: Arc<Mutex<Vec<String>>>,
+    pub(crate) wire: Vec<String>,
+    next: u64,
+    /// Whether inside addresses may show outside (a 301 to REGISTER).
+    pub(crate) shows_inside: bool,
+}
+
+/// A phone's or the PBX's end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct End(pub(crate) Source);
+
+pub(crate) fn config() -> Config {
+    let outside = Face::new(OUT, 5061, Transport::Tls);
+    let inside = Face::new(IN, 5061, Transport::Tls);
+    let mut config = Config::new(outside, inside);
+    config.inside_networks = ["10.0.1.48/28".parse().unwrap()].into_iter().collect();
+    config
+}
+
+pub(crate) fn keys() -> Keyring {
+    Keyring::new(Key::new(1, [7; 32]), vec![])
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
+        let media = Arc::new(Mutex::new(Vec::new()));
+        let relay = Relay { calls: media.clone() };
+        Self {
+            edge: Edge::new(config, keys(), [3; 32], Box::new(relay)),
+            now: Instant::now(),
+            flows: HashMap::new(),
+            inbox: HashMap::new(),
+            dialled: HashMap::new(),
+            dials: Vec::new(),
+            down: HashSet::new(),
+            events: Vec::new(),
+            asked: Vec::new(),
+            media,
+            wire: Vec::new(),
+            next: 0,
+            shows_inside: false,
+        }
+    }
+
+    /// The gateway starts anew; connections are gone, keys and what the log kept stay.
+    pub(crate) fn restart(&mut self, config: Config) {
+        let relay = Relay { calls: self.media.clone() };
+        self.edge = Edge::new(config, keys(), [4; 32], Box::new(relay));
+        self.flows.clear();
+        self.dialled.clear();
+        self.inbox.clear();
+        for event in std::mem::take(&mut self.events) {
+            if let Event::Location(change) = event {
+                self.edge.handle_command(self.now, Command::Locate(change));
+            }
+        }
+        self.drive();
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.edge.handle_command(self.now, command);
+        self.drive();
+    }
+
+    /// A phone connects with the certificate of this MAC.
+    pub(crate) fn phone(&mut self, mac: &str, remote: &str) -> End {
+        self.connect(Side::Outside, remote, Some(identity(mac)), true)
+    }
+
+    /// The PBX connects to us.
+    pub(crate) fn switch(&mut self, remote: &str) -> End {
+        self.connect(Side::Inside, remote, Some(identity("pbx")), true)
+    }
+
+    pub(crate) fn connect(
+        &mut self,
+        side: Side,
+        remote: &str,
+        identity: Option<Identity>,
+        verified: bool,
+    ) -> End {
+        self.next += 1;
+        let flow = FlowId(self.next);
+        let peer = Arc::new(Peer {
+            remote: remote.parse().unwrap(),
+            local: match side {
+                Side::Outside => format!("{OUT}:5061").parse().unwrap(),
+                Side::Inside => format!("{IN}:5061").parse().unwrap(),
+            },
+            transport: Transport::Tls,
+            side,
+            listener: Some(ListenerId(side as u32)),
+            identity: identity.map(Arc::new),
+            verified,
+        });
+        self.flows.insert(flow, peer.clone());
+        self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: None });
+        self.drive();
+        End(Source::Flow(flow))
+    }
+
+    pub(crate) fn hang(&mut self, end: End) {
+        let flow = end.0.flow().unwrap();
+        self.flows.remove(&flow);
+        self.dialled.retain(|_, f| *f != flow);
+        self.edge.handle_input(self.now, Input::FlowClosed { flow });
+        self.drive();
+    }
+
+    /// Literal text on a connection; line ends and Content-Length are put in.
+    pub(crate) fn say(&mut self, end: End, text: &str) {
+        let peer = match end.0 {
+            Source::Flow(flow) => self.flows.get(&flow).expect("the connection is gone").clone(),
+            Source::Datagram { listener, remote } => Arc::new(Peer {
+                remote,
+                local: format!("{OUT}:5060").parse().unwrap(),
+                transport: Transport::Udp,
+                side: if listener.0 == 0 { Side::Outside } else { Side::Inside },
+                listener: Some(listener),
+                identity: None,
+                verified: true,
+            }),
+        };
+        self.wire.push(format!("<< {}\n{text}", peer.remote));
+        let message = Message::parse(wire(text), &Limits::default()).expect("unparseable");
+        self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
+        self.drive();
+    }
+
+    /// The next message at this end.
+    pub(crate) fn hear(&mut self, end: End) -> String {
+        let next = self.inbox.get_mut(&end.0).and_then(VecDeque::pop_front);
+        next.unwrap_or_else(|| panic!("{end:?} hears nothing\n{}", self.story()))
+    }
+
+    /// The next message here, which starts so.
+    pub(crate) fn hear_start(&mut self, end: End, start: &str) -> String {
+        let text = self.hear(end);
+        assert!(text.starts_with(start), "expected {start}, got:\n{text}\n{}", self.story());
+        text
+    }
+
+    pub(crate) fn silent(&mut self, end: End) {
+        let left = self.inbox.get(&end.0).map_or(0, VecDeque::len);
+        assert_eq!(left, 0, "{end:?} hears\n{}\n{}", self.inbox[&end.0][0], self.story());
+    }
+
+    /// The end of the latest connection dialled to this address.
+    pub(crate) fn dialled(&self, remote: &str) -> End {
+        let remote: SocketAddr = remote.parse().unwrap();
+        let found = self.dials.iter().rev().find(|(dial, _)| dial.remote == remote);
+        End(Source::Flow(found.unwrap_or_else(|| panic!("nobody dialled {remote}\n{}", self.story())).1))
+    }
+
+    pub(crate) fn story(&self) -> String {
+        let events: Vec<String> = self.events.iter().map(|e| format!("{e:?}")).collect();
+        format!("---- story\n{}\n---- events\n{}", self.wire.join("\n"), events.join("\n"))
+    }
+
+    /// Time passes; every timer on the way fires.
+    pub(crate) fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            match self.drive() {
+                Some(at) if at <= end => self.now = self.now.max(at),
+                _ => break,
+            }
+        }
+        self.now = end;
+        self.drive();
+    }
+
+    pub(crate) fn answer_lookup(&mut self, addresses: &[&str]) {
+        let (query, _) = self.asked.pop().expect("nothing asked");
+        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        self.edge.handle_input(self.now, Input::Resolved { query, addresses });
+        self.drive();
+    }
+
+    pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|e| wanted(e)).count()
+    }
+
+    fn drive(&mut self) -> Option<Instant> {
+        for _ in 0..10_000 {
+            match self.edge.poll_output(self.now) {
+                Output::Transmit(transmit) => self.deliver(transmit.target, transmit.bytes),
+                Output::Close(flow) => {
+                    self.flows.remove(&flow);
+                }
+                Output::Resolve { query, name } => self.asked.push((query, name)),
+                Output::Event(event) => self.events.push(event),
+                Output::Timeout(at) => return at,
+            }
+        }
+        panic!("the edge does not come to rest\n{}", self.story());
+    }
+
+    fn deliver(&mut self, target: Target, bytes: Bytes) {
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        let parsed =
+            Message::parse_framed(bytes, &Limits::default()).expect("the edge wrote what it can't read");
+        // An answer to what lacks a field lacks it too.
+        assert!(
+            parsed.validate().is_empty() || text.starts_with("SIP/2.0 400"),
+            "{:?}\n{text}",
+            parsed.validate()
+        );
+        let source = match target {
+            Target::Flow(flow) => Source::Flow(flow),
+            Target::Datagram { listener, remote } => Source::Datagram { listener, remote },
+            Target::Dial(dial) => match self.dial(dial) {
+                Some(flow) => Source::Flow(flow),
+                None => return,
+            },
+        };
+        let (side, remote) = match source {
+            Source::Flow(flow) => match self.flows.get(&flow) {
+                Some(peer) => (peer.side, peer.remote),
+                None => return,
+            },
+            Source::Datagram { listener, remote } => {
+                (if listener.0 == 0 { Side::Outside } else { Side::Inside }, remote)
+            }
+        };
+        self.wire.push(format!(">> {remote}\n{text}"));
+        if side == Side::Outside && !self.shows_inside {
+            hides_the_inside(&text);
+        }
+        if side == Side::Inside {
+            assert!(!text.contains("pc="), "a sealed address came inside:\n{text}");
+        }
+        self.inbox.entry(source).or_default().push_back(text);
+    }
+
+    fn dial(&mut self, dial: Dial) -> Option<FlowId> {
+        assert_eq!(dial.side, Side::Inside, "a phone is never dialled");
+        if let Some(flow) = self.dialled.get(&dial) {
+            return Some(*flow);
+        }
+        if self.down.contains(&dial.remote) {
+            self.edge.handle_input(self.now, Input::DialFailed { dial });
+            return None;
+        }
+        self.next += 1;
+        let flow = FlowId(self.next);
+        let peer = Arc::new(Peer {
+            remote: dial.remote,
+            local: format!("{IN}:40000").parse().unwrap(),
+            transport: dial.transport,
+            side: Side::Inside,
+            listener: None,
+            identity: Some(Arc::new(identity("pbx"))),
+            verified: true,
+        });
+        self.flows.insert(flow, peer.clone());
+        self.dialled.insert(dial, flow);
+        self.dials.push((dial, flow));
+        self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: Some(dial) });
+        Some(flow)
+    }
+}
+
+pub(crate) fn identity(name: &str) -> Identity {
+    let mut key_hash = [0; 32];
+    for (at, byte) in name.bytes().enumerate() {
+        key_hash[at % 32] ^= byte.wrapping_add(at as u8);
+    }
+    Identity { subject: format!("CN={name}"), names: vec![name.to_owned()], key_hash }
+}
+
+/// Topology: no inside address in what routes a message (SIP-64).
+fn hides_the_inside(text: &str) {
+    for line in text.lines().take_while(|line| !line.is_empty()) {
+        let name = line.split(':').next().unwrap_or_default();
+        if ["Via", "Contact", "Record-Route", "Path", "Service-Route", "Route"].contains(&name) {
+            assert!(!line.contains("10.0.1."), "an inside address leaves: {line}\n{text}");
+            assert!(!line.contains("crt="), "a phone's token leaves: {line}\n{text}");
+        }
+    }
+}
+
+/// Text to wire: CRLF, and the Content-Length of what follows the empty line.
+pub(crate) fn wire(text: &str) -> Bytes {
+    let text = text.trim_start_matches('\n');
+    let lines: Vec<&str> = text.split('\n').map(str::trim_start).collect();
+    let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
+    let body: String =
+        lines.iter().skip(end + 1).filter(|l| !l.is_empty()).map(|l| format!("{l}\r\n")).collect();
+    let mut out: String = lines[..end].iter().map(|line| format!("{line}\r\n")).collect();
+    if !out.contains("Content-Length") {
+        out.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    out.push_str("\r\n");
+    out.push_str(&body);
+    out.into()
+}
+
+/// The header's first row in a message.
+pub(crate) fn row<'t>(text: &'t str, name: &str) -> &'t str {
+    let head = text.split("\r\n\r\n").next().unwrap_or_default();
+    let found = head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    found.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+}
+
+pub(crate) fn rows<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let head = text.split("\r\n\r\n").next().unwrap_or_default();
+    head.split("\r\n").filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).collect()
+}
+
+pub(crate) fn body(text: &str) -> &str {
+    text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+pub(crate) fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before} in\n{text}"));
+    rest.split(after).next().unwrap_or_default()
+}
+
+/// Literal response of whoever got this request: its Vias, From, To, Call-ID, CSeq and Record-Routes copied as text.
+pub(crate) fn reply(request: &str, status: &str, tag: &str, more: &str) -> String {
+    let mut out = format!("SIP/2.0 {status}\n");
+    for name in ["Via", "Record-Route", "From", "To", "Call-ID", "CSeq"] {
+        for value in rows(request, name) {
+            let tagged = name == "To" && !value.contains("tag=") && !tag.is_empty();
+            let tag = if tagged { format!(";tag={tag}") } else { String::new() };
+            out.push_str(&format!("{name}: {value}{tag}\n"));
+        }
+    }
+    let (head, body) = more.split_once("\n\n").unwrap_or((more, ""));
+    out.push_str(head.trim_matches('\n'));
+    if body.is_empty() { out } else { format!("{out}\n\n{body}") }
+}
+
+/// A relay that writes what it was asked into the description.
+struct Relay {
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Media for Relay {
+    fn rewrite(
+        &mut self,
+        _: Instant,
+        session: SessionId,
+        leg: Leg,
+        role: Role,
+        sdp: &[u8],
+    ) -> Result<Bytes, Refusal> {
+        let text = std::str::from_utf8(sdp).map_err(|_| Refusal::Malformed)?;
+        if text.contains("a=refuse") {
+            return Err(Refusal::NotAcceptable);
+        }
+        let line =
+            format!("{role:?} {} from {:?} {} to {}", session.0, leg.side, leg.signalling, leg.to_signalling);
+        self.calls.lock().unwrap().push(line.clone());
+        Ok(format!("{text}a=relay:{line}\r\n").into())
+    }
+
+    fn end(&mut self, _: Instant, session: SessionId) {
+        self.calls.lock().unwrap().push(format!("End {}", session.0));
+    }
+}
