@@ -306,7 +306,7 @@ mod tests {
             assert!(!token_matches(&token, &forged), "position {at}");
         }
         assert!(!token_matches(&token, b""));
-        for bad in [&b""[..], b"abc", &[b'1'; 36], &[b'a'; 4000], token[..35].as_bytes()] {
+        for bad in [&b""[..], b"abc", &[b'1'; 36], &[b'a'; 4000], &token.as_bytes()[..35]] {
             assert_eq!(token_instance(bad), None);
         }
     }

@@ -19,7 +19,9 @@ use crate::transaction::ClientKey;
 impl Edge {
     /// A response to one of our branches.
     pub(super) fn response(&mut self, now: Instant, client: ClientKey, message: Message, peer: &Peer) {
-        let Some((key, index)) = self.clients.get(&client).copied() else { return };
+        let Some((key, index)) = self.clients.get(&client).copied() else {
+            return self.probed(now, client, true);
+        };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
         let sound = message.validate().is_empty() && !message.has_controls();
@@ -38,7 +40,9 @@ impl Edge {
 
     /// A client transaction is over.
     pub(super) fn client_over(&mut self, now: Instant, client: ClientKey, end: End) {
-        let Some((key, index)) = self.clients.remove(&client) else { return };
+        let Some((key, index)) = self.clients.remove(&client) else {
+            return self.probed(now, client, false);
+        };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
         let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));
@@ -93,6 +97,9 @@ impl Edge {
             _ => Refusal::new(status, phrase, reason),
         };
         self.refuse(now, &exchange.incoming, &refusal);
+        for branch in 0..exchange.branches.len() {
+            self.release(exchange, branch);
+        }
         self.concluded(exchange, status);
     }
 
@@ -224,9 +231,9 @@ impl Edge {
         message: &Message,
         confirmed: bool,
     ) {
-        let Some(key) = DialogKey::of(message) else { return };
-        let Some(branch) = exchange.branches.get(index) else { return };
         let from = exchange.incoming.peer.side;
+        let Some(key) = DialogKey::of(message, from) else { return };
+        let Some(branch) = exchange.branches.get(index) else { return };
         let phone = branch.way.phone;
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, _) => (*path, None),
@@ -251,7 +258,7 @@ impl Edge {
             due: now + self.config.timers.dialog_idle,
         };
         let dialog = self.dialogs.insert(key.clone(), dialog);
-        dialog.contact = contact.or(dialog.contact.take());
+        dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
         let starts = confirmed && !dialog.confirmed;
         dialog.confirmed |= confirmed;

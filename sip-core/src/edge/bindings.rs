@@ -209,7 +209,8 @@ impl Bindings {
         }
     }
 
-    fn detach(&mut self, id: InstanceId) {
+    /// Takes a phone off its connection: known, but gone.
+    pub fn detach(&mut self, id: InstanceId) {
         let Some(binding) = self.by_id.get_mut(&id) else { return };
         binding.peer = None;
         if let Some(path) = binding.path.take() {
@@ -322,9 +323,9 @@ impl Bindings {
 }
 
 /// Takes an id out of one list of an index, and the list with it when it was the last.
-fn drop_id<K: std::hash::Hash + Eq, Q>(index: &mut HashMap<K, Vec<InstanceId>>, key: &Q, id: InstanceId)
+fn drop_id<K, Q>(index: &mut HashMap<K, Vec<InstanceId>>, key: &Q, id: InstanceId)
 where
-    K: std::borrow::Borrow<Q>,
+    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
     Q: std::hash::Hash + Eq + ?Sized,
 {
     if let Some(ids) = index.get_mut(key) {

@@ -24,7 +24,7 @@ impl Edge {
             return Err(Refusal::forbidden(Reason::Policy));
         }
         let uri = self.request_uri(incoming)?;
-        let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message) } else { None };
+        let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Inside) } else { None };
         let (step, phones) = self.resolve(incoming, &uri, dialog.as_ref())?;
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
@@ -59,7 +59,7 @@ impl Edge {
             return binding.map(|b| (Step::Route, vec![b.id])).ok_or_else(bad_token);
         }
         let own = uri.is_sip() && self.is_own(&host_of(uri));
-        if own && let Some(token) = uri.param(CONTACT_TOKEN).or(uri.param(GRUU)) {
+        if own && let Some(token) = uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU)) {
             let binding = self.bindings.by_contact_token(token);
             return binding.map(|b| (Step::ContactToken, vec![b.id])).ok_or_else(bad_token);
         }

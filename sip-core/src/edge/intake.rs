@@ -9,7 +9,7 @@ use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
-use crate::header::{CSeq, CallId, From, ProxyRequire, To, Via, ViaTransport};
+use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
 use crate::message::{Message, Method, Name, ResponseBuilder};
 use crate::resolve::{Destination, Directory};
 use crate::token::LoopHash;
@@ -46,11 +46,14 @@ impl Edge {
         }
     }
 
-    fn dispatch(&mut self, now: Instant, incoming: Incoming, hash: LoopHash) {
+    pub(super) fn dispatch(&mut self, now: Instant, incoming: Incoming, hash: LoopHash) {
         if self.is_for_us(&incoming) {
             return self.answer_options(now, &incoming);
         }
         if incoming.peer.side == Side::Outside && incoming.method() == Method::Register {
+            if let Some(phone) = self.contested(&incoming) {
+                return self.probe(now, incoming, hash, phone);
+            }
             return match self.plan_register(now, &incoming) {
                 Ok((plan, registration)) => self.proxy(now, incoming, plan, Some(registration), hash),
                 Err(refusal) => self.refuse(now, &incoming, &refusal),
@@ -92,6 +95,10 @@ impl Edge {
         }
         if !incoming.peer.verified {
             return Err(Refusal::forbidden(Reason::Unverified));
+        }
+        // RFC 5393 §5.3.3: nothing left to fork with.
+        if matches!(message.header::<MaxBreadth>(), Some(Ok(0))) {
+            return Err(Refusal::new(440, "Max-Breadth Exceeded", Reason::Limit("breadth")));
         }
         let hash = loop_hash(message);
         if self.has_looped(message, hash) {
@@ -263,7 +270,7 @@ impl Edge {
         if let Destination::Addresses(addresses) = self.directory().destination(&host)
             && let Some((address, known)) = addresses.first()
         {
-            let port = port.or(*known).unwrap_or(transport.default_port());
+            let port = port.or(*known).unwrap_or_else(|| transport.default_port());
             let dial =
                 Dial { transport, remote: (*address, port).into(), side: Side::Inside, affinity: None };
             self.layer.set_fallback(key, Target::Dial(dial));

@@ -19,6 +19,7 @@ mod inbound;
 mod intake;
 mod offer;
 mod outbound;
+mod owner;
 mod register;
 mod rewrite;
 mod status;
@@ -33,12 +34,12 @@ pub use event::{Command, Event};
 use bindings::Bindings;
 use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
-use exchange::{Exchange, Lookup};
+use exchange::{Exchange, Incoming, Lookup};
 
 use crate::flow::{Dial, FlowId, Peer};
 use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
-use crate::token::{InstanceId, Keyring, Random};
+use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
 
 /// The signalling gateway, sans-I/O: see [`Machine`] for how it is driven.
@@ -58,6 +59,8 @@ pub struct Edge {
     lookups: HashMap<u64, Lookup>,
     lookup_deadlines: BTreeSet<(Instant, u64)>,
     last_lookup: u64,
+    probes: HashMap<ClientKey, Probe>,
+    probe_deadlines: BTreeSet<(Instant, ClientKey)>,
     outputs: VecDeque<Output<Event>>,
     counters: Counters,
     draining: bool,
@@ -67,6 +70,14 @@ pub struct Edge {
 struct Flow {
     peer: Arc<Peer>,
     dial: Option<Dial>,
+}
+
+/// A REGISTER that waits for the phone whose tag it claims.
+struct Probe {
+    incoming: Incoming,
+    hash: LoopHash,
+    phone: InstanceId,
+    deadline: Instant,
 }
 
 #[derive(Default)]
@@ -81,7 +92,7 @@ impl Edge {
     /// A gateway without phones. `seed` must come from the operating system in production.
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         Self {
-            layer: Layer::new(config.transactions.clone()),
+            layer: Layer::new(transactions(&config)),
             config,
             keys,
             random: Random::new(seed),
@@ -95,6 +106,8 @@ impl Edge {
             lookups: HashMap::new(),
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
+            probes: HashMap::new(),
+            probe_deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
@@ -153,6 +166,11 @@ impl Edge {
         {
             self.resolved(now, query, &[]);
         }
+        while let Some(&(at, client)) = self.probe_deadlines.first()
+            && at <= now
+        {
+            self.probed(now, client, false);
+        }
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered {
                 let phone = status::phone(&binding);
@@ -178,6 +196,7 @@ impl Edge {
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
             self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.probe_deadlines.first().map(|(at, _)| *at),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
         ]
@@ -198,6 +217,18 @@ impl Edge {
             }
         }
     }
+}
+
+/// The transaction settings, with a patience that outlasts timer C.
+fn transactions(config: &Config) -> transaction::Config {
+    let mut transactions = config.transactions.clone();
+    let least = config
+        .timers
+        .ringing_maximum
+        .saturating_add(transactions.lifetime())
+        .saturating_add(transactions.lifetime());
+    transactions.patience = transactions.patience.max(least);
+    transactions
 }
 
 impl Machine for Edge {
@@ -226,7 +257,7 @@ impl Machine for Edge {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Reconfigure(config) => {
-                self.layer.reconfigure(config.transactions.clone());
+                self.layer.reconfigure(transactions(&config));
                 self.config = *config;
             }
             Command::Drain => self.draining = true,

@@ -36,7 +36,8 @@ impl Edge {
     pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
         let routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
-        let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message) } else { None };
+        let dialog =
+            if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
         let (phone, known) = self.asking(now, incoming, &routes, dialog.as_ref())?;
         if incoming.in_dialog() && !known {
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
@@ -157,7 +158,7 @@ impl Edge {
         match ids {
             [] => None,
             [one] => Some(*one),
-            several => self.named(several, incoming).or(several.last().copied()),
+            several => self.named(several, incoming).or_else(|| several.last().copied()),
         }
     }
 
@@ -279,7 +280,7 @@ impl Edge {
             Destination::Addresses(addresses) => {
                 let dials = addresses
                     .into_iter()
-                    .map(|(address, port)| self.dial(transport, address, port.or(uri.port()), phone));
+                    .map(|(address, port)| self.dial(transport, address, port.or_else(|| uri.port()), phone));
                 Ok(Hop::Switch(dials.collect()))
             }
             Destination::Lookup(name) => Ok(Hop::Name { name, port: uri.port(), transport }),

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use super::Edge;
 use super::bindings::{Record, Switch};
-use super::config::CertBinding;
 use super::event::{Arrival, Departure, Event, Reason};
 use super::exchange::{Exchange, Hop, Incoming, Plan, Refusal, Way};
 use super::uri_codec::{CONTACT_TOKEN, authority_of, host_of, is_secure, own_uri, readdress, unescape};
-use crate::flow::{Peer, Side};
+use crate::flow::Side;
 use crate::header::{Address, Contact, Expires, From, Supported, To};
 use crate::message::{Message, Name};
 use crate::token::{InstanceId, token_matches};
@@ -81,7 +80,7 @@ impl Edge {
             let contact = Address::parse(Name::Contact, value).map_err(|_| bad("malformed"))?;
             sent.push(self.sent(&record, &contact, star).ok_or_else(|| bad("not a SIP URI"))?);
         }
-        if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or(sent.first()) {
+        if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or_else(|| sent.first()) {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
         }
@@ -123,52 +122,13 @@ impl Edge {
         let ids = self.bindings.of_path(&incoming.source);
         let here = || ids.iter().rev().filter_map(|id| self.bindings.get(*id)).filter(|b| b.registered);
         let user = user_of(incoming.message.header::<To>()).unwrap_or_default();
-        here().find(|b| b.has_user(&user)).or(here().next()).map(|b| b.id)
+        here().find(|b| b.has_user(&user)).or_else(|| here().next()).map(|b| b.id)
     }
 
     /// The id of a phone without a tag: its certificate and its user. No tag can start with `/`.
     pub(super) fn untagged(&self, incoming: &Incoming, user: &str) -> InstanceId {
         let certificate = data_encoding::HEXLOWER.encode(&incoming.certificate());
         InstanceId::new(&self.config.realm, &format!("/{certificate}/{user}"))
-    }
-
-    /// Ownership of a tag, and whether the certificate names it.
-    fn check_owner(&mut self, incoming: &Incoming, id: InstanceId, tag: Option<&str>) -> Result<(), Refusal> {
-        let certificate = incoming.certificate();
-        let limits = &self.config.limits;
-        let known = self.bindings.get(id).filter(|b| b.registered);
-        if known.is_none() {
-            if self.bindings.len() >= limits.bindings {
-                return Err(self.busy(incoming, "Too Many Registrations", Reason::Limit("bindings")));
-            }
-            if self.bindings.of_certificate(&certificate).len() >= limits.bindings_per_certificate {
-                return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
-            }
-        }
-        let Some(tag) = tag else { return Ok(()) };
-        let rule = self.config.tag_routing.cert_binding;
-        let named = names_tag(&incoming.peer, tag);
-        let other = known.filter(|b| b.record.certificate != certificate);
-        let alive = other.is_some_and(|b| b.path.is_some());
-        // Another certificate may take a tag over only from a phone that is gone (a phone changes from its factory
-        // certificate to the PBX's), and only if it names the tag, or where the rule only reports.
-        let stolen = other.is_some() && (alive || !(named || rule != CertBinding::Enforce));
-        let unnamed = !named && rule == CertBinding::Enforce;
-        let takeover = other.is_some();
-        if takeover || (!named && rule != CertBinding::Off) {
-            let mut phone = self.phone(id);
-            phone.tag = Some(tag.to_owned());
-            let accepted = !stolen && !unnamed;
-            let identity = incoming.peer.identity.clone();
-            // Every refresh of a phone with a generic certificate would say the same again.
-            if takeover || known.is_none() || !accepted {
-                self.tell(Event::Mismatch { phone, identity, takeover, accepted });
-            }
-        }
-        if stolen || unnamed {
-            return Err(Refusal::forbidden(Reason::Ownership));
-        }
-        Ok(())
     }
 
     /// The record of this phone: what is known of it, with what this request says.
@@ -281,6 +241,7 @@ impl Edge {
             if let Some(user) = user_of(incoming.message.header::<From>()) {
                 self.bindings.learn(now, id, &user);
             }
+            self.send_guests_off(incoming);
             let phone = self.phone(id);
             self.tell(Event::Registered { phone, source: incoming.source, expires: granted, change });
         } else {
@@ -300,7 +261,7 @@ impl Edge {
         let way = &exchange.branches.first()?.way;
         let Hop::Switch(dials) = &way.hop else { return None };
         let dial = dials.front()?;
-        let uri = way.request_uri.as_deref().or(exchange.incoming.message.request_uri())?;
+        let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;
         let authority = authority_of(&Uri::parse(uri).ok()?);
         Some(Switch { authority, remote: dial.remote, transport: dial.transport.via_token().to_owned() })
     }
@@ -342,13 +303,33 @@ impl Edge {
     /// The Contacts of a 2xx for the phone: its own, with the URI it sent and the parameters the PBX wrote (SIP-16).
     pub(super) fn restored_contacts(&self, registration: &Registration, answer: &Message) -> Vec<Vec<u8>> {
         let own = answer.headers::<Contact>().flatten().filter(|c| self.is_own_contact(registration, c));
-        own.map(|contact| {
-            let user = contact.uri().ok().and_then(|uri| unescape(uri.user().unwrap_or_default()));
-            let sent = registration.contacts.iter().find(|sent| Some(&sent.user) == user.as_ref());
-            let uri = sent.map_or(&registration.record.contact, |sent| &sent.uri);
-            readdress(&contact, uri.as_bytes())
-        })
-        .collect()
+        let own: Vec<Vec<u8>> = own
+            .map(|contact| {
+                let user = contact.uri().ok().and_then(|uri| unescape(uri.user().unwrap_or_default()));
+                let sent = registration.contacts.iter().find(|sent| Some(&sent.user) == user.as_ref());
+                let uri = sent.map_or(&registration.record.contact, |sent| &sent.uri);
+                readdress(&contact, uri.as_bytes())
+            })
+            .collect();
+        let listed = answer.header::<Contact>().is_some();
+        match registration.contacts.first() {
+            // A PBX that writes our address anew without its parameters: accepted is accepted, and the phone must see it.
+            Some(sent) if own.is_empty() && listed && self.granted(registration, answer) > 0 => {
+                let expires = self.granted(registration, answer);
+                vec![format!("<{}>;expires={expires}", sent.uri).into_bytes()]
+            }
+            _ => own,
+        }
+    }
+
+    /// Guests on a connection make way for the phone that registered on it.
+    fn send_guests_off(&mut self, incoming: &Incoming) {
+        let ids = self.bindings.of_path(&incoming.source).to_vec();
+        for id in ids {
+            if self.bindings.get(id).is_some_and(|b| !b.registered) {
+                self.bindings.remove(id);
+            }
+        }
     }
 }
 
@@ -356,14 +337,4 @@ impl Edge {
 pub(super) fn user_of<E>(address: Option<Result<Address<'_>, E>>) -> Option<String> {
     let address = address?.ok()?;
     unescape(address.uri().ok()?.user()?)
-}
-
-/// Whether the certificate's CN or SAN contains the tag, however a MAC address is punctuated there.
-fn names_tag(peer: &Peer, tag: &str) -> bool {
-    let plain = |text: &str| -> String {
-        text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
-    };
-    let Some(identity) = &peer.identity else { return false };
-    let tag = plain(tag);
-    !tag.is_empty() && identity.names.iter().any(|name| plain(name).contains(&tag))
 }

@@ -244,6 +244,7 @@ fn rank(status: u16) -> u16 {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 mod tests {
     use super::*;
 

@@ -93,7 +93,10 @@ fn a_call_from_the_pbx_reaches_the_phone_its_token_names() {
 fn a_call_from_a_phone() {
     let mut world = World::new();
     let (phone, pbx, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
-    world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "c", 1, "", &sdp("X-ShoreTel-CallGUID: 7\n")));
+    world.say(
+        phone,
+        &from_phone("INVITE", "sips:200@10.0.1.50", "c", 1, "", &sdp("X-ShoreTel-CallGUID: 7\n")),
+    );
     let invite = world.hear_start(pbx, "INVITE sips:200@10.0.1.50 SIP/2.0\r\n");
     assert_eq!(row(&invite, "Contact"), format!("<sips:117@10.0.1.2:5061;transport=tls;crt={token}>"));
     assert_eq!(row(&invite, "X-ShoreTel-CallGUID"), "7");
@@ -105,7 +108,10 @@ fn a_call_from_a_phone() {
     world.hear_start(phone, "SIP/2.0 100 ");
     // A proxy of the PBX's own stays in the path; the phone must not see it.
     let ok = reply(&invite, "200 OK", "u", &sdp("Contact: <sips:200@10.0.1.53:5061;transport=tls>\n"))
-        .replace("Record-Route: <sips:10.0.1.2", "Record-Route: <sip:10.0.1.51;lr;x=1>, <sips:10.0.1.52;lr>, <sips:10.0.1.2");
+        .replace(
+            "Record-Route: <sips:10.0.1.2",
+            "Record-Route: <sip:10.0.1.51;lr;x=1>, <sips:10.0.1.52;lr>, <sips:10.0.1.2",
+        );
     world.say(pbx, &reply(&invite, "183 Session Progress", "u", &sdp("")));
     let progress = world.hear_start(phone, "SIP/2.0 183 ");
     assert!(body(&progress).contains("a=relay:Answer 1 from Inside 10.0.1.50 to 198.51.100.7"));
@@ -130,13 +136,21 @@ fn a_call_from_a_phone() {
 
     // The PBX hangs up by our Record-Route, from another connection.
     let other = world.switch("10.0.1.50:33000");
-    world.say(other, &from_pbx("BYE", &target(&token), "c", 2, "", &format!("Route: {inner}")).replace(";tag=pc", ";tag=u").replace("<sips:117@10.0.1.50>", "<sips:117@10.0.1.50>;tag=fc"));
+    world.say(
+        other,
+        &from_pbx("BYE", &target(&token), "c", 2, "", &format!("Route: {inner}"))
+            .replace(";tag=pc", ";tag=u")
+            .replace("<sips:117@10.0.1.50>", "<sips:117@10.0.1.50>;tag=fc"),
+    );
     let bye = world.hear_start(phone, "BYE sips:117@192.168.1.7 SIP/2.0\r\n");
     world.say(phone, &reply(&bye, "200 OK", "", "X: 1"));
     world.hear_start(other, "SIP/2.0 200 ");
     assert_eq!(world.media.lock().unwrap().last().map(String::as_str), Some("End 1"));
     let ended = |e: &Event| matches!(e, Event::CallEnded { by: Some(Side::Inside), .. });
-    assert_eq!((world.saw(|e| matches!(e, Event::CallStarted { from: Side::Outside, .. })), world.saw(ended)), (1, 1));
+    assert_eq!(
+        (world.saw(|e| matches!(e, Event::CallStarted { from: Side::Outside, .. })), world.saw(ended)),
+        (1, 1)
+    );
     world.wait(Duration::from_secs(64));
     let left = world.edge.snapshot(world.now);
     assert_eq!((left.contexts, left.dialogs), (0, 0));
@@ -287,7 +301,8 @@ fn cancel(invite: &str) -> String {
             text.push('\n');
         } else if line.starts_with("Via") {
             // The branch is the INVITE's.
-            text.push_str(&invite.lines().find(|l| l.trim_start().starts_with("Via")).unwrap_or_default().trim_start().to_owned());
+            let via = invite.lines().find(|l| l.trim_start().starts_with("Via"));
+            text.push_str(via.unwrap_or_default().trim_start());
             text.push('\n');
         }
     }

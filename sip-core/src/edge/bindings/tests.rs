@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
+
 use super::*;
 use crate::flow::Transport;
 use crate::token::{Key, Keyring};

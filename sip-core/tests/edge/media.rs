@@ -1,0 +1,142 @@
+//! Which description is an offer and which an answer, between whom, and when a session ends.
+
+use sip_core::edge::Event;
+use sip_core::edge::event::Reason;
+
+use crate::register::{MAC_A, registered};
+use crate::script::{Call, SDP, from_pbx, from_phone, sdp, target};
+use crate::world::{World, body, reply, row, rows};
+
+fn calls(world: &World) -> Vec<String> {
+    world
+        .media
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|line| line.split(" from").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn re_invite_update_and_prack() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    assert_eq!(calls(&world), ["Offer 1", "Answer 1"]);
+    // The phone holds.
+    world.say(call.phone, &call.of_phone("INVITE", 2, &sdp("")));
+    let invite = world.hear_start(call.own, "INVITE ");
+    assert!(body(&invite).contains("a=relay:Offer 1 from Outside"));
+    assert_eq!(rows(&invite, "Record-Route").len(), 0);
+    world.say(call.own, &reply(&invite, "200 OK", "", &sdp("Contact: <sips:200@10.0.1.50>\n")));
+    assert!(body(&world.hear_start(call.phone, "SIP/2.0 200 ")).contains("a=relay:Answer 1 from Inside"));
+    world.say(call.phone, &call.of_phone("ACK", 2, ""));
+    world.hear_start(call.own, "ACK ");
+    // The PBX updates.
+    world.say(call.pbx, &call.of_pbx("UPDATE", 2, &sdp("")));
+    let update = world.hear_start(call.phone, "UPDATE ");
+    world.say(call.phone, &reply(&update, "200 OK", "", &sdp("Contact: <sips:117@192.168.1.7>\n")));
+    assert!(body(&world.hear_start(call.pbx, "SIP/2.0 200 ")).contains("a=relay:Answer 1 from Outside"));
+    // An INFO carries what it likes.
+    world.say(call.pbx, &call.of_pbx("INFO", 3, &sdp("")));
+    assert!(!world.hear_start(call.phone, "INFO ").contains("relay"));
+    // A re-INVITE that fails does not end the session.
+    world.say(call.pbx, &call.of_pbx("INVITE", 4, &sdp("")));
+    let invite = world.hear_start(call.phone, "INVITE ");
+    world.say(call.phone, &reply(&invite, "491 Request Pending", "", "X: 1"));
+    world.hear_start(call.pbx, "SIP/2.0 491 ");
+    assert!(!calls(&world).contains(&"End 1".to_owned()));
+    world.hear_start(call.phone, "ACK ");
+    // A BYE that is challenged is none.
+    world.say(call.phone, &call.of_phone("BYE", 3, ""));
+    let bye = world.hear_start(call.own, "BYE ");
+    world.say(call.own, &reply(&bye, "401 Unauthorized", "", "X: 1"));
+    world.hear_start(call.phone, "SIP/2.0 401 ");
+    assert!(!calls(&world).contains(&"End 1".to_owned()));
+    world.say(call.phone, &call.of_phone("BYE", 4, ""));
+    let bye = world.hear_start(call.own, "BYE ");
+    world.say(call.own, &reply(&bye, "481 Gone", "", "X: 1"));
+    world.hear_start(call.phone, "SIP/2.0 481 ");
+    assert_eq!(calls(&world).last().map(String::as_str), Some("End 1"));
+}
+
+#[test]
+fn an_invite_without_offer_is_answered_in_the_ack() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", ""));
+    let invite = world.hear_start(phone, "INVITE ");
+    world.say(phone, &reply(&invite, "200 OK", "a", &sdp("Contact: <sips:117@192.168.1.7>\n")));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    assert!(body(&ok).contains("a=relay:Offer 1 from Outside"));
+    let route = format!("Route: {}\n", row(&ok, "Record-Route"));
+    world.say(pbx, &from_pbx("ACK", &target(&token), "c", 1, "a", &sdp(&route)));
+    assert!(body(&world.hear_start(phone, "ACK ")).contains("a=relay:Answer 1 from Inside"));
+    assert_eq!(calls(&world), ["Offer 1", "Answer 1"]);
+    // A reliable provisional answer with the offer: the PRACK answers it.
+    world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "d", 1, "", "Supported: 100rel"));
+    let invite = world.hear_start(own, "INVITE ");
+    world.say(
+        own,
+        &reply(
+            &invite,
+            "183 Progress",
+            "u",
+            &sdp("RSeq: 1\nRequire: 100rel\nContact: <sips:200@10.0.1.50>\n"),
+        ),
+    );
+    let progress = world.hear_start(phone, "SIP/2.0 183 ");
+    let (route, remote) =
+        (row(&progress, "Record-Route"), row(&progress, "Contact").trim_matches(['<', '>']));
+    let prack =
+        from_phone("PRACK", remote, "d", 2, "u", &sdp(&format!("RAck: 1 1 INVITE\nRoute: {route}\n")));
+    world.say(phone, &prack);
+    assert!(body(&world.hear_start(own, "PRACK ")).contains("a=relay:Answer 2 from Outside"));
+    world.say(own, &reply(&invite, "486 Busy Here", "u", "X: 1"));
+    world.hear_start(phone, "SIP/2.0 486 ");
+    assert_eq!(calls(&world).last().map(String::as_str), Some("End 2"));
+}
+
+#[test]
+fn what_the_relay_refuses() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    world.say(
+        phone,
+        &from_phone("INVITE", "sips:200@10.0.1.50", "c", 1, "", &format!("{}\na=refuse", sdp(""))),
+    );
+    world.hear_start(phone, "SIP/2.0 488 ");
+    world.silent(own);
+    assert_eq!(world.saw(|e| matches!(e, Event::Refused { reason: Reason::Media, .. })), 1);
+    // In an answer: the caller is refused, the phone that answered gets its ACK and a BYE.
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "d", 1, "", &sdp("")));
+    let invite = world.hear_start(phone, "INVITE ");
+    let bad = format!("{}\na=refuse", sdp("Contact: <sips:117@192.168.1.7>\n"));
+    world.say(phone, &reply(&invite, "180 Ringing", "a", &bad));
+    assert_eq!(body(&world.hear_start(pbx, "SIP/2.0 180 ")), "");
+    world.say(phone, &reply(&invite, "200 OK", "a", &bad));
+    world.hear_start(pbx, "SIP/2.0 488 ");
+    let bye = {
+        let mut texts = [world.hear(phone), world.hear(phone)];
+        texts.sort();
+        assert!(texts[0].starts_with("ACK sips:117@192.168.1.7 "), "{}", texts[0]);
+        texts[1].clone()
+    };
+    assert!(bye.starts_with("BYE sips:117@192.168.1.7 SIP/2.0\r\n") && bye.contains("CSeq: 2 BYE"), "{bye}");
+    world.say(phone, &reply(&bye, "200 OK", "", "X: 1"));
+    world.silent(pbx);
+    let ends = calls(&world).iter().filter(|c| c.starts_with("End")).count();
+    assert_eq!(ends, 2);
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 0);
+}
+
+#[test]
+fn other_bodies_pass_bit_by_bit() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    let asked = world.media.lock().unwrap().len();
+    world.say(call.pbx, &call.of_pbx("INFO", 2, &format!("Content-Type: application/csta+xml\n\n{SDP}")));
+    assert_eq!(body(&world.hear_start(call.phone, "INFO ")), SDP.replace('\n', "\r\n") + "\r\n");
+    assert_eq!(world.media.lock().unwrap().len(), asked);
+}

@@ -1,0 +1,396 @@
+//! Which phone a request from the PBX means, by each of the six carriers; and who may use what token.
+
+use std::time::Duration;
+
+use sip_core::edge::config::{Ambiguous, UserMatching};
+use sip_core::edge::event::{Reason, Step};
+use sip_core::edge::{Command, Event};
+use sip_core::flow::Side;
+use sip_core::token::InstanceId;
+
+use crate::register::{MAC_A, MAC_B, register, register_on, registered};
+use crate::script::{Call, from_pbx, from_phone, target};
+use crate::world::{World, between, config, reply, row, rows};
+
+fn steps(world: &World) -> Vec<Step> {
+    let step = |e: &Event| match e {
+        Event::Resolved { step, .. } => Some(*step),
+        _ => None,
+    };
+    world.events.iter().filter_map(step).collect()
+}
+
+#[test]
+fn every_carrier_finds_the_phone() {
+    let mut world = World::new();
+    let (a, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let (b, ..) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    let instance = format!("+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-{}>\"", MAC_A.to_lowercase());
+    let ours = "sips:anonymous@10.0.1.2:5061";
+    // 2: the token, in both spellings, whatever user.
+    world.say(pbx, &from_pbx("NOTIFY", &target(&token), "n1", 1, "", ""));
+    world.hear_start(a, "NOTIFY sips:117@192.168.1.7 ");
+    world.say(pbx, &from_pbx("NOTIFY", &target(&token).replace("crt=", "gr="), "n2", 1, "", ""));
+    world.hear_start(a, "NOTIFY ");
+    // 3: the literal instance, in Accept-Contact, To or the Request-URI.
+    world.say(pbx, &from_pbx("NOTIFY", ours, "n3", 1, "", &format!("Accept-Contact: *;{instance};explicit")));
+    world.hear_start(a, "NOTIFY sips:anonymous@192.168.1.7 ");
+    world.say(
+        pbx,
+        &from_pbx("NOTIFY", ours, "n4", 1, "", "")
+            .replace("To: <sips:117@10.0.1.50>", &format!("To: <sips:117@10.0.1.50>;{instance}")),
+    );
+    world.hear_start(a, "NOTIFY ");
+    let raw = instance.replace(['"', '<', '>'], "");
+    world.say(pbx, &from_pbx("OPTIONS", &format!("{ours};{raw}"), "n5", 1, "", ""));
+    world.hear(pbx);
+    world.silent(a);
+    // 4: the phone's own connection to the switch.
+    world.say(own, &from_pbx("UPDATE", ours, "n6", 1, "", ""));
+    world.hear_start(a, "UPDATE ");
+    // 5: a user that only one has.
+    world.say(a, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
+    let options = world.hear_start(own, "OPTIONS ");
+    world.say(own, &reply(&options, "200 OK", "t", "X: 1"));
+    world.hear_start(a, "SIP/2.0 200 ");
+    world.say(pbx, &from_pbx("INVITE", "sips:%3117@10.0.1.2:5061", "n7", 1, "", ""));
+    world.hear_start(a, "INVITE ");
+    world.silent(b);
+    assert_eq!(
+        steps(&world),
+        [Step::ContactToken, Step::ContactToken, Step::Instance, Step::Instance, Step::Affinity, Step::User]
+    );
+    let counted = world.edge.snapshot(world.now).resolved;
+    assert_eq!(counted, [0, 0, 2, 2, 1, 1]);
+    // `anonymous` is two.
+    world.say(pbx, &from_pbx("NOTIFY", ours, "n8", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 485 ");
+    // Nobody.
+    world.say(pbx, &from_pbx("INVITE", "sips:404@10.0.1.2", "n9", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 404 ");
+    world.say(pbx, &from_pbx("INVITE", "sips:1%zz@10.0.1.2", "n10", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 400 ");
+}
+
+#[test]
+fn the_burst_after_a_registration_reaches_its_phone_alone() {
+    let mut world = World::new();
+    let macs: Vec<String> = (0..20).map(|n| format!("08000FD4{n:04X}")).collect();
+    let phones: Vec<_> = macs
+        .iter()
+        .enumerate()
+        .map(|(n, mac)| {
+            registered(&mut world, mac, &format!("198.51.100.{}:40000", n / 4 + 1), "192.168.1.7")
+        })
+        .collect();
+    let pbx = world.switch("10.0.1.50:33000");
+    for (n, (phone, _, token)) in phones.iter().enumerate() {
+        for event in ["a", "b", "firmware-query"] {
+            let uri = format!("sips:anonymous@10.0.1.2:5061;transport=tls;crt={token}");
+            world.say(
+                pbx,
+                &from_pbx(
+                    "NOTIFY",
+                    &uri,
+                    &format!("{event}{n}"),
+                    1,
+                    "",
+                    &format!("Event: {event}\nX-Mac: {}", macs[n]),
+                ),
+            );
+            let notify = world.hear_start(*phone, "NOTIFY ");
+            assert_eq!(row(&notify, "X-Mac"), macs[n]);
+        }
+    }
+    for (phone, ..) in &phones {
+        world.silent(*phone);
+    }
+}
+
+#[test]
+fn without_tags_nobody_can_tell_the_phones_apart() {
+    let mut config = config();
+    config.tag_routing.enabled = false;
+    let mut world = World::with(config);
+    let mut ends = Vec::new();
+    for (mac, n) in [(MAC_A, 7), (MAC_B, 8)] {
+        let phone = world.phone(mac, &format!("198.51.100.{n}:40000"));
+        world.say(phone, &register(mac, "192.168.1.7", 1, ""));
+        let own = world.dialled("10.0.1.50:5061");
+        let text = world.hear(own);
+        assert!(!text.contains("crt="), "{text}");
+        let contact = row(&text, "Contact").to_owned();
+        world.say(own, &reply(&text, "200 OK", "t", &format!("Contact: {contact}")));
+        assert!(world.hear(phone).contains("Contact: <sips:anonymous@192.168.1.7>"));
+        ends.push(own);
+    }
+    let pbx = world.switch("10.0.1.50:33000");
+    let instance = format!("Accept-Contact: *;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-{MAC_A}>\"");
+    world.say(pbx, &from_pbx("INVITE", "sips:anonymous@10.0.1.2:5061;transport=tls", "c", 1, "", &instance));
+    world.hear_start(pbx, "SIP/2.0 485 ");
+    world.say(ends[0], &from_pbx("INVITE", "sips:anonymous@10.0.1.2:5061;transport=tls", "d", 1, "", ""));
+    world.hear_start(ends[0], "SIP/2.0 485 ");
+}
+
+#[test]
+fn several_phones_of_one_user() {
+    for (rule, rings) in [(Ambiguous::Fork, 2), (Ambiguous::Newest, 1), (Ambiguous::Reject, 0)] {
+        let mut config = config();
+        config.ambiguous_user = rule;
+        let mut world = World::with(config);
+        let mut phones = Vec::new();
+        for mac in [MAC_A, MAC_B] {
+            let phone = world.phone(mac, "198.51.100.7:40000");
+            world.say(phone, &register(mac, "192.168.1.7", 1, "").replace("sips:anonymous", "sips:117"));
+            let own = world.dialled("10.0.1.50:5061");
+            let text = world.hear(own);
+            world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
+            world.hear(phone);
+            phones.push(phone);
+        }
+        let pbx = world.switch("10.0.1.50:33000");
+        world.say(pbx, &from_pbx("INVITE", "sips:117@10.0.1.2", "c", 1, "", ""));
+        if rings == 0 {
+            world.hear_start(pbx, "SIP/2.0 485 ");
+            continue;
+        }
+        let second = world.hear_start(phones[1], "INVITE ");
+        if rings == 1 {
+            world.silent(phones[0]);
+            continue;
+        }
+        // Both ring; one answers, the other is told to stop.
+        let first = world.hear_start(phones[0], "INVITE ");
+        assert_ne!(rows(&first, "Via"), rows(&second, "Via"));
+        world.say(phones[0], &reply(&first, "180 Ringing", "a", "X: 1"));
+        world.say(phones[1], &reply(&second, "180 Ringing", "b", "X: 1"));
+        world.hear_start(pbx, "SIP/2.0 180 ");
+        world.hear_start(pbx, "SIP/2.0 180 ");
+        world.say(phones[1], &reply(&second, "200 OK", "b", "Contact: <sips:117@192.168.1.7>"));
+        assert!(row(&world.hear_start(pbx, "SIP/2.0 200 "), "To").ends_with("tag=b"));
+        let cancel = world.hear_start(phones[0], "CANCEL ");
+        world.say(phones[0], &reply(&cancel, "200 OK", "a", "X: 1"));
+        world.say(phones[0], &reply(&first, "487 Request Terminated", "a", "X: 1"));
+        world.hear_start(phones[0], "ACK ");
+        world.silent(pbx);
+        world.wait(Duration::from_secs(64));
+        let left = world.edge.snapshot(world.now);
+        assert_eq!((left.contexts, left.dialogs), (0, 1));
+    }
+}
+
+#[test]
+fn a_domain_may_have_to_match() {
+    let mut strict = config();
+    strict.user_matching = UserMatching::UsernameAndDomain;
+    strict.tag_routing.enabled = false;
+    for (config, domain, found) in [(strict.clone(), "10.0.1.51", false), (strict, "10.0.1.50", true)] {
+        let mut world = World::with(config);
+        let phone = world.phone(MAC_A, "198.51.100.7:40000");
+        register_without_token(&mut world, phone);
+        let pbx = world.switch("10.0.1.50:33000");
+        world.say(pbx, &from_pbx("INVITE", &format!("sips:anonymous@{domain}"), "c", 1, "", ""));
+        if found {
+            world.hear_start(phone, "INVITE ");
+        } else {
+            world.hear_start(pbx, "SIP/2.0 404 ");
+        }
+    }
+}
+
+fn register_without_token(world: &mut World, phone: crate::world::End) {
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
+    let own = world.dialled("10.0.1.50:5061");
+    let text = world.hear(own);
+    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
+    world.hear_start(phone, "SIP/2.0 200 ");
+}
+
+#[test]
+fn forged_tokens_reach_nobody() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    let mut tried = 0;
+    for at in 0..token.len() {
+        let mut forged = token.clone().into_bytes();
+        forged[at] = if forged[at] == b'q' { b'a' } else { b'q' };
+        let forged = String::from_utf8(forged).unwrap();
+        world.say(pbx, &from_pbx("INVITE", &target(&forged), &format!("f{at}"), 1, "", ""));
+        world.hear_start(pbx, "SIP/2.0 404 ");
+        tried += 1;
+    }
+    for bad in ["", "a", "1", &token[..35], &format!("{token}a"), &"a".repeat(500)] {
+        world.say(
+            pbx,
+            &from_pbx("INVITE", &format!("sips:117@10.0.1.2;crt={bad}"), &format!("g{tried}"), 1, "", ""),
+        );
+        world.hear_start(pbx, "SIP/2.0 404 ");
+        tried += 1;
+    }
+    // A Route with a flow token that is not ours.
+    world.say(
+        pbx,
+        &from_pbx("INVITE", &target(&token), "r", 1, "", &format!("Route: <sips:10.0.1.2;lr;ft={token}>")),
+    );
+    world.hear_start(pbx, "SIP/2.0 404 ");
+    // The genuine one from outside, and from an inside peer that is not verified.
+    let (other, ..) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    for uri in [target(&token), target(&token).replace("10.0.1.2", "192.0.2.1")] {
+        world.say(other, &from_phone("INVITE", &uri, &format!("o{}", uri.len()), 1, "", ""));
+        world.hear_start(other, "SIP/2.0 403 ");
+    }
+    let weak = world.connect(Side::Inside, "10.0.1.50:33001", None, false);
+    world.say(weak, &from_pbx("INVITE", &target(&token), "w", 1, "", ""));
+    world.hear_start(weak, "SIP/2.0 403 ");
+    world.silent(phone);
+    assert_eq!(world.saw(|e| matches!(e, Event::Refused { reason: Reason::Token, .. })), tried + 3);
+}
+
+#[test]
+fn in_dialog_needs_a_dialog_or_a_token() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("BYE", "sips:anonymous@10.0.1.2", "c", 2, "nobody", ""));
+    world.hear_start(pbx, "SIP/2.0 481 ");
+    world.say(own, &from_pbx("BYE", "sips:anonymous@10.0.1.2", "d", 2, "nobody", ""));
+    world.hear_start(own, "SIP/2.0 481 ");
+    world.say(phone, &from_phone("BYE", "sips:200@10.0.1.50", "e", 2, "nobody", ""));
+    world.hear_start(phone, "SIP/2.0 481 ");
+    world.say(phone, &from_phone("ACK", "sips:200@10.0.1.50", "e", 2, "nobody", ""));
+    world.say(pbx, &from_pbx("ACK", "sips:anonymous@10.0.1.2", "c", 3, "nobody", ""));
+    world.silent(phone);
+    world.silent(pbx);
+    world.silent(own);
+    // With the token it is for the phone to say.
+    world.say(pbx, &from_pbx("BYE", &target(&token), "c", 4, "nobody", ""));
+    world.hear_start(phone, "BYE ");
+}
+
+#[test]
+fn a_running_call_outlives_the_connection() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    let second = Call::again(&mut world, "d", call.phone, call.own, call.pbx, &call.token);
+    world.hang(call.phone);
+    world.say(call.pbx, &call.of_pbx("INFO", 2, ""));
+    world.hear_start(call.pbx, "SIP/2.0 480 ");
+    // Somebody else takes over address and port.
+    let stranger = world.phone(MAC_B, "198.51.100.7:40000");
+    register_on(&mut world, stranger, MAC_B, "192.168.1.7", 1);
+    world.say(call.pbx, &call.of_pbx("INFO", 3, ""));
+    world.hear_start(call.pbx, "SIP/2.0 480 ");
+    world.say(stranger, &call.of_phone("BYE", 9, ""));
+    world.hear_start(stranger, "SIP/2.0 403 ");
+    world.silent(stranger);
+    // The phone is back on another port, and registers as ever: the PBX sees the same Contact.
+    let back = world.phone(MAC_A, "198.51.100.7:41000");
+    let own = call.own;
+    world.say(back, &register(MAC_A, "192.168.1.7", 2, ""));
+    let text = world.hear_start(own, "REGISTER ");
+    assert_eq!(between(&text, "crt=", ">"), call.token);
+    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
+    world.hear_start(back, "SIP/2.0 200 ");
+    world.say(call.pbx, &call.of_pbx("BYE", 4, ""));
+    let bye = world.hear_start(back, "BYE sips:117@192.168.1.7 SIP/2.0\r\n");
+    world.say(back, &reply(&bye, "200 OK", "", "X: 1"));
+    world.hear_start(call.pbx, "SIP/2.0 200 ");
+    world.say(back, &second.of_phone("BYE", 2, ""));
+    let bye = world.hear_start(own, "BYE sips:200@10.0.1.50:5061;transport=tls ");
+    world.say(own, &reply(&bye, "200 OK", "", "X: 1"));
+    world.hear_start(back, "SIP/2.0 200 ");
+    assert_eq!(world.saw(|e| matches!(e, Event::CallEnded { .. })), 2);
+}
+
+#[test]
+fn any_request_brings_a_lost_phone_back() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.hang(call.phone);
+    let back = world.phone(MAC_A, "198.51.100.7:41000");
+    world.say(back, &call.of_phone("BYE", 2, ""));
+    world.hear_start(call.own, "BYE ");
+    assert_eq!(world.saw(|e| matches!(e, Event::PhoneMoved { .. })), 1);
+    world.say(call.pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
+    world.hear_start(back, "INVITE ");
+}
+
+#[test]
+fn after_a_restart_the_known_are_gone_and_not_unknown() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.restart(config());
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 480 ");
+    world.say(pbx, &call.of_pbx("INFO", 2, ""));
+    world.hear_start(pbx, "SIP/2.0 480 ");
+    // Back without a REGISTER: the call of before the restart can be ended by both.
+    let back = world.phone(MAC_A, "198.51.100.7:41000");
+    world.say(back, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
+    world.say(pbx, &call.of_pbx("INFO", 3, ""));
+    world.hear_start(back, "INFO sips:117@192.168.1.7 ");
+    world.say(back, &call.of_phone("BYE", 2, ""));
+    let own = world.dialled("10.0.1.50:5061");
+    world.hear_start(own, "OPTIONS ");
+    world.hear_start(own, "BYE sips:200@10.0.1.50:5061;transport=tls ");
+    let step = steps(&world);
+    assert_eq!(step.last(), Some(&Step::Route));
+}
+
+#[test]
+fn a_phone_that_speaks_outbound_is_430() {
+    let mut world = World::new();
+    let phone = world.phone(MAC_A, "198.51.100.7:40000");
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ";reg-id=1\nSupported: path, outbound"));
+    let own = world.dialled("10.0.1.50:5061");
+    let text = world.hear(own);
+    let token = between(&text, "crt=", ">").to_owned();
+    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
+    world.hang(phone);
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "n", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 430 ");
+}
+
+#[test]
+fn a_change_of_configuration_leaves_calls_alone() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    let mut other = config();
+    other.tag_routing.pattern = sip_core::edge::route_tag::Pattern::new("x-mac=", "").ok();
+    other.inside_networks = ["10.0.1.50/32".parse().unwrap()].into_iter().collect();
+    other.max_forwards = 20;
+    world.command(Command::Reconfigure(Box::new(other)));
+    world.say(call.pbx, &call.of_pbx("INFO", 2, ""));
+    let info = world.hear_start(call.phone, "INFO ");
+    assert_eq!(row(&info, "Max-Forwards"), "19");
+    world.say(call.pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
+    world.hear_start(call.phone, "INVITE ");
+    world.say(call.phone, &from_phone("INVITE", "sips:200@10.0.1.51", "x", 1, "", ""));
+    world.hear_start(call.phone, "SIP/2.0 403 ");
+    world.say(call.phone, &call.of_phone("BYE", 2, ""));
+    world.hear_start(call.own, "BYE ");
+    assert!(world.edge.bindings().get(InstanceId::new("farend", MAC_A)).is_some());
+}
+
+#[test]
+fn draining_refuses_what_is_new() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.command(Command::Drain);
+    world.say(call.pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
+    let answer = world.hear_start(call.pbx, "SIP/2.0 503 ");
+    assert!((10..=60).contains(&row(&answer, "Retry-After").parse::<u32>().unwrap()));
+    world.say(call.phone, &register(MAC_A, "192.168.1.7", 2, ""));
+    world.hear_start(call.phone, "SIP/2.0 503 ");
+    world.say(call.pbx, &call.of_pbx("INVITE", 2, ""));
+    world.hear_start(call.phone, "INVITE ");
+    world.say(call.phone, &call.of_phone("BYE", 2, ""));
+    world.hear_start(call.own, "BYE ");
+    world.command(Command::Resume);
+    world.say(call.phone, &register(MAC_A, "192.168.1.7", 3, ""));
+    world.hear_start(call.own, "REGISTER ");
+}
