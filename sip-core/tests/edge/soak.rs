@@ -132,7 +132,8 @@ impl Site {
     fn call_out(&mut self, n: usize) {
         let Some(end) = self.phones[n].end else { return };
         self.calls += 1;
-        let uri = ["sips:200@10.0.1.50", "sips:200@192.0.2.1", "sips:200@203.0.113.9"][self.dice.roll(3) as usize];
+        let uri =
+            ["sips:200@10.0.1.50", "sips:200@192.0.2.1", "sips:200@203.0.113.9"][self.dice.roll(3) as usize];
         let text = from_phone("INVITE", uri, &format!("o{}", self.calls), 1, "", &sdp(""));
         self.asked.push((Some(n), end, text.clone()));
         self.ask(end, &text);
@@ -153,7 +154,11 @@ impl Site {
         if !self.stands(phone, end) {
             return;
         }
-        let contact = if phone.is_some() { "Contact: <sips:117@192.168.1.7>\n" } else { "Contact: <sips:200@10.0.1.50:5061;transport=tls>\n" };
+        let contact = if phone.is_some() {
+            "Contact: <sips:117@192.168.1.7>\n"
+        } else {
+            "Contact: <sips:200@10.0.1.50:5061;transport=tls>\n"
+        };
         match self.dice.roll(5) {
             0 => self.world.say(end, &reply(&invite, "486 Busy Here", "z", "X: 1")),
             1 => {
@@ -172,7 +177,10 @@ impl Site {
         let Some((phone, end, invite)) = Self::pick(&mut self.dice, &mut self.asked) else { return };
         if self.stands(phone, end) {
             let head = invite.split("Content-Type").next().unwrap_or_default();
-            self.world.say(end, head.replace("INVITE sips", "CANCEL sips").replace("1 INVITE", "1 CANCEL").trim_end());
+            self.world.say(
+                end,
+                head.replace("INVITE sips", "CANCEL sips").replace("1 INVITE", "1 CANCEL").trim_end(),
+            );
         }
     }
 
@@ -198,7 +206,8 @@ impl Site {
                     self.hear(Some(n), end, &text);
                 }
             }
-            let mut ends: Vec<End> = self.world.dials.iter().map(|(_, flow)| End(sip_core::flow::Source::Flow(*flow))).collect();
+            let mut ends: Vec<End> =
+                self.world.dials.iter().map(|(_, flow)| End(sip_core::flow::Source::Flow(*flow))).collect();
             ends.push(self.switch);
             for end in ends {
                 while let Some(text) = self.world.next(end) {
@@ -225,7 +234,9 @@ impl Site {
             "CANCEL" => {
                 self.world.say(end, &reply(text, "200 OK", "z", "X: 1"));
                 let via = rows(text, "Via")[0];
-                if let Some(at) = self.ringing.iter().position(|(_, e, i)| *e == end && rows(i, "Via")[0] == via) {
+                if let Some(at) =
+                    self.ringing.iter().position(|(_, e, i)| *e == end && rows(i, "Via")[0] == via)
+                {
                     let (_, _, invite) = self.ringing.swap_remove(at);
                     self.world.say(end, &reply(&invite, "487 Request Terminated", "z", "X: 1"));
                 }
@@ -265,7 +276,8 @@ impl Site {
         if accepts {
             let ack = ack_of(text);
             self.world.say(end, &ack);
-            let bye = ack.replacen("ACK ", "BYE ", 1).replace("z9hG4bKack", "z9hG4bKbye").replace("1 ACK", "2 BYE");
+            let bye =
+                ack.replacen("ACK ", "BYE ", 1).replace("z9hG4bKack", "z9hG4bKbye").replace("1 ACK", "2 BYE");
             self.legs.push(Leg { phone, bye });
         }
     }
@@ -283,7 +295,10 @@ fn id(text: &str) -> String {
 /// The ACK of a 2xx, by whoever asked.
 fn ack_of(ok: &str) -> String {
     let target = between(row(ok, "Contact"), "<", ">");
-    let mut text = format!("ACK {target} SIP/2.0\nVia: SIP/2.0/TLS 10.9.9.9:5061;branch=z9hG4bKack{}\n", row(ok, "Call-ID"));
+    let mut text = format!(
+        "ACK {target} SIP/2.0\nVia: SIP/2.0/TLS 10.9.9.9:5061;branch=z9hG4bKack{}\n",
+        row(ok, "Call-ID")
+    );
     for route in rows(ok, "Record-Route").iter().rev() {
         text.push_str(&format!("Route: {route}\n"));
     }
@@ -296,7 +311,10 @@ fn ack_of(ok: &str) -> String {
 /// The BYE of whoever was asked.
 fn bye_of_callee(invite: &str) -> String {
     let target = between(row(invite, "Contact"), "<", ">");
-    let mut text = format!("BYE {target} SIP/2.0\nVia: SIP/2.0/TLS 10.9.9.8:5061;branch=z9hG4bKcb{}\n", row(invite, "Call-ID"));
+    let mut text = format!(
+        "BYE {target} SIP/2.0\nVia: SIP/2.0/TLS 10.9.9.8:5061;branch=z9hG4bKcb{}\n",
+        row(invite, "Call-ID")
+    );
     for route in rows(invite, "Record-Route") {
         text.push_str(&format!("Route: {route}\n"));
     }
@@ -325,7 +343,12 @@ fn run(seed: u64) -> [usize; 3] {
         site.listen();
     }
     let left = site.world.edge.snapshot(site.world.now);
-    assert_eq!((left.contexts, left.dialogs, left.phones.len()), (0, 0, 0), "seed {seed}\n{}", site.world.story());
+    assert_eq!(
+        (left.contexts, left.dialogs, left.phones.len()),
+        (0, 0, 0),
+        "seed {seed}\n{}",
+        site.world.story()
+    );
     let mut open: HashMap<String, bool> = HashMap::new();
     for line in site.world.media.lock().unwrap().iter() {
         let mut words = line.split(' ');

@@ -228,6 +228,7 @@ impl World {
                 Output::Transmit(transmit) => self.deliver(transmit.target, transmit.bytes),
                 Output::Close(flow) => {
                     self.flows.remove(&flow);
+                    self.edge.handle_input(self.now, Input::FlowClosed { flow });
                 }
                 Output::Resolve { query, name } => self.asked.push((query, name)),
                 Output::Event(event) => self.events.push(event),
