@@ -49,12 +49,15 @@ class Media:
     """One RTP stream of one end: sends a tone where the peer's SDP says, keeps what comes back."""
 
     _next = {}
+    _count = 0
 
     def __init__(self, lab, short, address, tone=440, ttl=None):
         self.address, self.hertz, self.ttl = address, tone, ttl
         self.six = ":" in address
         with lab.port_lock:
             self.port = Media._next[short] = Media._next.get(short, 40000) + 2
+            Media._count += 1
+            self.ssrc = 0x5EED0000 + Media._count  # the homes have the same ports; a capture tells streams apart by this
         self.sock = lab.net.socket(short, address, socket.SOCK_DGRAM, self.port)
         self.sock.settimeout(0.5)
         if self.six:
@@ -90,12 +93,12 @@ class Media:
     def _send(self):
         if self.ttl:
             self.set_ttl(self.ttl)
-        samples, ssrc = tone(self.hertz), 0x5EED0000 + self.port
+        samples = tone(self.hertz)
         start = time.monotonic()
         while not self._stop.is_set():
             n = self.sent
             at = n * FRAME % len(samples)
-            packet = struct.pack("!BBHII", 0x80, 0, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, ssrc) + samples[at:at + FRAME]
+            packet = struct.pack("!BBHII", 0x80, 0, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, self.ssrc) + samples[at:at + FRAME]
             try:
                 self.sock.sendto(packet, self.remote)
             except OSError:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import ssl
 import threading
 
@@ -105,10 +106,11 @@ class Pebble:
     def __init__(self, lab, address):
         self.lab = lab
         dns = ["pebble-challtestsrv", "-defaultIPv4", address, "-defaultIPv6", "", "-dns01", f"{PEBBLE}:8053", "-http01", "", "-https01", "",
-               "-tlsalpn01", "", "-doh", "", "-management", f"{PEBBLE}:8055"]
+               "-tlsalpn01", "", "-management", f"{PEBBLE}:8055"]
         self.dns = Proc(lab.net, "inside", "challtestsrv", lab.folder, dns)
         self.proc = Proc(lab.net, "inside", "pebble", lab.folder, ["pebble", "-strict", "-config", fill(lab, "pebble.json"), "-dnsserver", f"{PEBBLE}:8053"],
                          env={"PEBBLE_VA_NOSLEEP": "1"})
+        until("pebble's name server listens", lambda: listening(lab.net, "inside", 8053, "u"), 10)
         until("pebble answers", lambda: "newOrder" in self.curl("/dir"), 10)
 
     def curl(self, path, port=14000):
@@ -171,5 +173,6 @@ class CasStub:
             s.close()
 
     def stop(self):
+        self.server.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(), which otherwise keeps the port
         self.server.close()
 

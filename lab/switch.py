@@ -5,6 +5,7 @@ and can speak on the connection a phone's REGISTER came on or on one it dials it
 """
 
 import re
+import socket
 import ssl
 import threading
 
@@ -88,6 +89,7 @@ class Switch(Agent):
             if call.media:
                 call.media.close()
         if self.server:
+            self.server.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(), which otherwise keeps the port
             self.server.close()
         for wire in self.wires:
             wire.close()

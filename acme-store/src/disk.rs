@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::certificate::Credential;
 use crate::import::{self, ImportError};
@@ -13,6 +14,7 @@ use crate::key::Key;
 use crate::store::{AccountSecret, Store, StoreError};
 
 const MAX_FILE: u64 = 1 << 20;
+static ASIDE: AtomicU32 = AtomicU32::new(0);
 
 /// A [`Store`] in a directory. One process at a time may use it.
 #[derive(Clone, Debug)]
@@ -33,6 +35,7 @@ impl Disk {
             let failed = |action| move |source| StoreError::Io { path: folder.clone(), action, source };
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create"))?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed("set mode"))?;
+            remove_left_over(folder).map_err(failed("tidy"))?;
         }
         Ok(disk)
     }
@@ -106,18 +109,26 @@ fn read(path: &Path) -> Result<Option<String>, StoreError> {
     Ok(Some(content))
 }
 
+/// Files that a crash left aside: never read, and they may hold a key.
+fn remove_left_over(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes aside, syncs, renames, and syncs the directory, so that the name never stands for half a file.
 fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
-    let aside = path.with_extension("new");
+    // Two certificates may share an account, so that two tasks write it at one time: each its own file aside.
+    let number = ASIDE.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}-{number}.new", std::process::id()));
     let failed = |path: &Path, action| {
         let path = path.to_owned();
         move |source| StoreError::Io { path, action, source }
     };
-    // A left-over of a crash may have another mode or be a link: never write through it.
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&aside, "remove")(error)),
-        _ => {}
-    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

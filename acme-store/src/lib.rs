@@ -12,13 +12,14 @@
 //! 6. [`store`] and [`disk`]: what survives a restart.
 //! 7. [`publish`]: the certificate a listener shows, exchangeable while it serves, and whole TLS configurations built around it.
 //! 8. [`schedule`], [`order`] and [`lifecycle`]: when to renew, the steps of one order over any authority (RFC 8555), and what to show
-//!    from the first start on.
+//!    from the first start on. [`account`]: which service, and who we are to it.
 //! 9. `net` (feature `tokio`): TLS accept and connect, the HTTP-01 answers on port 80, the ACME client, the task that renews.
 //!
 //! All but `net` is free of sockets, clocks and tasks: the time is an argument. Server certificates are renewed without closing a
 //! connection; a change of trust starts new session tickets, so that nobody slips in by resumption.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod certificate;
 pub mod disk;
 pub mod hello;

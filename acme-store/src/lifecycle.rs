@@ -76,14 +76,13 @@ pub fn prepare(
     plan: &Plan,
     now: SystemTime,
 ) -> Result<(Credential, Origin), PrepareError> {
-    let names = plan.form.alternative_names()?;
+    plan.form.alternative_names()?;
     let (key, keep) = match store.credential(&plan.name)? {
         Some(stored) if stored.details().is_self_signed_leaf() => {
-            let fresh = stored.details().not_after > now.checked_add(INTERIM_RESERVE).unwrap_or(now);
-            let right_key = stored.key().kind() == Some(plan.key);
-            if fresh && right_key && stored.details().valid_at(now) && stored.names_all(&names) {
+            if interim_serves(&stored, plan, now) {
                 return Ok((stored, Origin::Interim));
             }
+            let right_key = stored.key().kind() == Some(plan.key);
             (right_key.then(|| stored.key().clone()), false)
         }
         Some(stored) if stored.details().valid_at(now) => return Ok((stored, Origin::Stored)),
@@ -99,6 +98,35 @@ pub fn prepare(
         store.save_credential(&plan.name, &interim)?;
     }
     Ok((interim, Origin::NewInterim))
+}
+
+/// [`prepare`] for a process that already shows `shown` under this name, at a reload: a valid certificate of an authority stays even if
+/// the store does not have it (the disk was full when it came), so that no interim one takes its place.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn prepare_again(
+    store: &dyn Store,
+    plan: &Plan,
+    shown: &Credential,
+    now: SystemTime,
+) -> Result<(Credential, Origin), PrepareError> {
+    let (prepared, origin) = prepare(store, plan, now)?;
+    let keep = !shown.details().is_self_signed_leaf() && shown.details().valid_at(now);
+    let better = |stored: &Credential| stored.details().not_after >= shown.details().not_after;
+    if keep && !(origin == Origin::Stored && better(&prepared)) {
+        return Ok((shown.clone(), Origin::Stored));
+    }
+    Ok((prepared, origin))
+}
+
+/// Does this self-signed certificate still serve: right names and kind of key, valid, and for some time to come?
+pub fn interim_serves(interim: &Credential, plan: &Plan, now: SystemTime) -> bool {
+    let reserve = now.checked_add(INTERIM_RESERVE).unwrap_or(now);
+    interim.details().valid_at(now)
+        && interim.details().not_after > reserve
+        && interim.key().kind() == Some(plan.key)
+        && plan.form.alternative_names().is_ok_and(|names| interim.names_all(&names))
 }
 
 /// When the next order is due for what is shown now, and why.

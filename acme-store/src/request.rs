@@ -201,7 +201,7 @@ fn library(error: rcgen::Error) -> RequestError {
 }
 
 /// A DNS name (one leading `*.` allowed) or an address.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     if name.parse::<IpAddr>().is_ok() {
         return true;
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use data_encoding::HEXLOWER;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use sha2::{Digest, Sha256};
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
@@ -28,6 +29,8 @@ struct Inner {
     authorities: Vec<Authority>,
     anchors: Vec<TrustAnchor<'static>>,
     revocations: Vec<CertRevocationList<'static>>,
+    /// Over all of the above: tells one trust from another.
+    digest: [u8; 32],
 }
 
 /// One trusted certificate.
@@ -106,9 +109,19 @@ impl std::fmt::Debug for Trust {
         f.debug_struct("Trust")
             .field("authorities", &self.inner.authorities.len())
             .field("revocation_lists", &self.inner.revocations.len())
+            .field("digest", &HEXLOWER.encode(&self.inner.digest))
             .finish()
     }
 }
+
+impl PartialEq for Trust {
+    /// The same authorities and lists in the same order.
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.digest == other.inner.digest
+    }
+}
+
+impl Eq for Trust {}
 
 impl Trust {
     /// Reads bundles: PEM files with any number of certificates and any text between them, or one DER certificate each.
@@ -149,7 +162,8 @@ impl Trust {
             return Err(TrustError::Empty { rejected: report.rejected });
         }
         let anchors = authorities.iter().filter_map(|authority| anchor(&authority.der)).collect();
-        let inner = Inner { authorities, anchors, revocations: Vec::new() };
+        let digest = digest(&authorities, &[]);
+        let inner = Inner { authorities, anchors, revocations: Vec::new(), digest };
         Ok((Self { inner: Arc::new(inner) }, report))
     }
 
@@ -164,7 +178,7 @@ impl Trust {
         now: SystemTime,
     ) -> Result<(Self, Vec<String>), TrustError> {
         let mut revocations = Vec::new();
-        let mut notices = Vec::new();
+        let (mut notices, mut digests) = (Vec::new(), Vec::new());
         for (index, content) in lists.iter().enumerate() {
             let bad = |reason: String| TrustError::BadList { index, reason };
             if content.len() > MAX_INPUT {
@@ -172,6 +186,7 @@ impl Trust {
             }
             for der in list_blocks(content).map_err(bad)? {
                 let (list, notice) = self.revocation(&der, now).map_err(bad)?;
+                digests.push(fingerprint(&der));
                 revocations.push(list);
                 notices.extend(notice);
             }
@@ -180,6 +195,7 @@ impl Trust {
             authorities: self.inner.authorities.clone(),
             anchors: self.inner.anchors.clone(),
             revocations,
+            digest: digest(&self.inner.authorities, &digests),
         };
         Ok((Self { inner: Arc::new(inner) }, notices))
     }
@@ -307,6 +323,17 @@ fn summary(rejected: &[Rejection]) -> String {
         None => "it holds no certificate".to_owned(),
         Some(first) => format!("{} rejected, first: {first}", rejected.len()),
     }
+}
+
+fn digest(authorities: &[Authority], lists: &[[u8; 32]]) -> [u8; 32] {
+    let mut digest = Sha256::new().chain_update(authorities.len().to_be_bytes());
+    for authority in authorities {
+        digest.update(authority.details.fingerprint);
+    }
+    for list in lists {
+        digest.update(list);
+    }
+    digest.finalize().into()
 }
 
 /// SHA-256 over a DER certificate, as browsers and openssl print it.

@@ -66,7 +66,7 @@ async fn everything_else_is_404_and_closed_at_once() {
             "{path}: {answer}"
         );
         assert!(!answer.contains("answer") && !answer.contains("location"), "{path}: {answer}");
-        assert!(started.elapsed() < Duration::from_millis(100), "{path}");
+        assert!(started.elapsed() < Duration::from_secs(1), "{path}");
     }
 }
 

@@ -9,11 +9,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use acme_store::account::{self, Directory};
 use acme_store::disk::Disk;
 use acme_store::key::KeyKind;
 use acme_store::lifecycle::{self, Origin, Plan};
-use acme_store::net::authority::{self, Acme, Directory, Roots, Settings};
+use acme_store::net::authority::{Acme, Roots, Settings};
 use acme_store::net::http01::Responder;
+use acme_store::net::https::system_dial;
 use acme_store::net::renewer::{Event, Renewer, Work};
 use acme_store::net::tls::{Acceptor, Connector};
 use acme_store::order::Tokens;
@@ -188,8 +190,8 @@ impl Gateway {
             directory: Directory::new(&format!("127.0.0.1:{}", pebble.port), "/dir").unwrap(),
             roots: Roots::Bundle(roots),
             account: "main".into(),
-            contacts: vec![authority::contact("admin@farend.test").unwrap()],
-            dial: authority::system_dial(),
+            contacts: vec![account::contact("admin@farend.test").unwrap()],
+            dial: system_dial(),
         };
         let authority = Acme::new(settings, Arc::clone(&store), now()).unwrap();
         let (tell, events) = mpsc::channel(64);

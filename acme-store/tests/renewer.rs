@@ -280,6 +280,30 @@ async fn an_interim_certificate_and_its_key_survive_a_restart() {
     assert_eq!(rekeyed.key().kind(), Some(KeyKind::Rsa2048));
 }
 
+#[test]
+fn a_reload_never_puts_an_interim_certificate_over_a_valid_one() {
+    let dir = Dir::new();
+    let store = Disk::open(&dir.0).unwrap();
+    let again = |shown: &acme_store::certificate::Credential, at| {
+        let (prepared, origin) = lifecycle::prepare_again(&store, &plan(&["gw.example"]), shown, at).unwrap();
+        (prepared.details().serial.clone(), origin)
+    };
+    let (interim, _) = lifecycle::prepare(&store, &plan(&["gw.example"]), now()).unwrap();
+    let ca = Ca::root("Public");
+    let issued = ca.issue(&cn("gw.example").dns("gw.example")).credential(&[]);
+    let serial = issued.details().serial.clone();
+    assert_eq!(again(&issued, now()), (serial.clone(), Origin::Stored), "the store has only the interim one");
+    assert_eq!(again(&interim, now()).1, Origin::Interim);
+    assert_ne!(again(&issued, now() + 40 * DAY).0, serial, "expired");
+    let later =
+        ca.issue(&Leaf { until: now() + 60 * DAY, ..cn("gw.example").dns("gw.example") }).credential(&[]);
+    store.save_credential("outside", &later).unwrap();
+    assert_eq!(again(&issued, now()).0, later.details().serial, "the store has a better one");
+    assert_eq!(again(&later, now()).0, later.details().serial);
+    store.save_credential("outside", &issued).unwrap();
+    assert_eq!(again(&later, now()).0, later.details().serial, "the store has an older one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_names_or_another_key_are_ordered_at_once() {
     let world = World::new(&[Step::Issue { days: 90 }, Step::Issue { days: 90 }, Step::Issue { days: 90 }]);
@@ -315,6 +339,40 @@ async fn a_clock_that_jumps_is_noticed_within_a_minute() {
     let before = tokio::time::Instant::now();
     assert!(matches!(running.next().await, Event::Activated { .. }));
     assert!(before.elapsed() <= Duration::from_secs(61));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_wrong_at_start_costs_no_order() {
+    let world = World::new(&[Step::Issue { days: 90 }, Step::Refuse(None)]);
+    let (mut running, _) = world.run(&plan(&["gw.example"]));
+    let Event::Activated { serial, .. } = running.next().await else { panic!() };
+    drop(running);
+
+    let early = World { start: world.start - 20_000 * DAY, ..world };
+    let (mut running, origin) = early.run(&plan(&["gw.example"]));
+    assert_eq!(origin, Origin::NewInterim);
+    assert!(matches!(running.next().await, Event::Failed { .. }));
+    early.jump(20_000 * DAY + HOUR);
+    let Event::Activated { serial: shown, .. } = running.next().await else { panic!() };
+    assert_eq!((&shown, &running.serial()), (&serial, &serial));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interim_certificate_is_made_anew_before_it_ends() {
+    let world = World::new(&vec![Step::Refuse(None); 9]);
+    let (mut running, _) = world.run(&plan(&["gw.example"]));
+    let first = running.certificate.current();
+    running.next().await;
+    assert_eq!(running.serial(), first.details().serial);
+    world.jump(81 * DAY);
+    // Two failures on, the task has looked at the clock.
+    running.next().await;
+    running.next().await;
+    let later = running.certificate.current();
+    assert!(later.details().is_self_signed_leaf());
+    assert_ne!(later.details().serial, first.details().serial);
+    assert_eq!(later.details().key_hash, first.details().key_hash);
+    assert!(later.details().not_after > world.start + 160 * DAY);
 }
 
 #[tokio::test(start_paused = true)]

@@ -221,6 +221,12 @@ async fn resumption_is_no_way_in(
     assert!(seen.resumed, "resumption works while nothing changes");
     assert_eq!(seen.name.as_deref(), Some("p"), "and keeps the identity");
 
+    server.acceptor.publish(known(&certificate, phones.trust())).unwrap();
+    greet(&config, server.address).await.unwrap();
+    assert!(!server.next().await.unwrap().resumed, "a new configuration knows no old session");
+    greet(&config, server.address).await.unwrap();
+    assert!(server.next().await.unwrap().resumed);
+
     let (trust, refusal) = change(&phones, &phone);
     server.acceptor.publish(known(&certificate, trust)).unwrap();
     assert!(greet(&config, server.address).await.is_err());

@@ -32,6 +32,21 @@ fn a_merged_bundle_counts_and_lists() {
 }
 
 #[test]
+fn one_trust_is_told_from_another() {
+    let (a, b) = (Ca::root("A"), Ca::root("B"));
+    let again = Trust::import(&[a.pem().as_bytes()], now()).unwrap().0;
+    assert_eq!(a.trust(), again);
+    assert_eq!(format!("{:?}", a.trust()), format!("{again:?}"));
+    assert_ne!(a.trust(), b.trust());
+    assert_ne!(format!("{:?}", a.trust()), format!("{:?}", b.trust()), "as many authorities, but others");
+    let (revoking, _) = a.trust().with_revocations(&[&a.revoke(&[])], now()).unwrap();
+    let (revoking_more, _) = a.trust().with_revocations(&[&a.revoke(&[&a.issue(&cn("p"))])], now()).unwrap();
+    assert_ne!(revoking, a.trust());
+    assert_ne!(revoking, revoking_more);
+    assert_eq!(revoking.with_revocations(&[], now()).unwrap().0, a.trust());
+}
+
+#[test]
 fn what_is_no_authority_is_rejected_by_name_and_the_rest_stays() {
     let root = Ca::root("Good");
     let leaf = root.issue(&cn("leaf.example"));

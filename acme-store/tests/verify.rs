@@ -176,5 +176,5 @@ fn long_and_costly_chains_are_refused_quickly() {
     chain.extend(twins.iter().map(|twin| twin.der()));
     let started = Instant::now();
     assert!(client(&root.trust(), &chain).is_err());
-    assert!(started.elapsed() < Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 }));
+    assert!(started.elapsed() < Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 50 }));
 }

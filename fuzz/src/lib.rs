@@ -4,10 +4,15 @@
 //! libFuzzer drives them through `fuzz_targets/` (feature `libfuzzer`); `tests/replay.rs` drives them on stable over
 //! `corpus/TARGET/`. The feature `planted` plants one bug in each, so that `run.sh` can show that each target finds
 //! one.
+//!
+//! A new target is a file here and its line in [`TARGETS`], a five-line binary in `fuzz_targets/` with its `[[bin]]`,
+//! and a folder of seeds under `corpus/`, all of one name; its planted bug must be one that mutation of the seeds can
+//! reach.
 #![forbid(unsafe_code)]
 
 pub mod connect_authority;
 pub mod message;
+pub mod sdp_rewrite;
 pub mod stream_framer;
 pub mod uri;
 
@@ -18,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("connect_authority", connect_authority::connect_authority),
     ("message", message::message),
+    ("sdp_rewrite", sdp_rewrite::sdp_rewrite),
     ("stream_framer", stream_framer::stream_framer),
     ("uri", uri::uri),
 ];

@@ -26,10 +26,11 @@ def acme(lab):
     """self-signed interim, then pebble's certificate on 5061, 6586 and 6587; the SIP connection that was open stays open"""
     pebble = lab.pebble()
     roots, lab.edge_roots = lab.edge_roots, None
-    hold = "table inet hold { chain out { type filter hook output priority 0; ip daddr 10.0.1.200 tcp dport 14000 drop; } }"
-    lab.net.nft("gw", hold)
-    held = True
+    hold = "table inet hold {\n chain out {\n type filter hook output priority 0\n ip daddr 10.0.1.200 tcp dport 14000 drop\n }\n}\n"
+    held = False
     try:
+        lab.net.nft("gw", hold)
+        held = True
         Gateway(lab, acme=True)
         subject, issuer, first = shown(lab, 5061)
         same(subject, issuer, "the interim certificate is self-signed")

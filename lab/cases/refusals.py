@@ -86,7 +86,7 @@ def pbx(lab):
         same(answer.status, 503, what)
         check(took < 2, f"{what}: 503 after {took:.1f} s")
         times.append(took)
-    lab.net.nft("inside", f"table inet hole {{ chain in {{ type filter hook input priority 0; ip daddr {KAMAILIO} tcp dport 5061 drop; }} }}")
+    lab.net.nft("inside", f"table inet hole {{\n chain in {{\n type filter hook input priority 0\n ip daddr {KAMAILIO} tcp dport 5061 drop\n }}\n}}\n")
     try:
         phone = Phone(lab, "hole", "home1", 8, "08000FA00002", KAMAILIO).connect()
         start = time.monotonic()

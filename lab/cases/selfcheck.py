@@ -165,18 +165,16 @@ def relayed(lab, mode, family):
     Relay(lab, ours, mode)
     a = rtp.Media(lab, "home1", lab.phone_address("home1", 7, family))
     b = rtp.Media(lab, "home2", lab.phone_address("home2", 8, family))
-    near, far = ttl.Capture(lab, "gw", "eth1"), ttl.Capture(lab, "home2", "eth0")
+    near, far = ttl.both_ends(lab)
     b.sock.sendto(b"open", (ours, 20000))
     time.sleep(0.2)
     a.set_ttl(128 + HOPS)
     a.aim(f"c=IN IP{family} {ours}\r\nm=audio 20000 RTP/AVP 0".encode())
-    for value in ttl.VALUES:
-        a.set_ttl(value + HOPS)
-        aim = a.sent + ttl.PACKETS
-        until("packets sent", lambda aim=aim: a.sent >= aim)
+    ttl.send_values(a)
     a.close(), b.close()
+    near.finish(), far.finish()
     try:
-        return ttl.judge(list(near.packets()), ours, list(far.packets()), (0x5EED0000 + a.port).to_bytes(4, "big"), mode or "keep")
+        return ttl.judge(near.packets, ours, far.packets, a.ssrc.to_bytes(4, "big"), mode or "keep")
     finally:
         lab.end()
 

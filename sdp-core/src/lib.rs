@@ -53,6 +53,8 @@
 //! # #[cfg(not(feature = "net"))] fn main() {}
 //! ```
 #![deny(unsafe_code)]
+// A test starts from some moment and adds to it.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod anchor;
 #[cfg(feature = "net")]

@@ -65,6 +65,8 @@ impl Writer<'_> {
         }
         let (rtp, rtcp) = match placement {
             Placement::Decline => (0, 9),
+            // What its author declined stays declined, whatever is wished for it.
+            Placement::Relay { .. } if media.port == 0 => (0, 9),
             // A multiplexed description may name the RTP port twice (RFC 8035 §2.1).
             Placement::Relay { rtp, .. } if media.rtcp_mux && named_rtcp(media) == Some(media.port) => {
                 (rtp, rtp)

@@ -327,7 +327,10 @@ impl fmt::Display for Host<'_> {
 #[derive(Clone, Debug)]
 pub struct UriBuilder {
     text: Vec<u8>,
+    /// Where the user part goes.
     scheme_end: usize,
+    /// Where the port goes.
+    host_end: usize,
 }
 
 impl UriBuilder {
@@ -342,7 +345,8 @@ impl UriBuilder {
     }
 
     fn new(scheme: &str, host: Host<'_>) -> Self {
-        Self { text: format!("{scheme}{host}").into_bytes(), scheme_end: scheme.len() }
+        let text = format!("{scheme}{host}").into_bytes();
+        Self { scheme_end: scheme.len(), host_end: text.len(), text }
     }
 
     /// Sets the user part. Bytes that may not stand there (RFC 3261 §25.1 user) are escaped; a `%` stays, so that
@@ -359,15 +363,16 @@ impl UriBuilder {
             }
         }
         text.push(b'@');
+        self.host_end += text.len();
         self.text.splice(self.scheme_end..self.scheme_end, text);
         self
     }
 
-    /// Appends the port; call it before any parameter.
+    /// Sets the port; call it once.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
-        self.text.push(b':');
-        crate::grammar::push_number(&mut self.text, u32::from(port));
+        let at = self.host_end;
+        self.text.splice(at..at, format!(":{port}").into_bytes());
         self
     }
 

@@ -360,7 +360,7 @@ proptest! {
             Ok(message) => {
                 let _ = message.validate();
                 let _ = message.headers::<Via>().count() + message.headers::<RecordRoute>().count();
-                let _ = message.headers::<Contact>().flatten().map(|contact| contact.uri().is_ok()).count();
+                let _ = message.headers::<Contact>().flatten().filter(|contact| contact.uri().is_ok()).count();
                 let mut edit = message.edit();
                 edit.pop_via();
                 edit.set_max_forwards(1);
@@ -380,6 +380,24 @@ proptest! {
         let _ = Via::parse(&bytes);
         let _ = Contact::parse(&bytes).map(|contact| contact.params().iter().count());
     }
+}
+
+/// A head full of one-letter values, all of them popped and read.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the test measures real time")]
+fn long_lists_take_linear_time() {
+    let start = std::time::Instant::now();
+    let row = format!("Route: <a:>{}\r\n", ",<a:>".repeat(1600));
+    let text = format!("BYE sip:b SIP/2.0\r\n{}l: 0\r\n\r\n", row.repeat(16));
+    let message = parse(text.as_bytes());
+    assert_eq!(message.headers::<Route>().filter(|route| route.is_ok()).count(), 16 * 1601);
+    let mut edit = message.edit();
+    for _ in 0..16 * 1601 {
+        assert!(edit.pop_top_route());
+    }
+    assert!(!edit.pop_top_route());
+    assert_eq!(edit.to_bytes().expect("writes").as_ref(), b"BYE sip:b SIP/2.0\r\nl: 0\r\n\r\n");
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 /// 128 KiB fed byte by byte: a framer that searched from the start each time would need 8.6 · 10^9 steps.

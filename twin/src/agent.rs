@@ -27,8 +27,11 @@ pub enum RequestError {
 /// The requests that are waiting for responses, by branch.
 #[derive(Debug, Clone, Default)]
 pub struct Agent {
-    pending: Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>>,
+    pending: Arc<Mutex<Waiting>>,
 }
+
+/// By branch: the connection the request went out on, and who waits.
+type Waiting = HashMap<String, (u64, mpsc::UnboundedSender<Message>)>;
 
 /// One request under way.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Agent {
         patience: Duration,
     ) -> Result<Pending, RequestError> {
         let (sender, responses) = mpsc::unbounded_channel();
-        self.lock().insert(branch.to_owned(), sender);
+        self.lock().insert(branch.to_owned(), (wire.id(), sender));
         let what = text.split(' ').next().unwrap_or("").to_owned();
         let pending = Pending {
             agent: self.clone(),
@@ -69,17 +72,17 @@ impl Agent {
     pub fn deliver(&self, response: Message) -> bool {
         let Some(branch) = response.branch() else { return false };
         match self.lock().get(branch) {
-            Some(sender) => sender.send(response).is_ok(),
+            Some((_, sender)) => sender.send(response).is_ok(),
             None => false,
         }
     }
 
-    /// Gives up on everything that is waiting: the only connection is gone.
-    pub fn abandon(&self) {
-        self.lock().clear();
+    /// Gives up on what went out on a connection that is gone.
+    pub fn abandon(&self, wire: u64) {
+        self.lock().retain(|_, (id, _)| *id != wire);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::UnboundedSender<Message>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -104,7 +104,7 @@ impl Drop for Stream {
 impl Seen {
     /// How much of what was heard is a tone of `hertz`: 0 nothing, 1 nothing else.
     pub fn tone(&self, hertz: f64) -> f64 {
-        goertzel(&self.samples, hertz)
+        tone(&self.samples, hertz)
     }
 }
 
@@ -189,8 +189,9 @@ fn decode(byte: u8) -> i16 {
     (if byte & 0x80 == 0 { value } else { -value }) as i16
 }
 
-/// The share of one frequency in the energy of samples taken at 8 kHz.
-fn goertzel(samples: &[i16], hertz: f64) -> f64 {
+/// The share of one frequency in the energy of samples taken at 8 kHz, by Goertzel's algorithm: 0 nothing, 1
+/// nothing else.
+pub fn tone(samples: &[i16], hertz: f64) -> f64 {
     let energy: f64 = samples.iter().map(|s| f64::from(*s).powi(2)).sum();
     if energy == 0.0 {
         return 0.0;

@@ -19,6 +19,9 @@ pub enum TextError {
     /// The head is not UTF-8.
     #[error("the head is not UTF-8")]
     NotText,
+    /// CR or LF alone, or NUL.
+    #[error("the head holds a bare CR, a bare LF or a NUL")]
+    Bare,
     /// The first line is neither a request nor a response of SIP 2.0.
     #[error("'{0}' is not a SIP/2.0 start line")]
     StartLine(String),
@@ -193,6 +196,10 @@ type Head = (String, Vec<(String, String)>);
 
 fn head(bytes: &[u8]) -> Result<Head, TextError> {
     let text = std::str::from_utf8(bytes).map_err(|_| TextError::NotText)?;
+    // A bare CR or LF would let a value pretend to be two lines.
+    if text.replace("\r\n", "").contains(['\r', '\n', '\0']) {
+        return Err(TextError::Bare);
+    }
     let mut lines = text.split("\r\n");
     let start = lines.next().unwrap_or("").to_owned();
     if !start.starts_with("SIP/2.0 ") && !start.ends_with(" SIP/2.0") {

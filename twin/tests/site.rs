@@ -96,7 +96,12 @@ async fn an_assigned_extension_rings_and_is_heard() {
     assert!(mine.rang);
     assert_eq!((mine.remote(), theirs.remote()), (theirs.local(), mine.local()));
     assert_eq!(theirs.own_user(), "102");
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if mine.seen().received > 10 && theirs.seen().received > 10 {
+            break;
+        }
+    }
     assert_eq!(site.update("102").await, "200 OK");
     for (call, me, peer) in [(&mine, &handsets[0], &handsets[1]), (&theirs, &handsets[1], &handsets[0])] {
         let seen = call.seen();

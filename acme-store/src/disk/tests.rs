@@ -1,4 +1,3 @@
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
@@ -89,23 +88,35 @@ fn a_file_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn a_crash_while_writing_leaves_the_old_one() {
+fn what_a_crash_left_aside_is_removed_and_the_old_one_stays() {
     let dir = Dir::new();
     let disk = Disk::open(&dir.0).unwrap();
     let saved = credential();
     disk.save_credential("outside", &saved).unwrap();
-    let aside = dir.0.join("certificates/outside.new");
+    let aside = dir.0.join("certificates/outside.1-0.new");
     fs::write(&aside, "half a fi").unwrap();
     assert_eq!(disk.credential("outside").unwrap().unwrap().chain(), saved.chain());
-    // A link laid in the way is not followed.
-    fs::remove_file(&aside).unwrap();
-    let victim = dir.0.join("victim");
-    fs::write(&victim, "untouched").unwrap();
-    std::os::unix::fs::symlink(&victim, &aside).unwrap();
-    let next = credential();
-    disk.save_credential("outside", &next).unwrap();
-    assert_eq!(disk.credential("outside").unwrap().unwrap().chain(), next.chain());
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    let disk = Disk::open(&dir.0).unwrap();
+    assert!(!aside.exists());
+    assert_eq!(disk.credential("outside").unwrap().unwrap().chain(), saved.chain());
+}
+
+#[test]
+fn writers_at_one_time_leave_one_whole_file() {
+    let dir = Dir::new();
+    let disk = Disk::open(&dir.0).unwrap();
+    let accounts: Vec<AccountSecret> =
+        (0..8).map(|n| AccountSecret(format!("\"{}\"", n.to_string().repeat(9000)))).collect();
+    for _ in 0..10 {
+        std::thread::scope(|scope| {
+            for account in &accounts {
+                let disk = &disk;
+                scope.spawn(move || disk.save_account("main", account).unwrap());
+            }
+        });
+        assert!(accounts.contains(&disk.account("main").unwrap().unwrap()));
+    }
+    assert_eq!(fs::read_dir(dir.0.join("accounts")).unwrap().count(), 1);
 }
 
 #[test]

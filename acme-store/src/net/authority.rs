@@ -4,26 +4,20 @@
 //! of the caller, follows no redirect, and bounds every request in time and size.
 
 use std::fmt;
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{CONNECTION, HOST, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType, Error,
-    HttpClient, Identifier, Key, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, Key, NewAccount,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
+pub use crate::account::{BadContact, Directory, DirectoryError, contact};
+use crate::net::https::Https;
+pub use crate::net::https::{Dial, Dialled, system_dial};
 use crate::net::tls::Connector;
 use crate::order::{Authority, AuthorityError, Challenge};
 use crate::publish::{Application, BuildError, Dialler, Versions};
@@ -31,110 +25,11 @@ use crate::store::{AccountSecret, Store};
 use crate::trust::{Trust, TrustError};
 use crate::verify::NameRule;
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_BODY: usize = 1 << 20;
+/// Several certificates may share one account: the first order registers it, the others wait and find it in the store.
+static REGISTERING: Mutex<()> = Mutex::const_new(());
+
 /// How long an authority may take to look at the answers, and to sign.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// The result of [`Dial`].
-pub type Dialled = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
-/// Connects to a host and port: the caller's resolver and source address.
-pub type Dial = Arc<dyn Fn(String, u16) -> Dialled + Send + Sync>;
-
-/// [`Dial`] with the resolver of the system.
-pub fn system_dial() -> Dial {
-    Arc::new(|host, port| Box::pin(async move { TcpStream::connect((host.as_str(), port)).await }))
-}
-
-/// Where an ACME service has its directory: always `https`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Directory(String);
-
-/// Why a host and path are no directory.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DirectoryError {
-    /// Clear HTTP.
-    #[error("an ACME service is never asked over clear HTTP (\"{0}\")")]
-    ClearText(String),
-    /// Not a host or URL.
-    #[error("\"{0}\" is not a host, host:port, or https URL")]
-    Invalid(String),
-}
-
-impl fmt::Debug for Directory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Directory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Directory {
-    /// From a host (`acme.example`, `127.0.0.1:14000`) and a path (`directory`, `/dir`). Either may also be the whole `https://` URL.
-    ///
-    /// # Errors
-    /// [`DirectoryError`].
-    pub fn new(host: &str, path: &str) -> Result<Self, DirectoryError> {
-        let given = if path.contains("://") { path } else { host };
-        let url = match given.split_once("://") {
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {
-                return Err(DirectoryError::ClearText(given.to_owned()));
-            }
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
-                let has_path = rest.split_once('/').is_some_and(|(_, path)| !path.is_empty());
-                if has_path || path.contains("://") {
-                    format!("https://{rest}")
-                } else {
-                    format!("https://{}/{}", rest.trim_end_matches('/'), path.trim_start_matches('/'))
-                }
-            }
-            Some(_) => return Err(DirectoryError::Invalid(given.to_owned())),
-            None => format!("https://{host}/{}", path.trim_start_matches('/')),
-        };
-        let parsed: Uri = url.parse().map_err(|_| DirectoryError::Invalid(url.clone()))?;
-        let authority = parsed.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        let host = parsed.host().unwrap_or_default();
-        let port = authority.strip_prefix(host).unwrap_or_default();
-        let good_port = port.is_empty() || parsed.port_u16().is_some_and(|port| port != 0);
-        if host.is_empty() || authority.contains('@') || !good_port {
-            return Err(DirectoryError::Invalid(url));
-        }
-        Ok(Self(url))
-    }
-
-    /// The URL.
-    pub fn url(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Not a mail address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a contact; write \"mailto:name@example.com\"")]
-pub struct BadContact(pub String);
-
-/// A contact of an account as a `mailto:` URL; a bare address gets the prefix.
-///
-/// # Errors
-/// [`BadContact`].
-pub fn contact(text: &str) -> Result<String, BadContact> {
-    let address = text.trim();
-    let address = address.strip_prefix("mailto:").unwrap_or(address);
-    let clean = |part: &str| {
-        !part.is_empty()
-            && !part.contains(|c: char| c.is_whitespace() || c.is_control() || ",?<>@".contains(c))
-    };
-    match address.split_once('@') {
-        Some((name, host)) if clean(name) && clean(host) && host.contains('.') => {
-            Ok(format!("mailto:{address}"))
-        }
-        _ => Err(BadContact(text.to_owned())),
-    }
-}
 
 /// Whom an ACME service must be certified by.
 #[derive(Clone, Debug)]
@@ -216,11 +111,7 @@ impl Acme {
             versions: Versions::V12AndUp,
             application: Application::Http1,
         };
-        let https = Https {
-            connector: Arc::new(Connector::new(dialler)?),
-            dial: Arc::clone(&settings.dial),
-            retry_after: Arc::default(),
-        };
+        let https = Https::new(Connector::new(dialler)?, Arc::clone(&settings.dial));
         Ok(Self { settings, store, https, account: None, order: None })
     }
 
@@ -236,11 +127,9 @@ impl Acme {
             return Ok(account.clone());
         }
         let name = self.account_name();
-        let stored = self.store.account(&name).map_err(local)?;
-        let account = match stored {
-            Some(secret) => {
-                let credentials: AccountCredentials = serde_json::from_str(&secret.0)
-                    .map_err(|error| local(format!("the stored account {name} is damaged: {error}")))?;
+        let _registering = REGISTERING.lock().await;
+        let account = match self.stored(&name)? {
+            Some(credentials) => {
                 let builder = Account::builder_with_http(Box::new(self.https.clone()));
                 builder.from_credentials(credentials).await.map_err(|error| self.explain(error))?
             }
@@ -248,6 +137,15 @@ impl Acme {
         };
         self.account = Some(account.clone());
         Ok(account)
+    }
+
+    fn stored(&self, name: &str) -> Result<Option<AccountCredentials>, AuthorityError> {
+        let Some(secret) = self.store.account(name).map_err(local)? else { return Ok(None) };
+        // The place only: the words of the parser may quote what is there.
+        serde_json::from_str(&secret.0).map(Some).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            local(format!("the stored account {name} is damaged at line {line}, column {column}; move it away to register anew"))
+        })
     }
 
     /// Registers, with a new key or that of an account which the service has forgotten.
@@ -283,8 +181,8 @@ impl Acme {
     /// The service does not know the stored account (it was reset): registers the same key again.
     async fn register_again(&mut self) -> Result<Account, AuthorityError> {
         let name = self.account_name();
-        let secret = self.store.account(&name).map_err(local)?.ok_or_else(|| local("no stored account"))?;
-        let credentials: AccountCredentials = serde_json::from_str(&secret.0).map_err(local)?;
+        let _registering = REGISTERING.lock().await;
+        let credentials = self.stored(&name)?.ok_or_else(|| local("no stored account"))?;
         let der = PrivatePkcs8KeyDer::from(credentials.private_key().secret_pkcs8_der().to_vec());
         let key = Key::from_pkcs8_der(der.clone_key()).map_err(|error| self.explain(error))?;
         let account = self.register(&name, Some((key, PrivateKeyDer::Pkcs8(der)))).await?;
@@ -309,8 +207,7 @@ impl Acme {
     }
 
     fn explain(&self, error: Error) -> AuthorityError {
-        let retry_after = self.https.retry_after.lock().ok().and_then(|mut kept| kept.take());
-        AuthorityError { message: describe(&error), retry_after }
+        AuthorityError { message: describe(&error), retry_after: self.https.take_retry_after() }
     }
 }
 
@@ -416,118 +313,4 @@ fn is_type(problem: &instant_acme::Problem, name: &str) -> bool {
 
 fn local(error: impl ToString) -> AuthorityError {
     AuthorityError { message: error.to_string(), retry_after: None }
-}
-
-/// HTTPS for ACME: one connection a request.
-#[derive(Clone)]
-struct Https {
-    connector: Arc<Connector>,
-    dial: Dial,
-    /// Of the last 429 or 503 answer.
-    retry_after: Arc<Mutex<Option<Duration>>>,
-}
-
-impl HttpClient for Https {
-    fn request(
-        &self,
-        request: Request<BodyWrapper<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        let this = self.clone();
-        Box::pin(async move {
-            let response = match tokio::time::timeout(REQUEST_TIMEOUT, this.send(request)).await {
-                Ok(response) => response.map_err(Error::Other)?,
-                Err(_) => return Err(Error::Other("the ACME service did not answer in time".into())),
-            };
-            this.note_retry_after(&response);
-            Ok(BytesResponse::from(response))
-        })
-    }
-}
-
-type SendError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Https {
-    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, SendError> {
-        let (mut parts, body) = request.into_parts();
-        if parts.uri.scheme_str() != Some("https") {
-            return Err("the ACME service names a URL that is not https".into());
-        }
-        let authority = parts.uri.authority().ok_or("a URL without host")?.clone();
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(443);
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        parts.uri = path.parse()?;
-        parts.headers.insert(HOST, HeaderValue::from_str(authority.as_str())?);
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-
-        let stream =
-            (self.dial)(host.clone(), port).await.map_err(|error| format!("{host}:{port}: {error}"))?;
-        let connected =
-            self.connector.connect(stream, &host).await.map_err(|error| format!("{host}:{port}: {error}"))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(connected.stream)).await?;
-        let exchange = async {
-            let response = sender.send_request(Request::from_parts(parts, body)).await?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
-            Ok::<_, SendError>(Response::from_parts(head, Full::new(body)))
-        };
-        // The connection is driven here and not in a task, so that dropping the order ends everything.
-        tokio::pin!(exchange, connection);
-        tokio::select! {
-            biased;
-            response = &mut exchange => response,
-            ended = &mut connection => match ended {
-                Ok(()) => exchange.await,
-                Err(error) => Err(error.into()),
-            },
-        }
-    }
-
-    fn note_retry_after(&self, response: &Response<Full<Bytes>>) {
-        let busy =
-            matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let seconds = response
-            .headers()
-            .get(RETRY_AFTER)
-            .filter(|_| busy)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.trim().parse().ok());
-        if let Ok(mut kept) = self.retry_after.lock() {
-            *kept = seconds.map(Duration::from_secs);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directories_are_normalised_and_never_clear() {
-        let cases = [
-            ("acme.example", "directory", "https://acme.example/directory"),
-            ("acme.example", "/directory", "https://acme.example/directory"),
-            ("127.0.0.1:14000", "dir", "https://127.0.0.1:14000/dir"),
-            ("[::1]:14000", "dir", "https://[::1]:14000/dir"),
-            ("https://acme.example/", "directory", "https://acme.example/directory"),
-            ("https://acme.example/acme/dir", "", "https://acme.example/acme/dir"),
-            ("acme.example", "https://acme.example/dir", "https://acme.example/dir"),
-        ];
-        for (host, path, url) in cases {
-            assert_eq!(Directory::new(host, path).unwrap().url(), url);
-        }
-        assert!(matches!(Directory::new("http://acme.example", "d"), Err(DirectoryError::ClearText(_))));
-        for bad in ["", "a b", "user@acme.example", "ftp://acme.example", "acme.example:99999999"] {
-            assert!(Directory::new(bad, "d").is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn contacts_are_prefixed_or_refused() {
-        assert_eq!(contact("mailto:a@b.example").unwrap(), "mailto:a@b.example");
-        assert_eq!(contact(" a@b.example ").unwrap(), "mailto:a@b.example");
-        for bad in ["", "a", "a@b", "tel:+1", "a@b.example,c@d.example", "a@b@c.example", "a b@c.example"] {
-            assert_eq!(contact(bad), Err(BadContact(bad.to_owned())));
-        }
-    }
 }

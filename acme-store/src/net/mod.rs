@@ -4,5 +4,6 @@
 
 pub mod authority;
 pub mod http01;
+pub mod https;
 pub mod renewer;
 pub mod tls;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::certificate::Credential;
 use crate::key::Key;
-use crate::lifecycle::{self, Plan, Reason};
+use crate::lifecycle::{self, Origin, Plan, Reason};
 use crate::order::{self, Authority, Tokens};
 use crate::publish::Certificate;
 use crate::schedule::{Retry, Urgency, urgency};
@@ -35,7 +35,7 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
-    /// A new certificate is shown from the next handshake on.
+    /// A certificate of the authority (new, or from the store after the clock was put right) is shown from the next handshake on.
     Activated {
         /// Which certificate.
         name: String,
@@ -146,22 +146,35 @@ impl<A: Authority + 'static> State<A> {
     async fn run(mut self, mut nudged: mpsc::Receiver<()>) {
         loop {
             self.save_again().await;
+            self.better_than_interim().await;
             self.tell_urgency();
             let (wake, reason) = self.next();
-            let forced = if wake > Instant::now() {
+            if wake > Instant::now() {
                 tokio::select! {
-                    nudge = nudged.recv() => match nudge {
-                        Some(()) => true,
-                        None => return,
-                    },
-                    () = sleep_until(wake.min(Instant::now() + LOOK)) => false,
+                    nudge = nudged.recv() => if nudge.is_none() { return },
+                    () = sleep_until(wake.min(Instant::now() + LOOK)) => continue,
                 }
-            } else {
-                false
-            };
-            if forced || self.next().0 <= Instant::now() {
-                self.order(reason).await;
             }
+            self.order(reason).await;
+        }
+    }
+
+    /// While the self-signed certificate is shown: the stored one when it is valid after all (the clock of the machine was wrong at start),
+    /// or a new self-signed one before the old one ends.
+    async fn better_than_interim(&mut self) {
+        let shown = self.work.certificate.current();
+        if !shown.details().is_self_signed_leaf() || self.unsaved.is_some() {
+            return;
+        }
+        let (store, plan, now) = (Arc::clone(&self.work.store), self.work.plan.clone(), (self.work.clock)());
+        let prepared = spawn_blocking(move || lifecycle::prepare(&*store, &plan, now)).await;
+        let Ok(Ok((credential, origin))) = prepared else { return };
+        match origin {
+            Origin::Stored => self.show(credential),
+            Origin::NewInterim if !lifecycle::interim_serves(&shown, &self.work.plan, now) => {
+                self.work.certificate.publish(credential);
+            }
+            _ => {}
         }
     }
 
@@ -215,6 +228,10 @@ impl<A: Authority + 'static> State<A> {
     async fn activate(&mut self, credential: Credential) {
         self.unsaved = Some(credential.clone());
         self.save_again().await;
+        self.show(credential);
+    }
+
+    fn show(&mut self, credential: Credential) {
         let (details, name) = (credential.details().clone(), self.work.plan.name.clone());
         self.work.certificate.publish(credential);
         self.retry.succeeded();

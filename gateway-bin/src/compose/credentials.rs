@@ -117,7 +117,11 @@ impl Credentials {
                     let form = Form { common_name: common_name.clone(), ..Form::for_names(dns) };
                     let renewal = acme.as_ref().map(|acme| acme.renewal).unwrap_or_default();
                     let plan = Plan { name: name.clone(), form, key: *key, renewal };
-                    let prepared = lifecycle::prepare(self.store.as_ref(), &plan, SystemTime::now());
+                    let (store, now) = (self.store.as_ref(), SystemTime::now());
+                    let prepared = match self.certificates.get(name) {
+                        Some(cell) => lifecycle::prepare_again(store, &plan, &cell.current(), now),
+                        None => lifecycle::prepare(store, &plan, now),
+                    };
                     let (credential, origin) =
                         prepared.map_err(|error| CredentialError::Prepare { name: name.clone(), error })?;
                     info!(certificate = name, ?origin, "certificate in use");

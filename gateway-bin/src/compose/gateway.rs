@@ -13,6 +13,7 @@ use sip_core::edge::Command;
 use sip_core::flow::ListenerId;
 use sip_core::net::Handle;
 use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
@@ -26,6 +27,8 @@ use super::names::Names;
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 
+/// Handshakes that run at once; more wait their turn, and the kernel's queue behind them.
+const HANDSHAKES: usize = 256;
 /// How often a drain looks whether the last call has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(500);
 
@@ -67,6 +70,7 @@ pub struct Gateway {
     endpoints: BTreeMap<String, Endpoint>,
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
+    handshakes: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Gateway {
@@ -105,6 +109,7 @@ impl Gateway {
             endpoints: BTreeMap::new(),
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
         };
         let plan = gateway.plan(&gateway.settings, &names)?;
         gateway.open(plan, bound, udp).await?;
@@ -282,10 +287,12 @@ impl Gateway {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
         let handle: Handle<Command> = self.signalling.handle();
         let port = Arc::new(port.clone());
+        let handshakes = self.handshakes.clone();
         Arc::new(move |stream, remote| {
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
+            let handshakes = handshakes.clone();
             tokio::spawn(async move {
-                let Ok(local) = stream.local_addr() else { return };
+                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
                 let taken = match acceptor {
                     None => handle.stream(stream, peer),
@@ -301,6 +308,7 @@ impl Gateway {
                         }
                     },
                 };
+                drop(turn);
                 if let Err(error) = taken {
                     debug!(listener = port.name, %remote, %error, "the connection is closed");
                 }
@@ -313,12 +321,15 @@ impl Gateway {
         let service = self.endpoints.get(name)?.clone();
         debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
         let name: Arc<str> = Arc::from(name);
+        let handshakes = self.handshakes.clone();
         Some(Arc::new(move |stream, remote| {
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
+            let handshakes = handshakes.clone();
             tokio::spawn(async move {
-                let Ok(local) = stream.local_addr() else { return };
+                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
                 match acceptor.accept(stream).await {
                     Ok(accepted) => {
+                        drop(turn);
                         let peer = http::peer(remote, local, accepted.identity.as_deref());
                         service.serve(accepted.stream, peer).await;
                     }

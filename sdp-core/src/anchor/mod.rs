@@ -257,7 +257,7 @@ impl Anchor {
             Report::Statistics { stream, outside, inside, .. } => {
                 let state = self.sessions.get_mut(&stream.session);
                 if let Some(entry) = state.and_then(|state| state.stream_mut(stream.index)) {
-                    entry.statistics = Some((outside, inside));
+                    entry.statistics = Some((*outside, *inside));
                 }
             }
             Report::Ready { .. }

@@ -173,7 +173,7 @@ impl Anchor {
                 };
                 offer.replacements.iter().find(replaced).map(|(_, _, pair)| *pair)
             });
-            if let Some(pair) = held.or(waiting.filter(|pair| pair.realm == realm)) {
+            if let Some(pair) = held.or_else(|| waiting.filter(|pair| pair.realm == realm)) {
                 return Ok(pair);
             }
             let pair = self.ports.take(now, realm).ok_or(Refusal::Unavailable { side, family })?;

@@ -16,6 +16,8 @@ use crate::relay::{Command, Component, Report};
 const TURN: usize = 32;
 /// Ports served in one turn of the loop.
 const EVENTS: usize = 256;
+/// Pairs bound in one turn: binding is slow beside a packet.
+const BINDS: usize = 16;
 /// The event descriptor's mark; ports have their slot's number.
 const WAKE: u64 = u64::MAX;
 
@@ -44,9 +46,10 @@ impl<F: FnMut(Report)> Pump<F> {
         let mut receiver = Receiver::new();
         let mut sender = Sender::new();
         let mut events = vec![EpollEvent::empty(); EVENTS];
-        self.act();
+        let mut busy = self.act();
         loop {
-            let count = match self.epoll.wait(&mut events, self.timeout()) {
+            let timeout = if busy { EpollTimeout::ZERO } else { self.timeout() };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 // The descriptor is ours and open: nothing else can go wrong with it.
@@ -70,7 +73,7 @@ impl<F: FnMut(Report)> Pump<F> {
                 }
             }
             self.table.handle_timeout(clock());
-            self.act();
+            busy = self.act();
         }
     }
 
@@ -99,15 +102,20 @@ impl<F: FnMut(Report)> Pump<F> {
         }
     }
 
-    /// Does what the table asks for.
-    fn act(&mut self) {
+    /// Does what the table asks for; `true`: there is more, but packets have their turn first.
+    fn act(&mut self) -> bool {
+        let mut binds = 0;
         while let Some(action) = self.table.poll_action(clock()) {
             match action {
                 Action::Bind { rtp, rtcp } => {
+                    binds += 1;
                     let bound = Port::bind(rtp).and_then(|rtp| Ok([rtp, Port::bind(rtcp)?]));
                     match bound {
                         Ok(pair) => self.install(pair),
                         Err(failure) => self.table.handle_bind_failed(clock(), failure),
+                    }
+                    if binds == BINDS {
+                        return true;
                     }
                 }
                 // Dropped, closed, and so gone from epoll.
@@ -115,6 +123,7 @@ impl<F: FnMut(Report)> Pump<F> {
                 Action::Report(report) => (self.reports)(report),
             }
         }
+        false
     }
 
     fn install(&mut self, pair: [Port; 2]) {

@@ -159,6 +159,9 @@ impl Latch {
         if unfit || !(self.sources.is_empty() || self.sources.contains(&ip)) {
             return Err(Denial::Stranger);
         }
+        // Who was described needs no other proof, such as RTCP beside RTP from an end that only listens.
+        let proves = evidence.proves || self.described == Some(source);
+        let evidence = Evidence { proves, ..evidence };
         let known = self.senders.iter().position(|sender| sender.address == source);
         let admission = match (self.holder, known) {
             (Some(holder), Some(_)) if holder.address == source => Admission::Known,
@@ -231,7 +234,7 @@ impl Latch {
         let held = self.holder.filter(|_| admission == Admission::Moved);
         let at =
             held.and_then(|holder| self.senders.iter().position(|sender| sender.address == holder.address));
-        match at.or((self.senders.len() >= self.max_senders).then(|| self.max_senders - 1)) {
+        match at.or_else(|| (self.senders.len() >= self.max_senders).then(|| self.max_senders - 1)) {
             Some(at) => {
                 if let Some(place) = self.senders.get_mut(at) {
                     *place = entry;

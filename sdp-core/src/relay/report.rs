@@ -120,9 +120,9 @@ pub enum Report {
         /// The stream.
         stream: StreamId,
         /// Its outside leg.
-        outside: LegStatistics,
+        outside: Box<LegStatistics>,
         /// Its inside leg.
-        inside: LegStatistics,
+        inside: Box<LegStatistics>,
         /// Whether this is the last one.
         ended: bool,
     },

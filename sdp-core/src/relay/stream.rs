@@ -114,7 +114,7 @@ impl Stream {
         own: &OwnPorts,
         reports: &mut VecDeque<Report>,
     ) -> Option<Passed> {
-        let Some(evidence) = self.evidence(side, packet, own) else { return None };
+        let evidence = self.evidence(side, packet, own)?;
         let (id, policy) = (self.setup.id, self.setup.hop_limit);
         let &Packet { component, source, hop_limit: received, .. } = packet;
         let leg = self.leg(side);

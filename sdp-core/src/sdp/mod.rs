@@ -5,6 +5,7 @@
 
 mod edit;
 mod line;
+pub mod multipart;
 mod view;
 
 #[cfg(feature = "sdp-rs")]

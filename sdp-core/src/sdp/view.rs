@@ -250,10 +250,10 @@ impl<'a> Reader<'a> {
                 Some(media) => media.rtcp.push(rtcp),
                 None => self.rtcp.push(rtcp),
             }
-        } else if line.value == b"rtcp-mux" {
-            if let Some(media) = self.media.last_mut() {
-                media.rtcp_mux = true;
-            }
+        } else if line.value == b"rtcp-mux"
+            && let Some(media) = self.media.last_mut()
+        {
+            media.rtcp_mux = true;
         }
     }
 }

@@ -237,12 +237,12 @@ impl Edge {
         message: &Message,
         confirmed: bool,
     ) {
-        let Some(key) = DialogKey::of(message) else { return };
+        let from = exchange.incoming.peer.side;
+        let Some(key) = DialogKey::of(message, from) else { return };
         if !confirmed && exchange.early.len() >= EARLY && !exchange.early.contains(&key) {
             return;
         }
         let Some(branch) = exchange.branches.get(index) else { return };
-        let from = exchange.incoming.peer.side;
         let phone = branch.way.phone;
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, _) => (*path, None),

@@ -4,29 +4,32 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::flow::{Dial, Source};
+use crate::flow::{Dial, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
 use crate::message::Message;
 use crate::token::InstanceId;
 
-/// Call-ID and both tags, the smaller one first: one dialog from either end.
+/// Call-ID, the phone's tag, the far end's tag. A call between two phones through a PBX that is a proxy passes here twice
+/// with the same Call-ID and tags (RFC 3261 §6, "spiral"): whose tag is the phone's tells the two dialogs apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct DialogKey(Arc<[u8]>);
 
 impl DialogKey {
-    /// The dialog a request or response is in; `None` without both tags.
-    pub(super) fn of(message: &Message) -> Option<Self> {
+    /// The dialog a request, or a response to one, is in; `asker` sent the request. `None` without both tags.
+    pub(super) fn of(message: &Message, asker: Side) -> Option<Self> {
         let call_id = message.header::<CallId>()?.ok()?;
         let from = message.header::<From>()?.ok()?.tag()?;
         let to = message.header::<To>()?.ok()?.tag()?;
-        Some(Self::new(call_id, from, to))
+        Some(match asker {
+            Side::Outside => Self::new(call_id, from, to),
+            Side::Inside => Self::new(call_id, to, from),
+        })
     }
 
-    fn new(call_id: &[u8], one: &[u8], other: &[u8]) -> Self {
-        let (first, second) = if one <= other { (one, other) } else { (other, one) };
+    fn new(call_id: &[u8], phone: &[u8], far: &[u8]) -> Self {
         // None of the three can hold a zero octet.
-        Self([call_id, first, second].join(&0).into())
+        Self([call_id, phone, far].join(&0).into())
     }
 }
 
@@ -188,8 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn a_dialog_is_one_from_either_end() {
-        assert_eq!(DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"2", b"1"));
+    fn a_dialog_is_one_from_either_end_and_two_in_a_spiral() {
+        let bye = |from, to| {
+            let text = format!(
+                "BYE sip:a@h SIP/2.0\r\nVia: SIP/2.0/TLS h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag={from}\r\nTo: <sip:b@h>;tag={to}\r\nCall-ID: c\r\nCSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n"
+            );
+            Message::parse(text.into_bytes().into(), &crate::message::Limits::default()).unwrap()
+        };
+        let (there, back) = (bye(1, 2), bye(2, 1));
+        // The phone with tag 1, asking and asked.
+        assert_eq!(DialogKey::of(&there, Side::Outside), DialogKey::of(&back, Side::Inside));
+        // The same two messages on the leg of the phone with tag 2.
+        assert_eq!(DialogKey::of(&there, Side::Inside), DialogKey::of(&back, Side::Outside));
+        assert_ne!(DialogKey::of(&there, Side::Outside), DialogKey::of(&there, Side::Inside));
+        assert_ne!(DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"2", b"1"));
         assert_ne!(DialogKey::new(b"c", b"1", b"2"), DialogKey::new(b"c", b"1", b"3"));
         assert_ne!(DialogKey::new(b"c1", b"1", b"2"), DialogKey::new(b"c", b"11", b"2"));
         assert_eq!(DialogKey::new(b"c@h", b"1", b"2").call_id(), "c@h");

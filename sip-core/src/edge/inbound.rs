@@ -24,7 +24,7 @@ impl Edge {
             return Err(Refusal::forbidden(Reason::Policy));
         }
         let uri = self.request_uri(incoming)?;
-        let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message) } else { None };
+        let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Inside) } else { None };
         let (step, phones) = self.resolve(incoming, &uri, dialog.as_ref())?;
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;

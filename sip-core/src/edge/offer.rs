@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Edge;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
 use crate::flow::{Side, Transmit};
-use crate::header::{CSeq, Contact, ContentType, RecordRoute};
+use crate::header::{Address, CSeq, Contact, ContentType, RecordRoute};
 use crate::machine::Output;
 use crate::media::{Leg, Refusal, Role, SessionId};
 use crate::message::{Message, Method, Name, RequestBuilder};
@@ -94,7 +94,10 @@ impl Edge {
         let side = exchange.incoming.peer.side.opposite();
         let leg = Leg { side, signalling: from, to_signalling: exchange.incoming.peer.remote.ip() };
         let written = self.media.rewrite(now, session, leg, role, message.body())?;
-        let key = exchange.dialog.clone().or_else(|| super::dialogs::DialogKey::of(message));
+        let key = exchange
+            .dialog
+            .clone()
+            .or_else(|| super::dialogs::DialogKey::of(message, exchange.incoming.peer.side));
         if let Some(key) = key {
             self.dialogs.described(&key, session, !offered);
         }
@@ -151,7 +154,7 @@ impl Edge {
                 self.outputs.push_back(Output::Transmit(Transmit { target, bytes }));
             }
         }
-        if let Some(key) = super::dialogs::DialogKey::of(answer) {
+        if let Some(key) = super::dialogs::DialogKey::of(answer, exchange.incoming.peer.side) {
             self.end_dialog(&key, exchange.incoming.peer.side.opposite());
         }
     }
@@ -161,13 +164,8 @@ impl Edge {
         if hop.side() == Side::Outside {
             return Vec::new();
         }
-        let foreign = |r: &crate::header::Address<'_>| {
-            !r.uri().is_ok_and(|uri| self.is_own(&super::uri_codec::host_of(&uri)))
-        };
-        let mut routes: Vec<Vec<u8>> =
-            answer.headers::<RecordRoute>().flatten().take_while(foreign).map(|r| r.raw().to_vec()).collect();
-        routes.reverse();
-        routes
+        let routes: Vec<Address<'_>> = answer.headers::<RecordRoute>().flatten().collect();
+        self.after_us(&routes).into_iter().map(<[u8]>::to_vec).collect()
     }
 }
 

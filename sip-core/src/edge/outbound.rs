@@ -36,7 +36,8 @@ impl Edge {
     pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
         let routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
-        let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message) } else { None };
+        let dialog =
+            if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
         let (phone, known) = self.asking(now, incoming, &routes, dialog.as_ref())?;
         if incoming.in_dialog() && !known {
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));

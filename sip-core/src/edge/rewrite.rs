@@ -289,17 +289,21 @@ impl Edge {
         if !routes.is_empty() {
             edit.remove(Name::RecordRoute);
             if exchange.recorded {
-                // What stands above our entry came after us: the phone's further route set, in reverse
-                // (RFC 3261 §12.1.2).
-                let own = |r: &&Address<'_>| !r.uri().is_ok_and(|uri| self.is_own(&host_of(&uri)));
-                let mut further: Vec<&[u8]> = routes.iter().take_while(own).map(|r| r.raw()).collect();
-                further.reverse();
+                let further = self.after_us(&routes);
                 let entry =
                     self.record_route(Side::Outside, phone, &exchange.incoming.message, Some(&further));
                 edit.replace_values(Name::RecordRoute, &[entry]);
             }
         }
         self.hide_contacts(message, edit);
+    }
+
+    /// What stands above our entry came after us: the further route set of whoever asked, in reverse (RFC 3261 §12.1.2).
+    /// Ours is the last that is our own, since a phone's Record-Routes stay outside; one above it is ours from a spiral.
+    pub(super) fn after_us<'m>(&self, routes: &[Address<'m>]) -> Vec<&'m [u8]> {
+        let own = |r: &Address<'_>| r.uri().is_ok_and(|uri| self.is_own(&host_of(&uri)));
+        let upto = routes.iter().rposition(own).unwrap_or(routes.len());
+        routes.iter().take(upto).map(|r| r.raw()).rev().collect()
     }
 
     fn answer_to_switch(

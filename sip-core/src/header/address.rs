@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Fault, HeaderError, Params};
-use crate::grammar::{is_lws, is_token_byte, number, skip_lws, skip_quoted, skip_uri, trim};
+use crate::grammar::{number, skip_lws, skip_quoted, skip_uri, trim};
 use crate::message::Name;
 use crate::uri::{Uri, UriError};
 
@@ -147,8 +147,9 @@ fn read(raw: &[u8]) -> Result<Address<'_>, Broken> {
         Some(b'"') => Err((at, Fault::DisplayName)),
         Some(b'<') => {
             let display = trim(&raw[..at]);
-            // display-name = *(token LWS)
-            if let Some(bad) = display.iter().position(|&b| !is_token_byte(b) && !is_lws(b) && b < 0x80) {
+            // display-name = *(token LWS). Other characters are seen and do no harm, but a comma or a semicolon may
+            // be the end of another value.
+            if let Some(bad) = memchr::memchr2(b',', b';', display) {
                 return Err((bad, Fault::DisplayName));
             }
             bracketed(raw, display, at)

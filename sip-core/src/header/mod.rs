@@ -60,7 +60,7 @@ pub enum Fault {
     /// An angle bracket without its partner.
     #[error("unbalanced angle bracket")]
     Bracket,
-    /// A display name that is neither tokens nor quoted.
+    /// A display name with a comma, a semicolon or a quote in it that is not quoted as a whole.
     #[error("display name")]
     DisplayName,
     /// A URI with white space, without scheme, or otherwise malformed.

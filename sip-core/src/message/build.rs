@@ -1,5 +1,6 @@
 //! Messages of our own: responses (RFC 3261 §8.2.6), CANCEL (§9.1), ACK (§17.1.1.3), any request.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -35,7 +36,7 @@ pub fn response(
 pub struct ResponseBuilder<'a> {
     request: &'a Message,
     status: u16,
-    reason: &'a str,
+    reason: Cow<'a, str>,
     to_tag: Option<&'a str>,
     source: Option<SocketAddr>,
     rows: Vec<u8>,
@@ -44,7 +45,8 @@ pub struct ResponseBuilder<'a> {
 
 impl<'a> ResponseBuilder<'a> {
     /// A response with this status.
-    pub fn new(request: &'a Message, status: u16, reason: &'a str) -> Self {
+    pub fn new(request: &'a Message, status: u16, reason: impl Into<Cow<'a, str>>) -> Self {
+        let reason = reason.into();
         Self { request, status, reason, to_tag: None, source: None, rows: Vec::new(), body: b"" }
     }
 

@@ -166,7 +166,7 @@ impl<'m> Edit<'m> {
                 (first, Some(rest)) => {
                     let next = at + (first.len() + 1 + skip_lws(rest, 0)) as u32;
                     self.clear_within(at, next);
-                    self.replace(at, next, (0, 0), name);
+                    self.delete(at, next, name);
                     (index, next)
                 }
                 (_, None) => {
@@ -364,6 +364,16 @@ impl<'m> Edit<'m> {
         match self.patches.list.iter_mut().find(same) {
             Some(patch) => patch.text = text,
             None => self.patches.list.push(Patch { start, end, order: i32::MAX, text, name }),
+        }
+    }
+
+    /// Deletes a range; ranges that touch become one, so that popping a long list stays linear.
+    fn delete(&mut self, start: u32, end: u32, name: Name) {
+        let touches =
+            |p: &&mut Patch| p.end == start && p.start < start && p.text == (0, 0) && p.name == name;
+        match self.patches.list.iter_mut().find(touches) {
+            Some(patch) => patch.end = end,
+            None => self.replace(start, end, (0, 0), name),
         }
     }
 

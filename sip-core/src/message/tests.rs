@@ -272,6 +272,29 @@ fn a_refusal_names_the_field_when_a_via_reads() {
     assert_eq!(refusal(b"", &error), None);
 }
 
+#[test]
+fn findings_are_answered_by_name() {
+    let answer = |text: &str| {
+        let message = parse(text);
+        let finding = *message.validate().first().expect("is found");
+        let answer = message.refuse(&finding)?.to_tag("t").build();
+        let answer = Message::parse_framed(answer, &Limits::default()).expect("parses");
+        assert!(answer.validate().is_empty());
+        let unsupported = answer.rows().filter(|row| row.name == Name::Unsupported).count();
+        Some((format!("{} {}", answer.status()?, String::from_utf8_lossy(answer.reason()?)), unsupported))
+    };
+    let expect = |text: &str, unsupported| Some((text.to_owned(), unsupported));
+    let zero = with_row("Max-Forwards: 0");
+    assert_eq!(answer(&zero), expect("483 Too Many Hops (Max-Forwards zero)", 0));
+    let options = with_row("Proxy-Require: a, b");
+    assert_eq!(answer(&options), expect("420 Bad Extension (Proxy-Require option not supported)", 2));
+    assert_eq!(answer(&with_row("m: x")), expect("400 Bad Request (Contact malformed)", 0));
+    assert_eq!(answer(&zero.replace("INVITE", "ACK")), None);
+    let no_via = zero.replace("Via: SIP", "Via: XIP");
+    assert_eq!(parse(&no_via).validate().first().map(|finding| finding.field), Some("Via"));
+    assert_eq!(answer(&no_via), None);
+}
+
 fn frames(framer: &mut Framer, chunks: &[&[u8]]) -> Vec<String> {
     let mut out = Vec::new();
     for chunk in chunks {

@@ -1,6 +1,6 @@
 //! What is wrong with a message as a whole: findings that carry a status.
 
-use super::{Limits, Message, Method, Name};
+use super::{Limits, Message, Method, Name, ResponseBuilder};
 use crate::header::{
     CSeq, CallId, Contact, From, Header, HeaderError, MaxForwards, ProxyRequire, RecordRoute, Route, To, Via,
 };
@@ -44,6 +44,31 @@ impl Message {
     /// Judges the message with the default [`Limits`]. No finding: it may be processed.
     pub fn validate(&self) -> Vec<Finding> {
         self.validate_within(&Limits::default())
+    }
+
+    /// The answer to a request with a finding: its status, a reason that names the field, and `Unsupported` with a 420.
+    /// Add a To tag and the source, and build it.
+    ///
+    /// `None`, hence silence, for responses, for ACK, and where the top Via can't be read.
+    pub fn refuse(&self, finding: &Finding) -> Option<ResponseBuilder<'_>> {
+        if self.method()? == Method::Ack || self.header::<Via>()?.is_err() {
+            return None;
+        }
+        let standard = match finding.status {
+            416 => "Unsupported URI Scheme",
+            420 => "Bad Extension",
+            483 => "Too Many Hops",
+            505 => "Version Not Supported",
+            _ => "Bad Request",
+        };
+        let reason = format!("{standard} ({} {})", finding.field, finding.reason);
+        let mut response = ResponseBuilder::new(self, finding.status, reason);
+        if finding.status == 420 {
+            for option in self.headers::<ProxyRequire>().flatten() {
+                response = response.header(Name::Unsupported, option);
+            }
+        }
+        Some(response)
     }
 
     /// Judges the message. The first finding is the one to answer.

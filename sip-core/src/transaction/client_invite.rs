@@ -55,7 +55,6 @@ pub(super) struct ClientInvite {
     state: State,
     reliable: bool,
     pub(super) clocks: Clocks,
-    left: u32,
     cancelled: bool,
 }
 
@@ -63,11 +62,11 @@ impl ClientInvite {
     /// The request has just been sent.
     pub(super) fn new(now: Instant, reliable: bool, config: &Config) -> Self {
         let mut clocks = Clocks::ending(now + config.timer_b(reliable));
-        let left = if reliable { 0 } else { config.invite_retransmissions };
-        if left > 0 {
-            clocks.repeat(now, config.t1); // timer A
+        if !reliable {
+            // Timer A. As the gaps double, timer B lets just Config::invite_retransmissions of them pass.
+            clocks.repeat(now, config.t1);
         }
-        Self { state: State::Calling, reliable, clocks, left, cancelled: false }
+        Self { state: State::Calling, reliable, clocks, cancelled: false }
     }
 
     pub(super) fn handle(&mut self, now: Instant, input: Input, config: &Config) -> Action {
@@ -77,13 +76,8 @@ impl ClientInvite {
             // "When timer A fires, the client transaction MUST retransmit the request [..] and MUST reset the timer with
             // a value of 2*T1", and so on without a cap (RFC 3261 §17.1.1.2).
             (Calling, Input::Alarm(Alarm::Again)) => {
-                self.left = self.left.saturating_sub(1);
                 let gap = self.clocks.gap().saturating_mul(2);
-                if self.left > 0 {
-                    self.clocks.repeat(now, gap)
-                } else {
-                    self.clocks.quiet()
-                }
+                self.clocks.repeat(now, gap);
                 Action::Send
             }
             // Timer B; in Proceeding the guard of Config::patience, or 64 T1 after CANCEL (RFC 3261 §9.1).

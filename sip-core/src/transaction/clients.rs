@@ -65,6 +65,11 @@ impl Clients {
         self.table.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.table.len() + self.keys.len() + self.targets.len()
+    }
+
     pub(super) fn deadline(&self, key: ClientKey) -> Option<Instant> {
         self.table.get(&key).map(|entry| entry.deadline)
     }

@@ -226,6 +226,12 @@ impl Layer {
         self.out.deadlines.first()
     }
 
+    /// Entries in all tables but that of deadlines, which drops its own.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.clients.entries() + self.servers.entries()
+    }
+
     fn settle(&mut self) {
         let (clients, servers) = (&self.clients, &self.servers);
         self.out.deadlines.settle(clients.len() + servers.len(), |at, id| match id {

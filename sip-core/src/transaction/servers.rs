@@ -73,6 +73,11 @@ impl Servers {
         self.table.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.table.len() + self.keys.len() + self.replies.len()
+    }
+
     pub(super) fn deadline(&self, key: ServerKey) -> Option<Instant> {
         self.table.get(&key).map(|entry| entry.deadline)
     }

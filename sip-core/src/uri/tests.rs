@@ -51,7 +51,7 @@ fn malformed_uris_say_why() {
 
 #[test]
 fn the_builder_escapes_users() {
-    let uri = UriBuilder::sip(Host::Name("h")).user(b"a b@c<").port(5060).param("lr", b"").param("ft", b"x1");
+    let uri = UriBuilder::sip(Host::Name("h")).param("lr", b"").port(5060).param("ft", b"x1").user(b"a b@c<");
     assert_eq!(uri.as_bytes(), b"sip:a%20b%40c%3C@h:5060;lr;ft=x1");
     assert!(Uri::parse(uri.as_bytes()).is_ok());
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::answer::{self, Content};
 use super::endpoint::{Config, Limits, Observe, Shared, Tunnel};
 use super::slots::Slot;
-use super::splice::{Counts, Early, Timers, splice};
+use super::splice::{Counts, Timers, splice};
 use crate::authority::{AuthorityError, Host, Target};
 use crate::event::{End, Event, Peer, TunnelId};
 use crate::policy::{Decision, Refusal};
@@ -75,7 +75,7 @@ impl Failure {
 
 /// A tunnel that waits for its 200 to be written.
 pub(super) struct Ready {
-    pub(super) early: Early,
+    pub(super) early: Vec<u8>,
     target: Target,
     address: SocketAddr,
     stream: TcpStream,
@@ -132,7 +132,7 @@ pub(super) async fn establish(
     let (address, stream) = dial(tunnel, &addresses, limits, deadline).await?;
     let Limits { idle, life, linger, .. } = *limits;
     Ok(Ready {
-        early: Early::default(),
+        early: Vec::new(),
         target,
         address,
         stream,

@@ -68,12 +68,12 @@ where
     let ready = established.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (result, ready) {
         (Ok(()), Some(mut ready)) => {
-            let (stream, unsent) = guard.into_inner();
-            (ready.early.up, ready.early.down) = (parts.read_buf.to_vec(), unsent);
-            Some((stream, ready))
+            // hyper has flushed the 200 before it gives the stream back.
+            ready.early = parts.read_buf.to_vec();
+            Some((guard.into_inner(), ready))
         }
         (Ok(()), None) => {
-            drain(guard.into_inner().0).await;
+            drain(guard.into_inner()).await;
             None
         }
         (Err(error), _) => {

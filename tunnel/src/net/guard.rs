@@ -12,9 +12,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Most bytes of answers kept for a peer that does not read while its CONNECT is worked on.
-const MAX_HELD: usize = 64 * 1024;
-
 const CONNECT: &[u8] = b"CONNECT ";
 
 /// Watches the line ends of request heads. Requests with bodies are refused, so one head follows the other.
@@ -91,21 +88,19 @@ pub(super) struct Guard<S> {
     scan: HeadScan,
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    held: Vec<u8>,
 }
 
 impl<S> Guard<S> {
     pub(super) fn new(inner: S, stall: Duration) -> Self {
-        Self { inner, scan: HeadScan::default(), stall, stalled: None, held: Vec::new() }
+        Self { inner, scan: HeadScan::default(), stall, stalled: None }
     }
 
     pub(super) fn scan(&self) -> &HeadScan {
         &self.scan
     }
 
-    /// The stream, and bytes of answers it has not taken yet.
-    pub(super) fn into_inner(self) -> (S, Vec<u8>) {
-        (self.inner, self.held)
+    pub(super) fn into_inner(self) -> S {
+        self.inner
     }
 
     /// Passes a ready result on; while pending, counts the stall.
@@ -118,21 +113,6 @@ impl<S> Guard<S> {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Guard<S> {
-    /// hyper gives a stream back without its unsent bytes when a CONNECT is accepted, so those are kept here.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            let poll = Pin::new(&mut self.inner).poll_write(cx, &self.held);
-            let written = ready!(self.watch(cx, poll))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.held.drain(..written);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -151,30 +131,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let poll = match this.poll_held(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_write(cx, bytes),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        let room = MAX_HELD.saturating_sub(this.held.len());
-        if poll.is_pending() && this.scan.through && room > 0 {
-            let take = room.min(bytes.len());
-            this.held.extend(bytes.iter().take(take));
-            return Poll::Ready(Ok(take));
-        }
+        let poll = Pin::new(&mut this.inner).poll_write(cx, bytes);
         this.watch(cx, poll)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_held(cx))?;
         let poll = Pin::new(&mut this.inner).poll_flush(cx);
         this.watch(cx, poll)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_held(cx))?;
         let poll = Pin::new(&mut this.inner).poll_shutdown(cx);
         this.watch(cx, poll)
     }

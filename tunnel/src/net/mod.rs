@@ -16,4 +16,4 @@ mod upstream;
 
 pub use dial::{BoxFuture, Dial, Resolve, Stream, SystemDial, SystemResolve, Upstream};
 pub use endpoint::{Config, Endpoint, Limits, Observe, Repository, Tunnel};
-pub use splice::{Counts, Early, Timers, splice};
+pub use splice::{Counts, Timers, splice};

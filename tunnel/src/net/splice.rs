@@ -46,24 +46,21 @@ pub struct Counts {
     pub down: AtomicU64,
 }
 
-/// Bytes that go before anything that is read.
-#[derive(Debug, Default)]
-pub struct Early {
-    /// From the peer to the target: what came right behind the CONNECT.
-    pub up: Vec<u8>,
-    /// From us to the peer.
-    pub down: Vec<u8>,
-}
-
-/// Joins a peer's stream and a target's until both directions are closed, one stream breaks, or a timer runs
+/// Joins a peer's stream and a target's, to which `early` goes first, until both directions are closed, one stream breaks, or a timer runs
 /// out. End of file in one direction is passed on as such, after all bytes, and leaves the other direction
 /// open. The streams are left as they are then: on any end but [`End::Finished`] the caller cuts them.
-pub async fn splice<A, B>(peer: &mut A, target: &mut B, early: Early, timers: Timers, counts: &Counts) -> End
+pub async fn splice<A, B>(
+    peer: &mut A,
+    target: &mut B,
+    early: Vec<u8>,
+    timers: Timers,
+    counts: &Counts,
+) -> End
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Half::new(early.up), Half::new(early.down));
+    let (mut up, mut down) = (Half::new(early), Half::new(Vec::new()));
     let started = Instant::now();
     let mut clock = Clock { timers, started, last: started };
     let mut sleep = pin!(sleep_until(started + timers.linger));

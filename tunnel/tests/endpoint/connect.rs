@@ -388,7 +388,7 @@ async fn a_target_that_never_reads_is_not_buffered_for() {
     drop(client);
 }
 
-/// hyper gives up its unsent bytes when a CONNECT is accepted; over a narrow stream the 200 arrives all the same.
+/// The stream changes hands only when the 200 is through, however little it takes at a time.
 #[tokio::test]
 async fn the_answer_arrives_over_the_narrowest_stream() {
     let target = echo().await;

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tunnel::repository::Row;
 
-use crate::support::{Gateway, echo, files, read_all, repository, tunnel};
+use crate::support::{Gateway, echo, files, read_all, repository, soon, tunnel};
 
 /// Sends `request`, and a second one behind it; gives the only status.
 async fn only_status(gateway: &Gateway, request: &str) -> u16 {
@@ -150,4 +150,22 @@ async fn an_http2_preface_is_not_answered_as_http2() {
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
     let text = read_all(&mut client).await;
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text:?}");
+}
+
+/// A peer that goes on sending behind a refusal gets its answer and an end, not a reset.
+#[tokio::test]
+async fn a_refusal_is_not_destroyed_by_what_follows() {
+    let gateway = Gateway::start(|own| tunnel(own, &["127.0.0.0/8"])).await;
+    for (request, status) in [
+        ("CONNECT 10.0.0.1:80 HTTP/1.1\r\nHost: 10.0.0.1:80\r\n\r\n", "403"),
+        ("CONNECT 10.0.0.1:80 HTTP/1.1\nHost: 10.0.0.1:80\r\n\r\n", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n", "400"),
+    ] {
+        let mut client = gateway.client().await;
+        client.write_all(request.as_bytes()).await.expect("sent");
+        client.write_all(&[b'x'; 30_000]).await.expect("sent");
+        let mut text = String::new();
+        soon(client.read_to_string(&mut text)).await.expect("an end, not a reset");
+        assert_eq!(text.split(' ').nth(1), Some(status), "{request:?}");
+    }
 }

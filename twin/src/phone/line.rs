@@ -212,7 +212,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.reader.abort();
-        self.core.agent.abandon();
+        self.core.agent.abandon(self.core.wire.id());
     }
 }
 
@@ -244,7 +244,7 @@ impl Core {
                 break;
             }
         }
-        self.agent.abandon();
+        self.agent.abandon(self.wire.id());
         self.seen.send_modify(|seen| seen.closed = true);
     }
 

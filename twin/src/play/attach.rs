@@ -40,7 +40,7 @@ pub fn attach(gateway: &Gateway, site: &Site, files: &Files, handset: &Handset) 
         ),
         "baresip, in ~/.baresip/accounts:".to_owned(),
         format!(
-            "  <sip:{extension}@{host}:{port};transport=tls>;auth_pass=none;regint=600;mediaenc=;answermode=manual;\
+            "  <sip:{extension}@{host}:{port};transport=tls>;auth_pass=none;regint=600;\
              outbound=\"sip:{sip};transport=tls\"",
             host = switch.ip(),
             port = switch.port(),
@@ -50,7 +50,9 @@ pub fn attach(gateway: &Gateway, site: &Site, files: &Files, handset: &Handset) 
         format!("  sip_certificate {certificate}"),
         format!("  sip_cafile {ca}"),
         format!("  sip_listen {}:0", handset.ip),
-        "  then dial an extension of the virtual phones (101, 102, …): it answers with a tone.".to_owned(),
+        "  and in ~/.baresip/uuid, without a line end:".to_owned(),
+        format!("  {}", handset.mac.instance().trim_start_matches("urn:uuid:")),
+        format!("  then dial sip:101@{switch}: a virtual phone answers with a tone"),
     ]
 }
 

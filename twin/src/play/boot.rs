@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 
 use super::{Play, Station};
-use crate::mac::Mac;
 use crate::phone::Phone;
 use crate::phone::boot::{BootError, Startup, field};
 use crate::phone::line::{Line, Notify, Registered};
 use crate::plan::Handset;
 use crate::site::registrar::Delivery;
-use crate::text::address;
+use crate::text::{address, host_port};
 
 /// What the HQ server tells a phone.
 struct Settings {
@@ -182,7 +181,7 @@ impl Play<'_> {
         });
         let (Ok(records) | Err(records)) = complete.await;
         let deliveries: Vec<Delivery> = records.deliveries.iter().skip(before).cloned().collect();
-        delivered(mac, &deliveries, &station.line.seen().notifies, &BURST)
+        delivered(station.phone.handset(), &deliveries, &station.line.seen().notifies, &BURST)
     }
 
     /// Nobody gets in without a certificate, or with one the manufacturer never signed.
@@ -221,11 +220,12 @@ fn own_contact(station: &Station, contacts: &[String]) -> Result<(), String> {
 
 /// Whether every event was answered 200 and arrived at its own phone, and nothing else did.
 pub(super) fn delivered(
-    mac: Mac,
+    handset: &Handset,
     deliveries: &[Delivery],
     seen: &[Notify],
     events: &[&str],
 ) -> Result<String, String> {
+    let (mac, ip) = (handset.mac, handset.ip.to_string());
     for event in events {
         match deliveries.iter().find(|d| d.mac == Some(mac) && d.event == *event) {
             None => return Err(format!("the switch got no answer to its NOTIFY {event}")),
@@ -241,6 +241,43 @@ pub(super) fn delivered(
     match seen.iter().find(|notify| notify.mac != Some(mac)) {
         Some(Notify { event, mac: Some(other), .. }) => Err(format!("got NOTIFY {event} meant for {other}")),
         Some(Notify { event, .. }) => Err(format!("got NOTIFY {event} that names no phone")),
-        None => Ok(format!("NOTIFY {}: all our own", events.join(", "))),
+        None => match seen.iter().find(|notify| host_port(&notify.uri) != ip) {
+            Some(notify) => Err(format!("got NOTIFY {} for {}, not our Contact", notify.event, notify.uri)),
+            None => Ok(format!("NOTIFY {}: all our own", events.join(", "))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mac::Mac;
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_notify_counts_only_where_it_belongs() {
+        let phones = Plan::default().handsets(2);
+        let (mine, other) = (&phones[0], phones[1].mac);
+        let sent = |verdict: &str| {
+            vec![Delivery { mac: Some(mine.mac), event: "x".to_owned(), verdict: verdict.to_owned() }]
+        };
+        let got = |mac: Mac, host: &str| {
+            vec![Notify { event: "x".to_owned(), mac: Some(mac), uri: format!("sips:anonymous@{host}") }]
+        };
+        let ip = mine.ip.to_string();
+        let judge = |deliveries: &[Delivery], seen: &[Notify]| delivered(mine, deliveries, seen, &["x"]);
+        assert!(judge(&sent("200 OK"), &got(mine.mac, &ip)).is_ok());
+        // Not answered, refused, swallowed, somebody else's too, a Contact that is not ours.
+        let both = [got(mine.mac, &ip), got(other, &ip)].concat();
+        for (deliveries, seen, reason) in [
+            (vec![], got(mine.mac, &ip), "no answer"),
+            (sent("485 Ambiguous"), got(mine.mac, &ip), "485 Ambiguous"),
+            (sent("200 OK"), vec![], "by another phone"),
+            (sent("200 OK"), both, "meant for 08000FD4C002"),
+            (sent("200 OK"), got(mine.mac, "127.10.1.2:5061"), "not our Contact"),
+        ] {
+            let outcome = judge(&deliveries, &seen);
+            assert!(outcome.as_ref().is_err_and(|text| text.contains(reason)), "{outcome:?}");
+        }
     }
 }

@@ -100,6 +100,12 @@ impl Play<'_> {
         if told.ip() != self.gateway.media {
             return Err(format!("told to send to {told}, which is not the gateway's relay"));
         }
+        if seen.received == 0 {
+            return Err(format!(
+                "nothing arrived at this phone of {} packets of {}",
+                sent.sent, peer.extension
+            ));
+        }
         // The last packets are still on the way, the first may come before the relay knows where to send.
         if seen.received + 8 < sent.sent * 9 / 10 {
             return Err(format!("{} of {} packets of {} arrived", seen.received, sent.sent, peer.extension));

@@ -222,8 +222,12 @@ impl Play<'_> {
         for (station, before) in stations.iter().zip(before) {
             let mac = station.mac();
             let seen = station.line.seen().notifies;
-            let outcome =
-                boot::delivered(mac, &deliveries, seen.get(before..).unwrap_or(&[]), &["time-sync"]);
+            let outcome = boot::delivered(
+                station.phone.handset(),
+                &deliveries,
+                seen.get(before..).unwrap_or(&[]),
+                &["time-sync"],
+            );
             self.step("tag routing", Some(mac), outcome.map(|text| ((), format!("all at once: {text}"))));
         }
     }

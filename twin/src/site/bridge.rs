@@ -65,7 +65,7 @@ impl Switch {
         let mut pending = self.agent().send(&wire, &branch, text, self.patience).await?;
         let routes: String =
             invite.rows("Record-Route").map(|route| format!("Record-Route: {route}\r\n")).collect();
-        let extra = format!("{routes}Contact: <sips:{extension}@{}>\r\n", self.address);
+        let extra = format!("{routes}{}", self.contact(extension, invite.uri().unwrap_or("")));
         loop {
             let response = pending.next().await?;
             match response.status() {
@@ -94,11 +94,11 @@ impl Switch {
         format!(
             "INVITE {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n\
              From: <sips:{caller}@{ip}>;tag={tag}\r\nTo: <sips:{extension}@{ip}>\r\nCall-ID: {call_id}\r\n\
-             CSeq: 1 INVITE\r\nContact: <sips:{caller}@{address}>\r\nSupported: replaces,join,timer\r\n\
+             CSeq: 1 INVITE\r\n{contact}Supported: replaces,join,timer\r\n\
              X-ShoreTel-CallGUID: {guid}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}",
             via = self.via(branch),
             ip = self.address.ip(),
-            address = self.address,
+            contact = self.contact(caller, uri),
             tag = token(),
             call_id = token(),
             guid = token(),
@@ -193,10 +193,10 @@ impl Switch {
     /// A request within one end; the final response, unless it is an ACK or the end is gone.
     async fn send_within(&self, id: &str, method: &str) -> Result<Option<Message>, SendError> {
         let branch = branch();
-        let contact = format!("Contact: <sips:switch{}@{}>\r\n", self.index + 1, self.address);
         let (text, hop, came) = {
             let mut calls = self.calls();
             let Some(end) = calls.get_mut(id) else { return Ok(None) };
+            let contact = self.contact(&end.called, &end.dialog.target);
             let text = end.dialog.request(method, &self.via(&branch), &contact);
             (text, end.dialog.next_hop().to_owned(), end.wire.clone())
         };

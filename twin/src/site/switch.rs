@@ -137,7 +137,10 @@ impl Switch {
                     self.agent.deliver(message);
                 }
                 Heard::Message(wire, message) => self.handle(wire, message).await,
-                Heard::Closed(id, _) => self.dialled.lock().await.retain(|_, wire| wire.id() != id),
+                Heard::Closed(id, _) => {
+                    self.agent.abandon(id);
+                    self.dialled.lock().await.retain(|_, wire| wire.id() != id);
+                }
             }
         }
     }
@@ -213,16 +216,17 @@ impl Switch {
 
     /// Sends a request out of any dialog to a binding; `rest` is what follows Contact, body included.
     async fn send(&self, binding: &Binding, method: &str, rest: &str) -> Result<Pending, SendError> {
-        let (branch, address) = (branch(), self.address);
+        let branch = branch();
         let host = host_port(&binding.uri).split(':').next().unwrap_or("").to_owned();
         let text = format!(
             "{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n\
              From: <sips:switch{index}@{ip}>;tag={tag}\r\nTo: <sips:{aor}@{host}>\r\nCall-ID: {call_id}\r\n\
-             CSeq: 1 {method}\r\nContact: <sips:switch{index}@{address}>\r\n{rest}",
+             CSeq: 1 {method}\r\n{contact}{rest}",
             uri = binding.uri,
             via = self.via(&branch),
             index = self.index + 1,
-            ip = address.ip(),
+            ip = self.address.ip(),
+            contact = self.contact(&format!("switch{}", self.index + 1), &binding.uri),
             tag = token(),
             aor = binding.aor,
             call_id = token(),
@@ -233,6 +237,15 @@ impl Switch {
 
     pub(super) fn via(&self, branch: &str) -> String {
         format!("SIP/2.0/TLS {};branch={branch}", self.address)
+    }
+
+    /// Our Contact row, in the scheme of the URI it answers to: most phones speak `sips`, some clients `sip` only.
+    pub(super) fn contact(&self, user: &str, like: &str) -> String {
+        if like.starts_with("sips:") {
+            format!("Contact: <sips:{user}@{}>\r\n", self.address)
+        } else {
+            format!("Contact: <sip:{user}@{};transport=tls>\r\n", self.address)
+        }
     }
 
     pub(super) fn agent(&self) -> &Agent {

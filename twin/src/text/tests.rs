@@ -85,6 +85,13 @@ fn refuses_what_is_not_sip() {
             "{length}"
         );
     }
+    for bare in ["a: b\nc: d", "a: b\rc: d", "a: \0"] {
+        assert_eq!(
+            one(&format!("OPTIONS sip:a SIP/2.0\r\n{bare}\r\nl: 0\r\n\r\n")),
+            Err(TextError::Bare),
+            "{bare}"
+        );
+    }
     assert_eq!(one(&"a".repeat(MAX_HEAD + 1)), Err(TextError::LongHead));
 }
 

@@ -187,6 +187,8 @@ fn what_proves_nothing_makes_nobody_known() {
     latch.judge(now, at(PHONE), rtp(1, 2)).unwrap();
     assert_eq!(latch.judge(now, at(PHONE), odd), Ok(Admission::Known), "comfort noise of the known sender");
     assert_eq!(latch.judge(now, at(MOVED), Evidence { proves: false, ..rtp(1, 3) }), Err(Denial::Payload));
+    let mut described = Latch::new(&setup(SenderLimit::Multiple), Some(at(SDP)));
+    assert_eq!(described.judge(now, at(SDP), odd), Ok(Admission::First), "who was described needs no proof");
 }
 
 #[test]

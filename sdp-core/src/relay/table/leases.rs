@@ -187,6 +187,21 @@ impl Table {
         }
     }
 
+    /// What a burst has bound beyond the pool is closed when it is free again.
+    pub(super) fn shrink(&mut self, now: Instant) {
+        let share = self.share.max(1);
+        let idle = self.wants.is_empty();
+        let surplus: Vec<usize> = self
+            .realms
+            .iter_mut()
+            .filter(|_| idle)
+            .flat_map(|(_, state)| {
+                state.free.drain(..state.free.len().saturating_sub(share)).collect::<Vec<_>>()
+            })
+            .collect();
+        surplus.into_iter().for_each(|at| self.unbind(now, at));
+    }
+
     /// A pair that was used is closed, and its ports rest.
     pub(super) fn unbind(&mut self, now: Instant, at: usize) {
         let Some(bound) = self.slots.get_mut(at).and_then(Option::take) else { return };

@@ -120,6 +120,8 @@ pub struct Table {
     actions: VecDeque<Action>,
     reports: VecDeque<Report>,
     tick: Instant,
+    /// Pairs a realm keeps bound ahead of need.
+    share: usize,
 }
 
 #[derive(Debug)]
@@ -207,6 +209,7 @@ impl Table {
             actions: VecDeque::new(),
             reports: VecDeque::from([ready]),
             tick: now + TICK,
+            share,
             config,
         }
     }
@@ -227,10 +230,10 @@ impl Table {
             let to = entry.stream.leave(leaving, passed, packet.bytes.len())?;
             Some(Forward { slot: Slot(entry.slot(leaving)), passed, to })
         });
-        if sent.is_none() {
-            if let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut) {
-                entry.stream.count_no_receiver(side);
-            }
+        if sent.is_none()
+            && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
+        {
+            entry.stream.count_no_receiver(side);
         }
         sent
     }
@@ -238,10 +241,10 @@ impl Table {
     /// The kernel refused to send a packet that had come to this slot.
     pub fn handle_send_error(&mut self, slot: Slot) {
         let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
-        if let Some(Usage::Stream { at, side }) = usage {
-            if let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut) {
-                entry.stream.count_send_error(side);
-            }
+        if let Some(Usage::Stream { at, side }) = usage
+            && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
+        {
+            entry.stream.count_send_error(side);
         }
     }
 
@@ -257,6 +260,7 @@ impl Table {
         }
         self.tick = now + TICK;
         self.expire_leases(now);
+        self.shrink(now);
         for at in 0..self.streams.len() {
             let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut) else { continue };
             if now >= entry.statistics_due {
@@ -288,8 +292,8 @@ impl Entry {
     fn statistics(&self, ended: bool) -> Report {
         Report::Statistics {
             stream: self.stream.setup().id,
-            outside: self.stream.statistics(Side::Outside),
-            inside: self.stream.statistics(Side::Inside),
+            outside: Box::new(self.stream.statistics(Side::Outside)),
+            inside: Box::new(self.stream.statistics(Side::Inside)),
             ended,
         }
     }

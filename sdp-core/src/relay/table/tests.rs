@@ -109,7 +109,9 @@ impl Rig {
         self.reports.clear();
         self.after(Duration::from_secs(60));
         let found = self.reports.iter().rev().find_map(|report| match report {
-            Report::Statistics { stream, outside, inside, .. } if *stream == id => Some((*outside, *inside)),
+            Report::Statistics { stream, outside, inside, .. } if *stream == id => {
+                Some((**outside, **inside))
+            }
             _ => None,
         });
         found.unwrap()
@@ -214,7 +216,7 @@ fn strangers_broken_packets_and_what_is_not_rtp() {
         ("198.51.100.7:4000", stun),
         ("198.51.100.7:4000", vec![22; 40]),
         ("198.51.100.7:4000", REPORT.to_vec()),
-        ("198.51.100.7:4000", vec![0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7]),
+        ("198.51.100.7:61000", vec![0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7]),
     ] {
         assert_eq!(rig.packet(outside.rtp, from, 64, &bytes), None, "{from} {bytes:?}");
     }
@@ -345,6 +347,17 @@ fn leases_expire_and_come_back() {
 }
 
 #[test]
+fn what_a_burst_has_bound_is_closed_again() {
+    let mut rig = Rig::new(|_| {});
+    assert_eq!(rig.table.bound(), 8);
+    let burst = rig.lease(OUT, 100);
+    assert_eq!((burst.len(), rig.bound.len()), (100, 136), "a hundred, and the next lease's");
+    rig.tell(Command::Return { pairs: burst.iter().map(|pair| pair.id).collect() });
+    rig.after(Duration::from_secs(1));
+    assert_eq!(rig.bound.len(), 8);
+}
+
+#[test]
 fn a_stream_can_not_take_the_ports_of_another() {
     let mut rig = Rig::new(|_| {});
     let (a, ..) = rig.open(7, HopLimit::Keep);
@@ -391,13 +404,13 @@ fn multiplexed_rtcp_takes_the_rtp_port() {
     setup.rtcp_mux = true;
     rig.tell(Command::Update { stream: setup });
     assert_eq!(
-        rig.packet(outside.rtp, "198.51.100.7:4000", 64, &REPORT),
+        rig.packet(outside.rtp, "198.51.100.7:61000", 64, &REPORT),
         None,
         "RTCP alone makes nobody known"
     );
-    rig.packet(outside.rtp, "198.51.100.7:4000", 64, &rtp(1)).unwrap();
+    rig.packet(outside.rtp, "198.51.100.7:61000", 64, &rtp(1)).unwrap();
     assert_eq!(
-        rig.packet(outside.rtp, "198.51.100.7:4000", 64, &REPORT),
+        rig.packet(outside.rtp, "198.51.100.7:61000", 64, &REPORT),
         Some((inside.rtp, at("10.0.1.7:5000"), 63))
     );
 }

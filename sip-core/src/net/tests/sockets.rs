@@ -101,9 +101,14 @@ async fn tcp_on_loopback_with_a_refusal_that_arrives() {
     let mut bad = options("bad").replace("Content-Length: 4\r\n", "");
     bad.push_str(&"x".repeat(100_000));
     phone.write_all(bad.as_bytes()).await.unwrap();
-    assert!(read_to_end(&mut phone).await.starts_with("SIP/2.0 400 "));
     assert_eq!(rig.sees().await, Seen::Unframeable(Some(400)));
     assert_eq!(rig.sees().await, Seen::Closed(flow));
+    // It is told no more, but for a while it may go on talking.
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        phone.write_all(b"more").await.unwrap();
+    }
+    assert!(read_to_end(&mut phone).await.starts_with("SIP/2.0 400 "));
 }
 
 #[test]

@@ -169,6 +169,20 @@ async fn a_full_write_queue_closes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_may_get_any_amount() {
+    let mut rig = Rig::new();
+    let (flow, mut phone) = rig.connect(1 << 16).await;
+    let big = Bytes::from(vec![b'x'; 100_000]);
+    let mut read = vec![0; big.len()];
+    for _ in 0..30 {
+        rig.command(Command::Send(Target::Flow(flow), big.clone())).await;
+        phone.read_exact(&mut read).await.unwrap();
+    }
+    phone.write_all(options("alive").as_bytes()).await.unwrap();
+    assert_eq!(rig.sees().await, Seen::Message("alive".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_queued_is_written_before_a_close() {
     let mut rig = Rig::new();
     let (flow, mut phone) = rig.connect(64).await;
@@ -197,11 +211,7 @@ async fn the_last_message_before_a_close_by_the_peer_is_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_beyond_the_limit_are_dropped_until_one_ends() {
-    let mut rig = Rig::with({
-        let mut limits = Limits::default();
-        limits.streams = 1;
-        limits
-    });
+    let mut rig = Rig::with(Limits { streams: 1, ..Limits::default() });
     let (flow, first) = rig.connect(100).await;
     let (near, mut second) = tokio::io::duplex(100);
     rig.handle.stream(near, peer(([192, 0, 2, 2], 1).into())).unwrap();

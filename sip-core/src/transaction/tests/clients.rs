@@ -37,6 +37,22 @@ fn invite_retransmissions_follow_the_configured_count() {
     world.at(500).sends("INVITE");
     world.at(1500).sends("INVITE");
     world.at(2000).tells(Event::ClientTimedOut(key)).is_over();
+    let mut world = World::new(Config { invite_retransmissions: 0, ..Config::default() });
+    let key = world.request(udp(), BRANCH, Method::Invite);
+    world.sends("INVITE");
+    world.at(500).tells(Event::ClientTimedOut(key)).is_over();
+}
+
+#[test]
+fn other_retransmissions_follow_the_configured_count_even_where_t1_exceeds_t2() {
+    let config = Config { other_retransmissions: 3, t1: Duration::from_secs(5), ..Config::default() };
+    let mut world = World::new(config);
+    let key = world.request(udp(), BRANCH, Method::Options);
+    world.sends("OPTIONS");
+    for ms in [5000, 9000, 13_000] {
+        world.at(ms).sends("OPTIONS");
+    }
+    world.at(18_000).tells(Event::ClientTimedOut(key)).is_over();
 }
 
 #[test]

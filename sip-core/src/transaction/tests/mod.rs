@@ -96,6 +96,7 @@ impl World {
         self.run_until(self.now);
         self.nothing_left();
         assert!(self.layer.is_empty(), "{} transactions left", self.layer.len());
+        assert_eq!(self.layer.entries(), 0);
         assert_eq!(self.layer.poll_timeout(), None);
     }
 

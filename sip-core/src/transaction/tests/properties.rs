@@ -127,6 +127,7 @@ proptest! {
         // Beyond patience and every timer.
         take(&mut world, &mut seen, Step::Wait(16 * 60 * 1000));
         prop_assert!(world.layer.is_empty());
+        prop_assert_eq!(world.layer.entries(), 0);
         prop_assert_eq!(world.layer.poll_timeout(), None);
         for key in &seen.servers {
             let ends = seen.ended.iter().filter(|event| **event == Event::ServerEnded(*key)).count();

@@ -89,6 +89,10 @@ fn an_ack_stops_the_failure_and_timer_i_ends_it() {
     world.at(600);
     absorbed(&world.receive(&pbx_udp(), request("INVITE", BRANCH)));
     world.sends("SIP/2.0 404");
+    world.respond(key, 200);
+    absorbed(&world.receive(&pbx_udp(), request("INVITE", BRANCH)));
+    let again = world.sends("SIP/2.0 404");
+    assert_eq!(again.bytes, response_text(404));
     absorbed(&world.receive(&pbx_udp(), request("ACK", BRANCH)));
     world.at(1000);
     absorbed(&world.receive(&pbx_udp(), request("ACK", BRANCH)));

@@ -1,5 +1,8 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod joins;
+mod leases;
+
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};
 use crate::relay::stream::Packet;
@@ -155,7 +158,7 @@ fn a_call_from_outside() {
         m=audio 30000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n";
     let offer = rig.offer(1, Side::Outside, PHONE_A, before);
     let inner = ports(&offer)[0];
-    assert!((16384..32768).contains(&inner) && inner % 2 == 0);
+    assert!((16384..32768).contains(&inner) && inner.is_multiple_of(2));
     let want = before.replace("192.168.1.7", INNER).replace("30000", &inner.to_string());
     assert_eq!(offer, want);
     let answer = rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
@@ -473,165 +476,4 @@ fn dtls_passes_where_it_makes_the_keys() {
         let outer = at(OUTER, ports(&answer)[0]);
         assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &[22; 60]).is_some(), passes, "{transport}");
     }
-}
-
-/// Phone A calls phone B through a PBX that carries the descriptions from one to the other.
-fn hairpin(rig: &mut Rig) -> ([SocketAddr; 2], [SocketAddr; 2]) {
-    let to_pbx = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
-    let to_b = rig.offer(2, Side::Inside, PBX, &to_pbx);
-    let from_b = rig.answer(2, Side::Outside, PHONE_B, &audio("192.168.1.7", 30000));
-    let to_a = rig.answer(1, Side::Inside, PBX, &from_b);
-    let (a_out, b_out) = (at(OUTER, ports(&to_a)[0]), at(OUTER, ports(&to_b)[0]));
-    let (a_in, b_in) = (at(INNER, ports(&to_pbx)[0]), at(INNER, ports(&from_b)[0]));
-    ([a_out, b_out], [a_in, b_in])
-}
-
-fn local(address: SocketAddr) -> SocketAddr {
-    at("192.0.2.1", address.port())
-}
-
-#[test]
-fn two_phones_of_ours_are_joined() {
-    let mut rig = Rig::new(|_| {});
-    let ([a_out, b_out], [_, b_in]) = hairpin(&mut rig);
-    let (a, b) = (at(PHONE_A, 61000), at(PHONE_B, 62000));
-    let joins =
-        |rig: &Rig| rig.commands.iter().filter(|command| matches!(command, Command::Join { .. })).count();
-    assert_eq!(joins(&rig), 1);
-    assert_eq!(rig.packet(a_out, a, 55, &rtp(1)), None, "phone B has not spoken yet");
-    assert_eq!(rig.packet(b_out, b, 44, &rtp(1)), Some((local(a_out), a, 43)), "one hop: minus one, once");
-    assert_eq!(rig.packet(a_out, a, 55, &rtp(2)), Some((local(b_out), b, 54)));
-    // Their inside ports are nobody's: not even our own packet gets in.
-    assert_eq!(rig.packet(b_in, at(INNER, 20000), 64, &rtp(3)), None);
-    // Music on hold: the PBX gives A another remote. The join ends, and nothing goes round.
-    rig.offer(1, Side::Inside, PBX, &audio("10.0.1.70", 9000));
-    rig.answer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
-    assert!(matches!(rig.commands.last(), Some(Command::Part { .. })), "{:?}", rig.commands.last());
-    assert_eq!(rig.packet(a_out, a, 55, &rtp(4)).unwrap().1, at("10.0.1.70", 9000));
-    assert_eq!(rig.packet(b_out, b, 55, &rtp(4)), None);
-    // And back.
-    rig.offer(1, Side::Inside, PBX, &audio(INNER, b_in.port()));
-    rig.answer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
-    assert_eq!(joins(&rig), 2);
-    assert_eq!(rig.packet(b_out, b, 44, &rtp(5)), Some((local(a_out), a, 43)));
-}
-
-#[test]
-fn the_join_ends_with_either_session() {
-    let mut rig = Rig::new(|_| {});
-    let ([_, b_out], _) = hairpin(&mut rig);
-    rig.packet(b_out, at(PHONE_B, 62000), 44, &rtp(1));
-    rig.anchor.end(rig.now, 1);
-    rig.settle();
-    assert_eq!(rig.packet(b_out, at(PHONE_B, 62000), 44, &rtp(2)), None, "what it named is gone");
-    // Another session gets the join only by naming and being named.
-    rig.call(3);
-    assert_eq!(rig.packet(b_out, at(PHONE_B, 62000), 44, &rtp(3)), None);
-    rig.anchor.end(rig.now, 2);
-    rig.settle();
-    assert_eq!(rig.anchor.own.len(), 1);
-}
-
-#[test]
-fn one_sided_naming_joins_nobody() {
-    let mut rig = Rig::new(|_| {});
-    let (_, inner) = rig.call(1);
-    // A forged or stale description names the port of a call whose own remote is another.
-    rig.offer(2, Side::Inside, PBX, &audio(INNER, inner.port()));
-    let answer = rig.answer(2, Side::Outside, PHONE_B, &audio("192.168.1.7", 30000));
-    assert_ne!(ports(&answer), [0]);
-    assert!(!rig.commands.iter().any(|command| matches!(command, Command::Join { .. })));
-    // From outside nobody can name a port of ours at all.
-    rig.offer(3, Side::Outside, PHONE_A, &audio(INNER, inner.port()));
-    rig.answer(3, Side::Inside, PBX, &audio("10.0.1.60", 5000));
-    assert!(!rig.commands.iter().any(|command| matches!(command, Command::Join { .. })));
-}
-
-#[test]
-fn a_drained_lease_refuses_and_recovers() {
-    let mut rig = Rig::new(|_| {});
-    let sdp = audio("192.168.1.7", 30000);
-    let mut made = 0;
-    let refused = (1..1_000).find_map(|session| {
-        // The relay does not get to answer.
-        let result = rig.anchor.offer(rig.now, session, Side::Outside, ip(PHONE_A), ip(PBX), sdp.as_bytes());
-        made += usize::from(result.is_ok());
-        result.err()
-    });
-    assert_eq!((made, rig.anchor.sessions()), (64, 64));
-    assert_eq!(refused, Some(Refusal::Unavailable { side: Side::Outside, family: Family::V4 }));
-    rig.settle();
-    // The burst has raised the level of both sides.
-    for session in 2_000..2_100 {
-        rig.anchor.offer(rig.now, session, Side::Outside, ip(PHONE_A), ip(PBX), sdp.as_bytes()).unwrap();
-    }
-}
-
-#[test]
-fn leases_are_renewed_before_they_expire() {
-    let mut rig = Rig::new(|_| {});
-    for _ in 0..20 {
-        let due = rig.anchor.poll_timeout(rig.now).unwrap();
-        assert!(due > rig.now);
-        rig.now = due.min(rig.now + Duration::from_secs(60));
-        rig.anchor.handle_timeout(rig.now);
-        rig.table.handle_timeout(rig.now);
-        rig.settle();
-        assert!(rig.anchor.is_ready());
-    }
-    assert!(!rig.reports.iter().any(|report| matches!(report, Report::Expired { .. })));
-    rig.call(1);
-    assert!(!rig.reports.iter().any(|report| matches!(report, Report::Refused { .. })));
-}
-
-#[test]
-fn a_thousand_calls_leave_nothing() {
-    let mut rig = Rig::new(|_| {});
-    let before = rig.table.bound();
-    for session in 0..1_000 {
-        rig.call(session);
-        if session >= 10 {
-            rig.anchor.end(rig.now, session - 10);
-        }
-        rig.now += Duration::from_secs(1);
-        rig.table.handle_timeout(rig.now);
-        rig.anchor.handle_timeout(rig.now);
-        rig.settle();
-    }
-    for session in 0..1_000 {
-        rig.anchor.end(rig.now, session);
-    }
-    rig.settle();
-    assert_eq!((rig.anchor.sessions(), rig.anchor.own.len()), (0, 0));
-    assert!(rig.table.bound() <= before + 64, "{} of {before}", rig.table.bound());
-    let open = |report: &&Report| matches!(report, Report::Refused { .. } | Report::Exhausted { .. });
-    assert_eq!(rig.reports.iter().find(open), None);
-}
-
-#[test]
-fn records_travel_with_the_session() {
-    let mut rig = Rig::new(|_| {});
-    rig.call(1);
-    rig.anchor.set_record(1, b"dialog".to_vec());
-    rig.anchor.set_record(2, b"nobody".to_vec());
-    rig.settle();
-    assert_eq!(rig.anchor.record(1), Some(&b"dialog"[..]));
-    rig.table.handle_command(rig.now, Command::Snapshot);
-    rig.settle();
-    let Some(Report::Snapshot { streams, pairs, records }) = rig.reports.last() else { panic!("a snapshot") };
-    assert_eq!((streams.len(), pairs.len(), records), (1, 2, &vec![(1, b"dialog".to_vec())]));
-    assert_ne!(pairs[0].id, PairId(0));
-}
-
-#[test]
-fn statistics_are_kept_with_the_session() {
-    let mut rig = Rig::new(|_| {});
-    let (outer, _) = rig.call(1);
-    rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
-    rig.now += Duration::from_secs(6);
-    rig.table.handle_timeout(rig.now);
-    rig.settle();
-    let (_, outside, inside) = rig.anchor.statistics(1).next().unwrap();
-    assert_eq!((outside.received_rtp, outside.hop_limit_received.minimum, inside.sent), (1, 55, 1));
-    assert_eq!(outside.receiver, Some(at(PHONE_A, 61000)));
 }

@@ -1,0 +1,132 @@
+//! A description on its way through: whatever is accepted comes out with the same lines but for our address and our
+//! ports, reads again, and does not change when it is written a second time.
+//!
+//! The first octet chooses family, RTCP port and which lines are declined; the rest is the description.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use sdp_core::anchor::{Anchor, Config};
+use sdp_core::relay::{Pair, PairId, Report, Side};
+use sdp_core::rewrite::{Placement, rewrite};
+use sdp_core::sdp::{Limits, Sdp, to_sdp_rs};
+
+/// Rewrites `data`.
+pub fn sdp_rewrite(data: &[u8]) {
+    let Some((choice, text)) = data.split_first() else { return };
+    let limits = Limits::default();
+    let Ok(sdp) = Sdp::parse(text, &limits) else { return };
+    let address: IpAddr =
+        if choice & 1 == 0 { [203, 0, 113, 9].into() } else { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into() };
+    let rtcp = if choice & 2 == 0 { 20_001 } else { 40_001 };
+    let placement = |at: usize| match choice >> (2 + at % 6) & 1 {
+        0 => Placement::Relay { rtp: 20_000, rtcp },
+        _ => Placement::Decline,
+    };
+    let placements: Vec<Placement> = (0..sdp.media.len()).map(placement).collect();
+    let out = rewrite(&sdp, address, &placements);
+    // The planted bug: a line is injected when a value starts with `%`.
+    #[cfg(feature = "planted")]
+    let out = if text.windows(2).any(|two| two == b"=%") {
+        [&out[..], b"\na=planted\n"].concat().into()
+    } else {
+        out
+    };
+
+    let added = placements.iter().zip(&sdp.media).filter(|(placement, media)| {
+        **placement != Placement::Decline && media.port != 0 && rtcp != 20_001 && media.rtcp.is_empty()
+    });
+    same_lines(text, &out, added.count());
+    only_ours(&out, address);
+    let again = Sdp::parse(&out, &limits);
+    if out.len() <= limits.bytes {
+        let again = again.expect("what we write reads");
+        assert_eq!(rewrite(&again, address, &placements), out, "a second time changes nothing");
+    }
+    if let Ok(other) = to_sdp_rs(&sdp) {
+        let theirs: Vec<u16> = other.media_descriptions.iter().map(|media| media.media.port).collect();
+        let ours: Vec<u16> = sdp.media.iter().map(|media| media.port).collect();
+        assert_eq!(ours, theirs, "sdp-rs reads the same ports");
+    }
+    anchored(text);
+}
+
+/// Line by line: what we may touch keeps its letter and its end, all else is the same. `added` lines of RTCP are new.
+fn same_lines(before: &[u8], after: &[u8], added: usize) {
+    let lines = |bytes: &[u8]| -> Vec<Vec<u8>> { bytes.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect() };
+    let (before, mut after) = (lines(before), lines(after));
+    assert_eq!(before.len() + added, after.len(), "lines were injected or lost");
+    if added > 0 {
+        after.retain(|line| line.strip_suffix(b"\r").unwrap_or(line) != b"a=rtcp:40001");
+        let named = |line: &&Vec<u8>| line.strip_suffix(b"\r").unwrap_or(line) == b"a=rtcp:40001";
+        assert_eq!(before.iter().filter(named).count(), 0, "the corpus does not name our port");
+    }
+    let touched =
+        |line: &[u8]| [&b"o="[..], b"c=", b"m=", b"a=rtcp:"].iter().any(|start| line.starts_with(start));
+    let rest = |lines: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        lines
+            .iter()
+            .filter(|line| !touched(line))
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+            .collect()
+    };
+    assert_eq!(rest(&before), rest(&after));
+}
+
+/// Read without the crate's parser: every address is ours, every port is ours, 0, or "discard".
+fn only_ours(out: &[u8], address: IpAddr) {
+    let host = if address.is_ipv4() { format!("IP4 {address}") } else { format!("IP6 {address}") };
+    for line in out.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+        if line.starts_with(b"o=") || line.starts_with(b"c=") {
+            let text = line.trim_ascii_end();
+            assert!(text.ends_with(host.as_bytes()), "{}", text.escape_ascii());
+        }
+        if let Some(value) = line.strip_prefix(b"m=") {
+            let port = value.split(|b| *b == b' ').filter(|field| !field.is_empty()).nth(1);
+            assert!(matches!(port, Some(b"0" | b"20000")), "{}", line.escape_ascii());
+        }
+        if let Some(value) = line.strip_prefix(b"a=rtcp:") {
+            let mut fields = value.splitn(2, |b| *b == b' ');
+            let port = fields.next().unwrap_or_default();
+            assert!([&b"9"[..], b"20000", b"20001", b"40001"].contains(&port), "{}", line.escape_ascii());
+            if let Some(rest) = fields.next() {
+                assert_eq!(rest, format!("IN {host}").as_bytes());
+            }
+        }
+    }
+}
+
+/// As offer and as answer through an anchor: no panic, and the ports that come out were leased.
+fn anchored(text: &[u8]) {
+    let now = Instant::now();
+    let (outer, inner): (IpAddr, IpAddr) = ([203, 0, 113, 9].into(), [10, 0, 1, 2].into());
+    let (phone, pbx): (IpAddr, IpAddr) = ([198, 51, 100, 7].into(), [10, 0, 1, 60].into());
+    let mut anchor = Anchor::new(now, Config::new(outer.into(), inner.into()));
+    let realms: Vec<_> = std::iter::from_fn(|| anchor.poll_command())
+        .filter_map(|command| match command {
+            sdp_core::relay::Command::Lease { realm, .. } => Some(realm),
+            _ => None,
+        })
+        .collect();
+    for (at, realm) in realms.into_iter().enumerate() {
+        let local = if realm.side == Side::Outside { outer } else { inner };
+        let pair = |n: u16| {
+            let rtp = 16_384 + 2 * n;
+            let id = PairId(u64::from(n) + 100 * at as u64);
+            Pair { id, realm, rtp: (local, rtp).into(), rtcp: (local, rtp + 1).into() }
+        };
+        let pairs = (0..8).map(pair).collect();
+        anchor.handle_report(now, Report::Leased { realm, pairs, lifetime_ms: 300_000 });
+    }
+    for (from, signalling, to) in [(Side::Outside, phone, pbx), (Side::Inside, pbx, phone)] {
+        let Ok(offer) = anchor.offer(now, 1, from, signalling, to, text) else { continue };
+        let answer = anchor.answer(now, 1, from.other(), to, signalling, text);
+        for out in [Some(offer), answer.ok()].into_iter().flatten() {
+            let read = Sdp::parse(&out, &Limits { bytes: usize::MAX, ..Limits::default() })
+                .expect("what we write reads");
+            assert!(read.media.iter().all(|media| media.port == 0 || (16_384..16_400).contains(&media.port)));
+        }
+        anchor.end(now, 1);
+        assert_eq!(anchor.sessions(), 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! Leases, records, statistics: what the anchor keeps.
+
+use super::*;
+
+#[test]
+fn a_drained_lease_refuses_and_recovers() {
+    let mut rig = Rig::new(|_| {});
+    let sdp = audio("192.168.1.7", 30000);
+    let mut made = 0;
+    let refused = (1..1_000).find_map(|session| {
+        // The relay does not get to answer.
+        let result = rig.anchor.offer(rig.now, session, Side::Outside, ip(PHONE_A), ip(PBX), sdp.as_bytes());
+        made += usize::from(result.is_ok());
+        result.err()
+    });
+    assert_eq!((made, rig.anchor.sessions()), (64, 64));
+    assert_eq!(refused, Some(Refusal::Unavailable { side: Side::Outside, family: Family::V4 }));
+    rig.settle();
+    // The burst has raised the level of both sides.
+    for session in 2_000..2_100 {
+        rig.anchor.offer(rig.now, session, Side::Outside, ip(PHONE_A), ip(PBX), sdp.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn leases_are_renewed_before_they_expire() {
+    let mut rig = Rig::new(|_| {});
+    for _ in 0..20 {
+        let due = rig.anchor.poll_timeout(rig.now).unwrap();
+        assert!(due > rig.now);
+        rig.now = due.min(rig.now + Duration::from_secs(60));
+        rig.anchor.handle_timeout(rig.now);
+        rig.table.handle_timeout(rig.now);
+        rig.settle();
+        assert!(rig.anchor.is_ready());
+    }
+    assert!(!rig.reports.iter().any(|report| matches!(report, Report::Expired { .. })));
+    rig.call(1);
+    assert!(!rig.reports.iter().any(|report| matches!(report, Report::Refused { .. })));
+}
+
+#[test]
+fn a_thousand_calls_leave_nothing() {
+    let mut rig = Rig::new(|_| {});
+    let before = rig.table.bound();
+    for session in 0..1_000 {
+        rig.call(session);
+        if session >= 10 {
+            rig.anchor.end(rig.now, session - 10);
+        }
+        rig.now += Duration::from_secs(1);
+        rig.table.handle_timeout(rig.now);
+        rig.anchor.handle_timeout(rig.now);
+        rig.settle();
+    }
+    for session in 0..1_000 {
+        rig.anchor.end(rig.now, session);
+    }
+    rig.settle();
+    assert_eq!((rig.anchor.sessions(), rig.anchor.own.len()), (0, 0));
+    assert!(rig.table.bound() <= before + 64, "{} of {before}", rig.table.bound());
+    let open = |report: &&Report| matches!(report, Report::Refused { .. } | Report::Exhausted { .. });
+    assert_eq!(rig.reports.iter().find(open), None);
+}
+
+#[test]
+fn records_travel_with_the_session() {
+    let mut rig = Rig::new(|_| {});
+    rig.call(1);
+    rig.anchor.set_record(1, b"dialog".to_vec());
+    rig.anchor.set_record(2, b"nobody".to_vec());
+    rig.settle();
+    assert_eq!(rig.anchor.record(1), Some(&b"dialog"[..]));
+    rig.table.handle_command(rig.now, Command::Snapshot);
+    rig.settle();
+    let Some(Report::Snapshot { streams, pairs, records }) = rig.reports.last() else { panic!("a snapshot") };
+    assert_eq!((streams.len(), pairs.len(), records), (1, 2, &vec![(1, b"dialog".to_vec())]));
+    assert_ne!(pairs[0].id, PairId(0));
+}
+
+#[test]
+fn statistics_are_kept_with_the_session() {
+    let mut rig = Rig::new(|_| {});
+    let (outer, _) = rig.call(1);
+    rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
+    rig.now += Duration::from_secs(6);
+    rig.table.handle_timeout(rig.now);
+    rig.settle();
+    let (_, outside, inside) = rig.anchor.statistics(1).next().unwrap();
+    assert_eq!((outside.received_rtp, outside.hop_limit_received.minimum, inside.sent), (1, 55, 1));
+    assert_eq!(outside.receiver, Some(at(PHONE_A, 61000)));
+}
