@@ -16,6 +16,9 @@ use crate::message::{Message, Method};
 use crate::proxy::context::Action;
 use crate::transaction::ClientKey;
 
+/// The most early dialogs of one INVITE that are remembered; nobody forks wider, but somebody may send many tags.
+const EARLY: usize = 64;
+
 impl Edge {
     /// A response to one of our branches.
     pub(super) fn response(&mut self, now: Instant, client: ClientKey, message: Message, peer: &Peer) {
@@ -199,6 +202,9 @@ impl Edge {
 
     /// What a final answer ends.
     fn concluded(&mut self, exchange: &mut Exchange, status: u16) {
+        if status >= 300 {
+            self.give_up(exchange);
+        }
         if exchange.is_invite() && exchange.dialog.is_none() {
             if status >= 300 {
                 self.forget_early(exchange);
@@ -233,6 +239,9 @@ impl Edge {
     ) {
         let from = exchange.incoming.peer.side;
         let Some(key) = DialogKey::of(message, from) else { return };
+        if !confirmed && exchange.early.len() >= EARLY && !exchange.early.contains(&key) {
+            return;
+        }
         let Some(branch) = exchange.branches.get(index) else { return };
         let phone = branch.way.phone;
         let (path, switch) = match &branch.way.hop {

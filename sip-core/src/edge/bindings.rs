@@ -167,8 +167,8 @@ impl Bindings {
             .filter(move |b| b.registered && domain.is_none_or(|d| b.record.domain.eq_ignore_ascii_case(d)))
     }
 
-    /// Makes or refreshes a phone that is at `path` now. Tells the location when it is a registration.
-    pub fn put(&mut self, now: Instant, record: Record, registered: bool, path: Source, peer: Arc<Peer>) {
+    /// Makes or refreshes a phone that is at `path` now, or nowhere. Tells the location when it is a registration.
+    pub fn put(&mut self, now: Instant, record: Record, registered: bool, path: Option<(Source, Arc<Peer>)>) {
         let id = InstanceId(record.id);
         let expires = now + Duration::from_secs(record.expires_in);
         if registered {
@@ -177,7 +177,9 @@ impl Bindings {
         self.arrivals += 1;
         let arrival = self.arrivals;
         self.insert(Binding { id, record, registered, expires, path: None, peer: None, arrival });
-        self.attach(id, path, peer);
+        if let Some((path, peer)) = path {
+            self.attach(id, path, peer);
+        }
     }
 
     fn insert(&mut self, binding: Binding) {

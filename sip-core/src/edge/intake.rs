@@ -239,6 +239,10 @@ impl Edge {
 
     fn cancel(&mut self, now: Instant, incoming: &Incoming, invite: Option<ServerKey>) {
         let Some(key) = incoming.key else { return };
+        if invite.is_some_and(|invite| !self.exchanges.contains_key(&invite)) {
+            // Answered already: there is nothing left to cancel, and that is no failure (RFC 3261 §9.2).
+            return self.respond(now, &key, incoming, 200, "OK", None);
+        }
         let exchange = invite.and_then(|invite| self.exchanges.remove(&invite));
         let Some(mut exchange) = exchange else {
             // RFC 3261 §16.10 would forward it statelessly; a request without a dialog is refused here.

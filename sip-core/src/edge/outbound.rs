@@ -51,12 +51,15 @@ impl Edge {
             None => uri,
         };
         let mut onward = routes.sealed;
+        let routes_shown = !onward.is_empty();
         if self.config.preloaded_routes == PreloadedRoutes::Allow {
             onward.extend(routes.foreign);
         }
+        // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
+        let shown = known && (revealed.is_some() || routes_shown);
         let hop = match onward.first() {
-            Some(first) => self.hop_to_route(first, phone)?,
-            None => self.hop_to(&target, phone)?,
+            Some(first) => self.hop_to_route(first, phone, shown)?,
+            None => self.hop_to(&target, phone, shown)?,
         };
         let hop = self.known_address(hop, dialog.as_ref());
         let request_uri = match self.towards_switch(&target, phone) {
@@ -221,7 +224,7 @@ impl Edge {
             switch: None,
             outbound: false,
         };
-        self.bindings.put(now, record, false, incoming.source, incoming.peer.clone());
+        self.bindings.put(now, record, false, Some((incoming.source, incoming.peer.clone())));
         Ok(id)
     }
 
@@ -254,15 +257,16 @@ impl Edge {
         }
     }
 
-    fn hop_to_route(&self, route: &[u8], phone: InstanceId) -> Result<Hop, Refusal> {
+    fn hop_to_route(&self, route: &[u8], phone: InstanceId, shown: bool) -> Result<Hop, Refusal> {
         let address = Address::parse(crate::message::Name::Route, route).ok();
         let uri =
             address.and_then(|a| a.uri().ok()).ok_or_else(|| Refusal::forbidden(Reason::Destination))?;
-        self.hop_to(&uri, phone)
+        self.hop_to(&uri, phone, shown)
     }
 
-    /// Where a URI leads, by our own table and nothing else (S8).
-    pub(super) fn hop_to(&self, uri: &Uri<'_>, phone: InstanceId) -> Result<Hop, Refusal> {
+    /// Where a URI leads, by our own table and nothing else (S8); an address of a running dialog that we sealed ourselves
+    /// (`shown`) was in that table.
+    pub(super) fn hop_to(&self, uri: &Uri<'_>, phone: InstanceId, shown: bool) -> Result<Hop, Refusal> {
         let forbidden = || Refusal::forbidden(Reason::Destination);
         let host = host_of(uri);
         if !uri.is_sip() || self.is_own(&host) {
@@ -284,7 +288,11 @@ impl Edge {
                 Ok(Hop::Switch(dials.collect()))
             }
             Destination::Lookup(name) => Ok(Hop::Name { name, port: uri.port(), transport }),
-            Destination::Own | Destination::Forbidden => Err(forbidden()),
+            Destination::Own | Destination::Forbidden => {
+                let address =
+                    uri.host().and_then(|host| host.ip()).filter(|_| shown).ok_or_else(forbidden)?;
+                Ok(Hop::Switch([self.dial(transport, address, uri.port(), phone)].into()))
+            }
         }
     }
 

@@ -6,8 +6,9 @@ use super::config::CertBinding;
 use super::event::{Event, Reason};
 use super::exchange::{Hop, Incoming, Refusal};
 use super::{Edge, Probe};
-use crate::flow::Peer;
+use crate::flow::{Peer, Source};
 use crate::header::Contact;
+use crate::machine::Output;
 use crate::message::{Method, Name, RequestBuilder};
 use crate::token::{InstanceId, LoopHash};
 use crate::transaction::ClientKey;
@@ -32,7 +33,9 @@ impl Edge {
             if self.bindings.len() >= limits.bindings {
                 return Err(self.busy(incoming, "Too Many Registrations", Reason::Limit("bindings")));
             }
-            if self.bindings.of_certificate(&certificate).len() >= limits.bindings_per_certificate {
+            let others =
+                self.bindings.of_certificate(&certificate).iter().filter(|other| **other != id).count();
+            if others >= limits.bindings_per_certificate {
                 return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
             }
         }
@@ -110,7 +113,11 @@ impl Edge {
             return self.refuse(now, &probe.incoming, &Refusal::forbidden(Reason::Ownership));
         }
         // Whoever claims it must still be there, and still be alone in doing so.
+        let old = self.bindings.get(probe.phone).and_then(|b| b.path).and_then(|path| path.flow());
         self.bindings.detach(probe.phone);
+        if let Some(flow) = old.filter(|flow| self.bindings.of_path(&Source::Flow(*flow)).is_empty()) {
+            self.outputs.push_back(Output::Close(flow));
+        }
         let phone = self.phone(probe.phone);
         self.tell(Event::PhoneLost { phone });
         self.dispatch(now, probe.incoming, probe.hash);

@@ -13,6 +13,9 @@ use crate::message::{Message, Name};
 use crate::token::{InstanceId, token_matches};
 use crate::uri::Uri;
 
+/// Seconds that a new phone is expected to be accepted in: longer than a transaction may last.
+const EXPECTED: u64 = 60;
+
 /// A REGISTER on its way to the PBX.
 pub(super) struct Registration {
     /// What the binding becomes when the PBX accepts.
@@ -21,6 +24,8 @@ pub(super) struct Registration {
     pub(super) contacts: Vec<Sent>,
     /// The Expires header.
     pub(super) expires: Option<u32>,
+    /// The phone stands in the table already, though the PBX has not accepted it yet.
+    pub(super) provisional: bool,
 }
 
 /// One Contact of a REGISTER.
@@ -43,13 +48,37 @@ impl Edge {
     ) -> Result<(Plan, Box<Registration>), Refusal> {
         let routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
-        let registration = self.registration(now, incoming)?;
+        let mut registration = self.registration(now, incoming)?;
         let id = InstanceId(registration.record.id);
         self.adopt(incoming, id);
-        let hop = self.hop_to(&uri, id)?;
+        let hop = self.hop_to(&uri, id, false)?;
         let request_uri = self.towards_switch(&uri, id);
         let way = Way { hop, phone: id, request_uri, routes: routes.sealed };
+        registration.provisional = self.expect(now, incoming, &registration);
         Ok((Plan { phone: id, dialog: None, ways: vec![way] }, Box::new(registration)))
+    }
+
+    /// A new phone can be asked for before its 200 is here: a PBX may send its first NOTIFY over another connection. It is
+    /// found by its token only, and forgotten if the PBX refuses it.
+    fn expect(&mut self, now: Instant, incoming: &Incoming, registration: &Registration) -> bool {
+        let id = InstanceId(registration.record.id);
+        if registration.contacts.is_empty() || self.bindings.get(id).is_some() || !self.is_standing(incoming)
+        {
+            return false;
+        }
+        let mut record = registration.record.clone();
+        record.expires_in = EXPECTED;
+        self.bindings.put(now, record, false, Some((incoming.source, incoming.peer.clone())));
+        true
+    }
+
+    /// The PBX refused a new phone.
+    pub(super) fn give_up(&mut self, exchange: &Exchange) {
+        let Some(registration) = exchange.registration.as_ref().filter(|r| r.provisional) else { return };
+        let id = InstanceId(registration.record.id);
+        if self.bindings.get(id).is_some_and(|b| !b.registered) {
+            self.bindings.remove(id);
+        }
     }
 
     fn registration(&mut self, now: Instant, incoming: &Incoming) -> Result<Registration, Refusal> {
@@ -84,7 +113,7 @@ impl Edge {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
         }
-        Ok(Registration { record, contacts: sent, expires })
+        Ok(Registration { record, contacts: sent, expires, provisional: false })
     }
 
     fn tag_of(&mut self, incoming: &Incoming, contacts: &[Address<'_>]) -> Option<String> {
@@ -237,7 +266,7 @@ impl Edge {
         record.expires_in = u64::from(granted);
         record.switch = self.switch_of(exchange);
         if self.is_standing(incoming) {
-            self.bindings.put(now, record, true, incoming.source, incoming.peer.clone());
+            self.bindings.put(now, record, true, Some((incoming.source, incoming.peer.clone())));
             if let Some(user) = user_of(incoming.message.header::<From>()) {
                 self.bindings.learn(now, id, &user);
             }
@@ -246,7 +275,7 @@ impl Edge {
             self.tell(Event::Registered { phone, source: incoming.source, expires: granted, change });
         } else {
             // The phone left before the answer came: registered at the PBX, and gone.
-            self.bindings.apply(now, super::bindings::Change::Put(Box::new(record)));
+            self.bindings.put(now, record, true, None);
             let phone = self.phone(id);
             self.tell(Event::PhoneLost { phone });
         }

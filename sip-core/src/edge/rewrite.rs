@@ -195,7 +195,7 @@ impl Edge {
         if !uri.is_sip() {
             return None;
         }
-        let (plain, headers) = split_headers(uri.raw());
+        let (plain, headers) = split_headers(uri);
         let sealed = self.keys.seal(SEALED_CONTACT, plain)?;
         let mut text =
             own_uri(&self.config.outside, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
@@ -209,7 +209,7 @@ impl Edge {
             return None;
         }
         let mut text = self.keys.open(SEALED_CONTACT, uri.param(SEALED_CONTACT)?)?;
-        text.extend_from_slice(split_headers(uri.raw()).1);
+        text.extend_from_slice(split_headers(uri).1);
         Some(text)
     }
 
@@ -355,10 +355,9 @@ fn bracketed(uri: &[u8]) -> Vec<u8> {
 }
 
 /// URI and `?headers`.
-fn split_headers(uri: &[u8]) -> (&[u8], &[u8]) {
-    let at = uri.iter().position(|b| *b == b'@').unwrap_or(0);
-    let end = uri.iter().skip(at).position(|b| *b == b'?').map_or(uri.len(), |question| at + question);
-    uri.split_at(end)
+fn split_headers<'u>(uri: &Uri<'u>) -> (&'u [u8], &'u [u8]) {
+    let headers = uri.headers().map_or(0, |headers| headers.len() + 1);
+    uri.raw().split_at(uri.raw().len().saturating_sub(headers))
 }
 
 /// The top Via with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581 §4).

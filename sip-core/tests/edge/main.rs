@@ -7,4 +7,5 @@ mod register;
 mod routing;
 mod script;
 mod security;
+mod soak;
 mod world;

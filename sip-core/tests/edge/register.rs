@@ -483,3 +483,39 @@ fn malformed_requests_name_the_field() {
     }
     assert!(world.dials.is_empty());
 }
+
+#[test]
+fn the_first_notify_may_overtake_the_200() {
+    let mut world = World::new();
+    let phone = world.phone(MAC_A, "198.51.100.7:40000");
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
+    let own = world.dialled("10.0.1.50:5061");
+    let text = world.hear(own);
+    let uri = between(row(&text, "Contact"), "<", ">").to_owned();
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &crate::script::from_pbx("NOTIFY", &uri, "n", 1, "", ""));
+    world.hear_start(phone, "NOTIFY sips:anonymous@192.168.1.7 ");
+    // But it is no registration: no user finds it, and a refusal forgets it.
+    world.say(pbx, &crate::script::from_pbx("NOTIFY", "sips:anonymous@10.0.1.2", "m", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 404 ");
+    assert!(world.edge.snapshot(world.now).phones.is_empty());
+    world.say(own, &reply(&text, "403 Forbidden", "t", "X: 1"));
+    world.hear_start(phone, "SIP/2.0 403 ");
+    world.say(pbx, &crate::script::from_pbx("NOTIFY", &uri, "o", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 404 ");
+}
+
+#[test]
+fn a_phone_that_left_before_its_200_is_registered_and_gone() {
+    let mut world = World::new();
+    let phone = world.phone(MAC_A, "198.51.100.7:40000");
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
+    let own = world.dialled("10.0.1.50:5061");
+    let text = world.hear(own);
+    world.hang(phone);
+    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
+    assert_eq!(world.saw(|e| matches!(e, Event::Location(_))), 1);
+    let uri = between(row(&text, "Contact"), "<", ">").to_owned();
+    world.say(own, &crate::script::from_pbx("NOTIFY", &uri, "n", 1, "", ""));
+    world.hear_start(own, "SIP/2.0 480 ");
+}

@@ -394,3 +394,63 @@ fn draining_refuses_what_is_new() {
     world.say(call.phone, &register(MAC_A, "192.168.1.7", 3, ""));
     world.hear_start(call.own, "REGISTER ");
 }
+
+#[test]
+fn a_call_goes_on_when_its_switch_is_no_longer_inside() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    let mut other = config();
+    other.inside_networks = ["10.0.1.60/32".parse().unwrap()].into_iter().collect();
+    world.command(Command::Reconfigure(Box::new(other)));
+    // What was shown opens no new call.
+    world.say(call.phone, &from_phone("INVITE", &call.phone_target, "n", 1, "", ""));
+    world.hear_start(call.phone, "SIP/2.0 403 ");
+    world.say(call.phone, &call.of_phone("BYE", 2, ""));
+    let bye = world.hear_start(call.own, "BYE sips:200@10.0.1.50:5061;transport=tls ");
+    world.say(call.own, &reply(&bye, "200 OK", "", "X: 1"));
+    world.hear_start(call.phone, "SIP/2.0 200 ");
+}
+
+#[test]
+fn proxies_of_the_pbx_stay_in_the_path_and_out_of_sight() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    let more = "Record-Route: <sips:10.0.1.52;lr>, <sips:10.0.1.53;lr;k=1>\nRoute: <sips:10.0.1.2;lr>";
+    world.say(pbx, &from_pbx("SUBSCRIBE", &target(&token), "s", 1, "", more));
+    let subscribe = world.hear_start(phone, "SUBSCRIBE ");
+    assert_eq!(rows(&subscribe, "Record-Route").len(), 1);
+    world.say(phone, &reply(&subscribe, "200 OK", "a", "Contact: <sips:117@192.168.1.7>\nExpires: 60"));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    let routes = rows(&ok, "Record-Route").join(", ");
+    assert!(routes.starts_with("<sips:10.0.1.2:5061;transport=tls;lr;ft="), "{routes}");
+    assert!(routes.ends_with(">, <sips:10.0.1.52;lr>, <sips:10.0.1.53;lr;k=1>"), "{routes}");
+    let remote = between(row(&subscribe, "Contact"), "<", ">");
+    let notify =
+        from_phone("NOTIFY", remote, "s", 1, "", &format!("Route: {}", row(&subscribe, "Record-Route")));
+    world.say(
+        phone,
+        &notify.replace(";tag=fs", ";tag=a").replace("<sips:200@10.0.1.50>", "<sips:200@10.0.1.50>;tag=ps"),
+    );
+    let notify =
+        world.hear_start(world.dialled("10.0.1.52:5061"), "NOTIFY sips:200@10.0.1.50:5061;transport=tls ");
+    assert_eq!(rows(&notify, "Route"), ["<sips:10.0.1.52;lr>", "<sips:10.0.1.53;lr;k=1>"]);
+    // A phone that alters what it was given gets nowhere.
+    let forged = row(&subscribe, "Record-Route").replace(";rs=", ";rs=a");
+    world.say(phone, &from_phone("NOTIFY", remote, "s", 2, "ps", &format!("Route: {forged}")));
+    world.hear_start(phone, "SIP/2.0 403 ");
+}
+
+#[test]
+fn answers_with_endless_tags_fill_nothing() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", ""));
+    let invite = world.hear_start(phone, "INVITE ");
+    for n in 0..500 {
+        world.say(phone, &reply(&invite, "180 Ringing", &format!("t{n}"), "X: 1"));
+        world.hear_start(pbx, "SIP/2.0 180 ");
+    }
+    assert!(world.edge.snapshot(world.now).dialogs <= 64);
+}

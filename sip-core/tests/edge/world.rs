@@ -169,6 +169,11 @@ impl World {
         next.unwrap_or_else(|| panic!("{end:?} hears nothing\n{}", self.story()))
     }
 
+    /// The next message at this end, if there is one.
+    pub(crate) fn next(&mut self, end: End) -> Option<String> {
+        self.inbox.get_mut(&end.0)?.pop_front()
+    }
+
     /// The next message here, which starts so.
     pub(crate) fn hear_start(&mut self, end: End, start: &str) -> String {
         let text = self.hear(end);
@@ -223,6 +228,7 @@ impl World {
                 Output::Transmit(transmit) => self.deliver(transmit.target, transmit.bytes),
                 Output::Close(flow) => {
                     self.flows.remove(&flow);
+                    self.edge.handle_input(self.now, Input::FlowClosed { flow });
                 }
                 Output::Resolve { query, name } => self.asked.push((query, name)),
                 Output::Event(event) => self.events.push(event),

@@ -49,8 +49,8 @@ fn a_phone_is_found_by_token_user_path_and_certificate_until_it_expires() {
     let phone = record("A", "anonymous");
     let (crt, fts) = (phone.contact_token.clone().unwrap(), phone.flow_tokens.clone());
     let id = InstanceId(phone.id);
-    bindings.put(now, phone.clone(), true, flow(1), peer());
-    bindings.put(now, record("B", "anonymous"), true, flow(2), peer());
+    bindings.put(now, phone.clone(), true, Some((flow(1), peer())));
+    bindings.put(now, record("B", "anonymous"), true, Some((flow(2), peer())));
 
     assert_eq!(bindings.by_contact_token(crt.to_uppercase().as_bytes()).unwrap().id, id);
     assert_eq!(bindings.by_flow_token(Side::Inside, fts[1].as_bytes()).unwrap().id, id);
@@ -74,8 +74,8 @@ fn a_phone_is_found_by_token_user_path_and_certificate_until_it_expires() {
 fn a_connection_takes_its_guests_along_and_leaves_its_registrations() {
     let now = Instant::now();
     let mut bindings = Bindings::default();
-    bindings.put(now, record("A", "a"), true, flow(1), peer());
-    bindings.put(now, record("G", "g"), false, flow(1), peer());
+    bindings.put(now, record("A", "a"), true, Some((flow(1), peer())));
+    bindings.put(now, record("G", "g"), false, Some((flow(1), peer())));
     assert_eq!(bindings.close(FlowId(1)).len(), 2);
     assert_eq!(bindings.len(), 1);
     let id = InstanceId::new("r", "A");
@@ -91,7 +91,7 @@ fn a_connection_takes_its_guests_along_and_leaves_its_registrations() {
 fn sixteen_users_are_remembered() {
     let now = Instant::now();
     let mut bindings = Bindings::default();
-    bindings.put(now, record("A", "anonymous"), true, flow(1), peer());
+    bindings.put(now, record("A", "anonymous"), true, Some((flow(1), peer())));
     let id = InstanceId::new("r", "A");
     for n in 0..20 {
         bindings.learn(now, id, &format!("10{n:02}"));
@@ -109,7 +109,7 @@ fn sixteen_users_are_remembered() {
 fn what_one_node_tells_another_knows() {
     let now = Instant::now();
     let (mut one, mut two) = (Bindings::default(), Bindings::default());
-    one.put(now, record("A", "anonymous"), true, flow(1), peer());
+    one.put(now, record("A", "anonymous"), true, Some((flow(1), peer())));
     one.learn(now, InstanceId::new("r", "A"), "117");
     while let Some(change) = one.poll_change() {
         let wire = format!("{change:?}");
