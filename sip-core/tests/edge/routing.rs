@@ -454,3 +454,100 @@ fn answers_with_endless_tags_fill_nothing() {
     }
     assert!(world.edge.snapshot(world.now).dialogs <= 64);
 }
+
+/// What a proxy does to a request: its Via and Record-Route on top, another Request-URI, its own Route off.
+fn proxied(text: &str, uri: &str) -> String {
+    let (line, rest) = text.split_once("\r\n").unwrap();
+    let method = line.split(' ').next().unwrap_or_default();
+    let mut out = format!(
+        "{method} {uri} SIP/2.0\nVia: SIP/2.0/TLS 10.0.1.50:5061;branch=z9hG4bKkam{}\n",
+        row(text, "CSeq").replace(' ', "")
+    );
+    if method == "INVITE" {
+        out.push_str("Record-Route: <sip:10.0.1.50:5061;transport=tls;lr>\n");
+    }
+    for line in rest.split("\r\n").filter(|line| !line.starts_with("Route: <sip:10.0.1.50")) {
+        out.push_str(line);
+        out.push('\n');
+    }
+    out.trim_end().to_owned()
+}
+
+/// An answer on its way back through that proxy.
+fn unproxied(text: &str) -> String {
+    let mut seen = false;
+    let own = |line: &&str| !(line.starts_with("Via: ") && !std::mem::replace(&mut seen, true));
+    text.split("\r\n").filter(own).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+#[test]
+fn a_pbx_that_is_a_proxy_spirals_through_us() {
+    let mut world = World::new();
+    let (a, own_a, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let (b, _, token_b) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    let pbx = world.switch("10.0.1.50:33000");
+    let at_b = format!("sips:anonymous@10.0.1.2:5061;transport=tls;crt={token_b}");
+    world.say(a, &from_phone("INVITE", "sips:118@10.0.1.50", "c", 1, "", &crate::script::sdp("")));
+    let first = world.hear_start(own_a, "INVITE ");
+    world.say(pbx, &proxied(&first, &at_b));
+    let second = world.hear_start(b, "INVITE sips:anonymous@192.168.1.8 ");
+    world.say(b, &reply(&second, "200 OK", "b", &crate::script::sdp("Contact: <sips:118@192.168.1.8>\n")));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    world.say(own_a, &unproxied(&ok));
+    let ok = world.hear_start(a, "SIP/2.0 200 ");
+    assert_eq!(rows(&ok, "Record-Route").len(), 1);
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 2);
+    let route = row(&ok, "Record-Route");
+    let remote = between(row(&ok, "Contact"), "<", ">");
+    world.say(a, &from_phone("ACK", remote, "c", 1, "b", &format!("Route: {route}")));
+    let ack = world.hear_start(own_a, &format!("ACK sips:118@10.0.1.2:5061;transport=tls;crt={token_b} "));
+    assert_eq!(rows(&ack, "Route").len(), 2, "the proxy, then ourselves for the other phone: {ack}");
+    world.say(pbx, &proxied(&ack, &at_b));
+    world.hear_start(b, "ACK sips:118@192.168.1.8 ");
+    // The other phone hangs up.
+    let bye = format!(
+        "BYE {} SIP/2.0
+        Via: SIP/2.0/TLS 192.168.1.8:5061;branch=z9hG4bKbye;rport
+        Route: {}
+        From: <sips:200@10.0.1.50>;tag=b
+        To: <sips:117@10.0.1.50>;tag=fc
+        Call-ID: c
+        CSeq: 5 BYE",
+        between(row(&second, "Contact"), "<", ">"),
+        row(&second, "Record-Route")
+    );
+    world.say(b, &bye);
+    let own_b = world.dialled("10.0.1.50:5061");
+    let first = world.hear_start(own_b, "BYE ");
+    let uri = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    world.say(pbx, &proxied(&first, &uri));
+    let second = world.hear_start(a, "BYE sips:117@192.168.1.7 ");
+    world.say(a, &reply(&second, "200 OK", "", "X: 1"));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    world.say(own_b, &unproxied(&ok));
+    world.hear_start(b, "SIP/2.0 200 ");
+    assert_eq!(world.saw(|e| matches!(e, Event::CallEnded { by: Some(_), .. })), 2);
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 0);
+    let ends = world.media.lock().unwrap().iter().filter(|line| line.starts_with("End")).count();
+    assert_eq!(ends, 2);
+}
+
+#[test]
+fn a_registrar_that_honours_the_path_makes_step_one_the_winner() {
+    let mut path = config();
+    path.add_path = true;
+    let mut world = World::with(path);
+    let phone = world.phone(MAC_A, "198.51.100.7:40000");
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
+    let own = world.dialled("10.0.1.50:5061");
+    let text = world.hear(own);
+    let (contact, path) = (row(&text, "Contact").to_owned(), row(&text, "Path").to_owned());
+    world.say(own, &reply(&text, "200 OK", "t", &format!("Contact: {contact}\nPath: {path}")));
+    assert_eq!(rows(&world.hear_start(phone, "SIP/2.0 200 "), "Path").len(), 0);
+    let pbx = world.switch("10.0.1.50:33000");
+    let uri = between(&contact, "<", ">").to_owned();
+    world.say(pbx, &from_pbx("INVITE", &uri, "c", 1, "", &format!("Route: {path}")));
+    let invite = world.hear_start(phone, "INVITE sips:anonymous@192.168.1.7 ");
+    assert_eq!(rows(&invite, "Route").len(), 0);
+    assert_eq!(steps(&world), [Step::Route]);
+}
