@@ -476,7 +476,7 @@ fn proxied(text: &str, uri: &str) -> String {
 /// An answer on its way back through that proxy.
 fn unproxied(text: &str) -> String {
     let mut seen = false;
-    let own = |line: &&str| !(line.starts_with("Via: ") && !std::mem::replace(&mut seen, true));
+    let own = |line: &&str| !line.starts_with("Via: ") || std::mem::replace(&mut seen, true);
     text.split("\r\n").filter(own).collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
