@@ -215,6 +215,7 @@ class Agent:
     def __init__(self, lab, name):
         self.lab, self.name = lab, name
         self.received = []  # every request, in order: (wire, msg)
+        self.answers = 0  # responses, expected or not
         self.pending = {}  # branch -> queue of responses
         self.calls = {}  # Call-ID -> Call
         self.on_invite = "ring"
@@ -262,6 +263,7 @@ class Agent:
 
     def message(self, wire, msg):
         if msg.status:
+            self.answers += 1
             waiting = self.pending.get(msg.branch)
             if waiting:
                 waiting.put(msg)

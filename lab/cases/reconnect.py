@@ -75,17 +75,20 @@ def silent(lab):
     return f"registered again in {took:.1f} s over the half-open connection; 180 three times"
 
 
-def running_call(lab, ender):
+def running_call(lab, ender, registers=True):
     gateway, phones, caller = setting(lab)
     phone = phones[0]
     phone.on_invite = "answer"
     call, final = caller.call(phone.mac)
     same(final.status, 200, "INVITE")
-    theirs = phone.calls[call.call_id] if call.call_id in phone.calls else list(phone.calls.values())[-1]
+    theirs = phone.calls[call.call_id]
     until("audio at both ends", lambda: len(call.media.got) > 20 and len(theirs.media.got) > 20)
     cut(gateway, phone)
     at = len(call.media.got)
-    again(phone)
+    if registers:
+        again(phone)
+    else:
+        phone.connect()
     theirs.wire = phone.wire
     until("audio after the reconnect", lambda: len(call.media.got) > at + 20)
     ending, other = (theirs, call) if ender == "phone" else (call, theirs)
@@ -101,6 +104,12 @@ def running_call(lab, ender):
 def bye_phone(lab):
     """a call that ran before the cut is ended by the phone over its new connection"""
     return running_call(lab, "phone")
+
+
+@case("reconnect-bye-first")
+def bye_first(lab):
+    """the same when the BYE is the first thing that the phone says on its new connection"""
+    return running_call(lab, "phone", registers=False)
 
 
 @case("reconnect-bye-switch")

@@ -33,6 +33,11 @@ MALFORMED = (
     ("Content-Length", {"change": (("Content-Length: 0", "Content-Length: -1"),)}),
 )
 
+NO_VIA = (
+    ("no Via", {"drop": "Via"}),
+    ("an unreadable Via", {"change": (("Via: SIP/2.0/TLS ", "Via: SIP/2.0/TLS ;;"),)}),
+)
+
 GARBAGE = (
     ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
     ("RDP", b"\x03\x00\x00\x2f\x2a\xe0\x00\x00\x00\x00\x00Cookie: mstshash=Administr\r\n\x01\x00\x08\x00\x03\x00\x00\x00"),
@@ -43,7 +48,7 @@ GARBAGE = (
 
 @case("refusals-sip")
 def sip(lab):
-    """a malformed message gets 400 with the field named, garbage is closed, nothing of it reaches Kamailio"""
+    """a malformed message gets 400 with the field named, or silence without a usable Via; garbage is closed; nothing of it reaches Kamailio"""
     Gateway(lab)
     wrong = []
     for field, how in MALFORMED:
@@ -57,6 +62,12 @@ def sip(lab):
             wrong.append(f"{field} {how}: no answer")
         phone.close()
     check(not wrong, "; ".join(wrong))
+    for name, how in NO_VIA:
+        phone = Phone(lab, "silence", "home1", 7, "08000FA00001", KAMAILIO).connect()
+        phone.wire.send(register_text(phone, **how))
+        time.sleep(0.7)
+        same(phone.answers, 0, f"answers to a request with {name}")
+        phone.close()
     for name, data in GARBAGE:
         phone = Phone(lab, "garbage", "home1", 7, "08000FA00001", KAMAILIO).connect()
         start = time.monotonic()
@@ -69,7 +80,7 @@ def sip(lab):
     same(lab.kamailio.contacts(), [], "Kamailio's location")
     good = Phone(lab, "good", "home1", 8, "08000FA00002", KAMAILIO).connect()
     same(good.register().status, 200, "a well-formed REGISTER afterwards")
-    return f"{len(MALFORMED)} malformed messages 400 with the field named, {len(GARBAGE)} kinds of garbage closed, the next phone registers"
+    return f"{len(MALFORMED)} malformed messages 400 with the field named, {len(NO_VIA)} without usable Via met with silence, {len(GARBAGE)} kinds of garbage closed, the next phone registers"
 
 
 @case("refusals-pbx")

@@ -10,7 +10,7 @@
 //! 5. [`startup_cfg`]: the grammar and the rules of the phone's start-up file.
 //! 6. [`repository`]: which row answers a request: local file, its checksum, or a remote server.
 //! 7. [`event`]: who is at the other end, and what happened.
-//! 8. [`net`] (feature `tokio`): endpoints on hyper, dialling, splicing, upstream servers.
+//! 8. `net` (feature `tokio`): endpoints on hyper, dialling, splicing, upstream servers.
 //!
 //! Layers 1 to 7 have no socket, clock or task. TLS, DNS and listening sockets belong to the embedder: an
 //! endpoint takes a stream that is already connected, and dials through traits.

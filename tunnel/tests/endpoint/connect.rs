@@ -412,3 +412,37 @@ async fn the_answer_arrives_over_the_narrowest_stream() {
         );
     }
 }
+
+/// Clients that vanish in every way leave no tunnel, no place taken, and as many ends as beginnings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_short_tunnels_leave_nothing() {
+    let target = echo().await;
+    let gateway = Gateway::start(|own| tunnel(own, LAB)).await;
+    for round in 0..500 {
+        let mut client = gateway.client().await;
+        client.write_all(request(&target.to_string()).as_bytes()).await.expect("sent");
+        match round % 5 {
+            0 => client.set_zero_linger().expect("set"),
+            1 => client.shutdown().await.expect("closed"),
+            2 => drop(head(&mut client).await),
+            3 => client.write_all(&[0; 5000]).await.expect("sent"),
+            _ => {
+                head(&mut client).await;
+                client.set_zero_linger().expect("set");
+            }
+        }
+    }
+    let counts = || {
+        let events = gateway.events.lock().expect("events");
+        let opened = events.iter().filter(|event| matches!(event, Event::TunnelOpened { .. })).count();
+        let closed = events.iter().filter(|event| matches!(event, Event::TunnelClosed { .. })).count();
+        (opened, closed, gateway.endpoint.tunnels())
+    };
+    soon(async {
+        // At least those that read their 200 had a tunnel; each that began has to end.
+        while !matches!(counts(), (opened @ 200.., closed, 0) if opened == closed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}

@@ -7,4 +7,5 @@ mod limits;
 mod repository;
 mod smuggling;
 mod support;
+mod tls;
 mod upstream;

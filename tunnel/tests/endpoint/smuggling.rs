@@ -162,8 +162,7 @@ async fn a_refusal_is_not_destroyed_by_what_follows() {
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n", "400"),
     ] {
         let mut client = gateway.client().await;
-        client.write_all(request.as_bytes()).await.expect("sent");
-        client.write_all(&[b'x'; 30_000]).await.expect("sent");
+        client.write_all(format!("{request}{}", "x".repeat(60_000)).as_bytes()).await.expect("sent");
         let mut text = String::new();
         soon(client.read_to_string(&mut text)).await.expect("an end, not a reset");
         assert_eq!(text.split(' ').nth(1), Some(status), "{request:?}");

@@ -175,7 +175,9 @@ impl Play<'_> {
     /// Waits for the burst after a registration: every NOTIFY reached this phone and was answered.
     pub(super) async fn burst(&mut self, station: &Station, before: usize) -> Result<String, String> {
         let mac = station.mac();
-        let ours = |delivery: &&Delivery| delivery.mac == Some(mac);
+        // Other events of this phone, a keep-alive say, are no part of the burst.
+        let ours =
+            |delivery: &&Delivery| delivery.mac == Some(mac) && BURST.contains(&delivery.event.as_str());
         let complete = self.site.wait(self.options.patience, |records| {
             records.deliveries.iter().skip(before).filter(ours).count() >= BURST.len()
         });
