@@ -36,12 +36,10 @@ impl Edge {
             return Err(self.gone(first));
         }
         let phone = ways.first().map_or(first, |way| way.phone);
-        self.tell(Event::Resolved {
-            step,
-            phone,
-            method: String::from_utf8_lossy(incoming.method().as_bytes()).into_owned(),
-            call_id: incoming.call_id(),
-        });
+        if incoming.method() != Method::Ack {
+            let method = String::from_utf8_lossy(incoming.method().as_bytes()).into_owned();
+            self.tell(Event::Resolved { step, phone, method, call_id: incoming.call_id() });
+        }
         Ok(Plan { phone, dialog, ways })
     }
 

@@ -2,7 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod lasting;
 mod media;
+mod ownership;
 mod register;
 mod routing;
 mod script;
