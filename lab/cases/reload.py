@@ -1,6 +1,7 @@
 """SIGHUP under a running call, a bad configuration, SIGTERM."""
 
 import signal
+import ssl
 import time
 
 from cases import case, check, same
@@ -9,24 +10,40 @@ from gateway import Gateway
 from net import CALLER, FORBIDDEN, GW_OUT4, KAMAILIO
 from proc import until
 from servers import CasStub
-from sip import Caller, Phone, tls_client
+from sip import Caller, Phone
 
 OTHER_HEAD = '+sip.instance="<urn:uuid:11111111-0000-1000-8000-'
 
 
-def admitted(lab, certificate):
-    """Does the gateway answer SIP to this certificate?"""
-    phone = Phone(lab, "probe", "home1", 9, "08000FA00009", KAMAILIO)
-    sock = lab.net.socket("home1", phone.address)
-    try:
-        tls = tls_client(lab, sock, certificate, lab.edge_roots, lab.edge)
-        tls.settimeout(2)
-        tls.sendall(b"\r\n\r\n")
-        return tls.recv(2) == b"\r\n"
-    except OSError:
-        return False
-    finally:
-        sock.close()
+class Stranger:
+    """A client with a certificate of a maker that the lab's bundle does not have; it resumes its TLS session where it can."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.check_hostname = False
+        self.context.load_verify_locations(lab.edge_roots)
+        self.context.load_cert_chain(lab.pki.path("stranger-phone.pem"), lab.pki.path("stranger-phone.key"))
+        self.session = None
+        self.resumed = False
+
+    def admitted(self, resume=False):
+        """Does the gateway answer SIP to it?"""
+        sock = self.lab.net.socket("home1", self.lab.phone_address("home1", 9))
+        sock.settimeout(4)
+        try:
+            sock.connect(self.lab.edge)
+            with self.context.wrap_socket(sock, session=self.session if resume else None) as tls:
+                self.resumed = tls.session_reused
+                tls.sendall(b"\r\n\r\n")
+                if tls.recv(2) != b"\r\n":
+                    return False
+                self.session = tls.session
+                return True
+        except OSError:
+            return False
+        finally:
+            sock.close()
 
 
 def call_up(lab):
@@ -51,31 +68,38 @@ def lost(media, sender, got, sent):
 def reload(lab):
     """SIGHUP with another network, trust bundle and tag head: they act, the running call keeps audio and BYE"""
     gateway, phone, caller, call, theirs = call_up(lab)
-    stranger = lab.pki.path("stranger-phone.pem"), lab.pki.path("stranger-phone.key")
+    stranger = Stranger(lab)
     lab.pki.join("bundle-three.pem", "makers.pem", "hq.pem", "stranger.pem")
     target = CasStub(lab, FORBIDDEN, 5448)
     try:
         curl = Curl(lab)
         same(curl.tunnel(f"https://{FORBIDDEN}:5448/", "-k")[2], 403, "CONNECT before the reload")
-        check(not admitted(lab, stranger), "the stranger's certificate is refused before the reload")
+        check(not stranger.admitted(), "the stranger's certificate is refused before the reload")
         got, sent = [(len(m.got), s.sent) for m, s in ((call.media, theirs.media),)][0]
         back = len(theirs.media.got), call.media.sent
         gateway.reload(extra=(FORBIDDEN,), bundles=("bundle-three.pem",), head=OTHER_HEAD)
         until("the new network acts", lambda: curl.tunnel(f"https://{FORBIDDEN}:5448/", "-k")[2] == 200, 8, 0.2)
-        until("the new trust bundle acts", lambda: admitted(lab, stranger), 5, 0.2)
+        until("the new trust bundle acts", stranger.admitted, 5, 0.2)
         other = Phone(lab, "other", "home1", 8, "08000FA00002", KAMAILIO).connect()
         contact = f'<sips:anonymous@{other.host}>;+sip.instance="<urn:uuid:11111111-0000-1000-8000-{other.mac}>";expires=3600'
         same(other.register(contact=contact).status, 200, "REGISTER with an instance of the new form")
         check(any("crt=" in uri for uri, i in lab.kamailio.contacts() if other.mac in i), f"the new head gives a crt: {lab.kamailio.contacts()}")
         same(caller.ring(other.mac), 180, "call to the phone of the new form")
-        time.sleep(0.3)
+        check(stranger.admitted(resume=True), "the stranger comes again while its root is trusted")
+        resumed = stranger.resumed
+        gateway.reload(extra=(), bundles=("bundle.pem",))
+        until("the network is forbidden again", lambda: curl.tunnel(f"https://{FORBIDDEN}:5448/", "-k")[2] == 403, 8, 0.2)
+        until("the stranger's certificate is refused again", lambda: not stranger.admitted(), 5, 0.2)
+        check(not stranger.admitted(resume=True), "the stranger's TLS session of before is refused as well")
+        time.sleep(0.5)
         gone = lost(call.media, theirs.media, got, sent), lost(theirs.media, call.media, *back)
-        check(all(g <= 10 for g in gone), f"packets lost over the reload (10 are 0.2 s): {gone}")
+        check(all(g <= 10 for g in gone), f"packets lost over the two reloads (10 are 0.2 s): {gone}")
         check(call.media.hears(440) > 0.9 and theirs.media.hears(880) > 0.9, "both tones after the reload")
         check(not phone.wire.closed.is_set(), "the phone's connection is still open")
         same(call.bye().status, 200, "BYE of the running call")
         check(theirs.ended.wait(2), "the phone got the BYE")
-        return f"network, bundle and head act; the call lost {max(0, gone[0])} and {max(0, gone[1])} packets, BYE 200"
+        return (f"network, bundle and head act, and network and bundle are withdrawn again (a TLS session of before too, {'resumed' if resumed else 'not resumable'} until then); "
+                f"the call lost {max(0, gone[0])} and {max(0, gone[1])} packets, BYE 200")
     finally:
         target.stop()
 

@@ -10,4 +10,5 @@ mod routing;
 mod script;
 mod security;
 mod soak;
+mod spiral;
 mod world;
