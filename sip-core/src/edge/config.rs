@@ -229,7 +229,7 @@ pub struct Limits {
     pub bindings: usize,
     /// Registrations on one certificate; more are refused with 403 (load generators use one per phone).
     pub bindings_per_certificate: usize,
-    /// Requests in progress; more are refused with 503.
+    /// Requests in progress; more are refused with 503. Twice as many inside of dialogs; BYE and ACK always pass.
     pub contexts: usize,
     /// Calls that are remembered; new ones are refused with 503.
     pub dialogs: usize,

@@ -109,7 +109,10 @@ impl Edge {
         if self.draining && fresh {
             return Err(self.busy(incoming, "Draining", Reason::Draining));
         }
-        if self.exchanges.len() >= self.config.limits.contexts && incoming.method() != Method::Bye {
+        // What belongs to a call has room of its own, and what ends one always passes.
+        let ends = matches!(incoming.method(), Method::Bye | Method::Ack);
+        let share = if incoming.in_dialog() { 2 } else { 1 };
+        if !ends && self.exchanges.len() >= self.config.limits.contexts.saturating_mul(share) {
             return Err(self.busy(incoming, "Overload", Reason::Limit("contexts")));
         }
         if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {

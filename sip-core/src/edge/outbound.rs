@@ -56,10 +56,9 @@ impl Edge {
             onward.extend(routes.foreign);
         }
         // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
-        let shown = known && (revealed.is_some() || routes_shown);
         let hop = match onward.first() {
-            Some(first) => self.hop_to_route(first, phone, shown)?,
-            None => self.hop_to(&target, phone, shown)?,
+            Some(first) => self.hop_to_route(first, phone, known && routes_shown)?,
+            None => self.hop_to(&target, phone, known && revealed.is_some())?,
         };
         let hop = self.known_address(hop, dialog.as_ref());
         // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sip_core::edge::config::{Face, Policy};
+use sip_core::edge::config::{Face, Policy, PreloadedRoutes};
 use sip_core::edge::event::{DropCause, Reason};
 use sip_core::edge::{Command, Event};
 use sip_core::flow::{ListenerId, Source, Transport};
@@ -227,7 +227,11 @@ fn ceilings_answer_503_and_let_calls_end() {
     world.hear_start(call.pbx, "SIP/2.0 503 ");
     world.say(call.pbx, &call.of_pbx("INFO", 2, ""));
     world.hear_start(call.phone, "INFO ");
+    world.say(call.pbx, &from_pbx("OPTIONS", &target(&call.token), "o", 1, "", ""));
+    world.hear_start(call.pbx, "SIP/2.0 503 ");
     world.say(call.pbx, &call.of_pbx("INFO", 3, ""));
+    world.hear_start(call.phone, "INFO ");
+    world.say(call.pbx, &call.of_pbx("INFO", 4, ""));
     world.hear_start(call.pbx, "SIP/2.0 503 ");
     world.say(call.phone, &call.of_phone("BYE", 2, ""));
     world.hear_start(call.own, "BYE ");
@@ -309,4 +313,28 @@ fn datagrams_on_both_sides() {
     let options = world.hear_start(moved, "OPTIONS ");
     world.say(moved, &reply(&options, "200 OK", "x", "X: 1"));
     world.hear_start(thief, "SIP/2.0 403 ");
+}
+
+#[test]
+fn allowed_routes_lead_inside_only() {
+    let mut open = config();
+    open.preloaded_routes = PreloadedRoutes::Allow;
+    let mut world = World::with(open);
+    let call = Call::from_pbx(&mut world, "c");
+    world.say(
+        call.phone,
+        &from_phone("INVITE", "sips:200@10.0.1.50", "a", 1, "", "Route: <sips:10.0.1.52;lr>"),
+    );
+    let invite = world.hear_start(world.dialled("10.0.1.52:5061"), "INVITE sips:200@10.0.1.50 ");
+    assert_eq!(rows(&invite, "Route"), ["<sips:10.0.1.52;lr>"]);
+    let dials = world.dials.len();
+    world.say(
+        call.phone,
+        &from_phone("INVITE", "sips:200@10.0.1.50", "b", 1, "", "Route: <sips:203.0.113.9;lr>"),
+    );
+    world.hear_start(call.phone, "SIP/2.0 403 ");
+    // Nor does a running call open the way.
+    world.say(call.phone, &call.of_phone("INFO", 2, "Route: <sips:203.0.113.9;lr>"));
+    world.hear_start(call.phone, "SIP/2.0 403 ");
+    assert_eq!(world.dials.len(), dials);
 }
