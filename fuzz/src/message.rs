@@ -119,9 +119,9 @@ fn untouched(message: &Message, written: &Message) {
     };
     #[cfg_attr(not(feature = "planted"), allow(unused_mut))]
     let mut after = rows(written);
-    // The planted bug: a row whose name starts with `x` is lost when its value has a `%`.
+    // The planted bug: a row is lost when its value starts with `lost`.
     #[cfg(feature = "planted")]
-    after.retain(|(name, value)| !(name.starts_with(b"x") && value.contains(&b'%')));
+    after.retain(|(_, value)| !value.starts_with(b"lost"));
     assert_eq!(rows(message), after);
 }
 

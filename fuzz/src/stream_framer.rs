@@ -52,13 +52,10 @@ fn frames<'a>(limits: Limits, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<See
         }
         assert!(framer.pending() <= limits.message, "{} octets held", framer.pending());
     }
-    // The planted bug: a stream that does not come in one piece loses the keep-alive behind a message.
+    // The planted bug: a stream that does not come in one piece loses a line end behind its last message.
     #[cfg(feature = "planted")]
-    if chunks_seen > 1
-        && let Some(at) =
-            seen.windows(3).position(|w| matches!(w, [Seen::Message(_), Seen::Pong, Seen::Ping]))
-    {
-        seen.remove(at + 2);
+    if chunks_seen > 1 && matches!(&seen[..], [.., Seen::Message(_), Seen::Pong]) {
+        seen.pop();
     }
     if let Some(failure) = seen.iter().position(|seen| matches!(seen, Seen::Failed(_))) {
         assert_eq!(failure + 1, seen.len(), "nothing comes after an error");

@@ -20,7 +20,7 @@
 //! ```no_run
 //! # #[cfg(feature = "net")] fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # use std::{net::IpAddr, sync::mpsc, time::{Duration, Instant}};
-//! use sdp_core::{anchor::{Anchor, Config}, net, policy::Addresses, relay::Side};
+//! use sdp_core::{anchor::{Anchor, Config}, net, policy::Addresses, relay::{Report, Side}};
 //!
 //! let outside = Addresses::from("192.0.2.10".parse::<IpAddr>()?);
 //! let inside = Addresses::from("10.0.1.2".parse::<IpAddr>()?);
@@ -37,7 +37,11 @@
 //!     while let Some(command) = anchor.poll_command() {
 //!         relay.send(command);
 //!     }
-//!     anchor.handle_report(Instant::now(), inbox.recv_timeout(Duration::from_secs(5))?);
+//!     let report = inbox.recv_timeout(Duration::from_secs(5))?;
+//!     if let Report::Exhausted { realm, reason, .. } = &report {
+//!         return Err(format!("{realm:?}: {reason}").into()); // an address that is not ours, for one
+//!     }
+//!     anchor.handle_report(Instant::now(), report);
 //! }
 //!
 //! // In the signalling loop: rewrite, then drain the commands before the message leaves.

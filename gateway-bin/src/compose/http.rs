@@ -16,6 +16,7 @@ use tunnel::net::{BoxFuture, Config, Dial, Limits, Repository, Resolve, Stream, 
 use tunnel::repository::{Methods, Remote, Row, Server};
 
 use super::credentials::{CredentialError, Credentials};
+use super::listen::keep;
 use super::names::Names;
 use crate::config::{
     Endpoint, FileRepository, LocalEndpoint, PolicyError, RemoteEndpoint, Settings, TunnelRow,
@@ -123,7 +124,7 @@ impl Dial for Direct {
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            keep(&stream);
             Ok(stream)
         })
     }

@@ -27,7 +27,15 @@ pub enum MediaError {
     /// Its sockets or thread.
     #[error("the media relay can't be started: {0}")]
     Relay(#[from] io::Error),
-    /// Randomness.
+    /// No port can be bound.
+    #[error("the media relay has no ports on the {side:?} side: {reason}")]
+    Exhausted {
+        /// Where.
+        side: Side,
+        /// Why.
+        reason: String,
+    },
+    /// The relay did not answer.
     #[error("the media relay gave no ports within {} s", FIRST_LEASE.as_secs())]
     NoPorts,
 }
@@ -57,15 +65,18 @@ impl MediaPlane {
             while !plane.lock().is_ready() {
                 plane.with(|_| ());
                 match reports.recv().await {
+                    Some(Report::Exhausted { realm, reason, .. }) => {
+                        return Err(MediaError::Exhausted { side: realm.side, reason });
+                    }
                     Some(report) => plane.take(report),
-                    None => return false,
+                    None => return Err(MediaError::NoPorts),
                 }
             }
-            true
+            Ok(())
         };
         match tokio::time::timeout(FIRST_LEASE, ready).await {
-            Ok(true) => {}
-            _ => return Err(MediaError::NoPorts),
+            Ok(ready) => ready?,
+            Err(_) => return Err(MediaError::NoPorts),
         }
         tokio::spawn(plane.clone().consume(reports));
         Ok(plane)

@@ -20,7 +20,7 @@ use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
 
 use super::credentials::{CredentialError, Credentials};
-use super::listen::allowed;
+use super::listen::{allowed, keep};
 use super::media::MediaPlane;
 use super::names::Names;
 use crate::config::{self as settings, Interface, Settings, SipPort};
@@ -149,7 +149,7 @@ impl Connect for Inside {
             socket.bind(SocketAddr::new(from, 0))?;
         }
         let stream = socket.connect(dial.remote).await?;
-        stream.set_nodelay(true)?;
+        keep(&stream);
         let mut peer = Peer {
             remote: dial.remote,
             local: stream.local_addr()?,

@@ -175,9 +175,10 @@ impl Anchor {
         let realms: [Realm; 2] = [model.outside.realm, model.inside.realm];
         let outside = self.ports.take(now, realms[0])?;
         let Some(inside) = self.ports.take(now, realms[1]) else {
-            self.ports.put_back(now, outside);
+            self.ports.put_back(outside);
             return None;
         };
+        let (outside, inside) = (outside.pair, inside.pair);
         let index = session.next_index;
         session.next_index = index.wrapping_add(1);
         setup.id = StreamId { session: id, index };

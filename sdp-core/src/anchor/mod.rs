@@ -22,9 +22,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use self::ports::Ports;
-use self::session::{Session, Stream};
+use self::session::{Offer, Session, Stream};
 use crate::policy::{Addresses, Family, Policy};
-use crate::relay::{Command, LegStatistics, Pair, Realm, Report, Side, StreamId};
+use crate::relay::{Command, LegStatistics, Pair, PairId, Realm, Report, Side, StreamId};
 use crate::sdp::{ParseError, Sdp};
 
 /// What an anchor is made of.
@@ -179,10 +179,8 @@ impl Anchor {
     pub fn rollback(&mut self, now: Instant, session: u64) {
         let Some(state) = self.sessions.get_mut(&session) else { return };
         let Some(offer) = state.offer.take_if(|offer| !offer.answered) else { return };
-        for (_, _, pair) in offer.replacements {
-            self.ports.put_back(now, pair);
-        }
         let kept = state.agreed.clone();
+        self.give_back(&offer);
         self.close_streams(session, |stream| !kept.contains(&Some(stream.index)));
         if self.sessions.get(&session).is_some_and(|state| state.streams.is_empty()) {
             self.end(now, session);
@@ -193,9 +191,7 @@ impl Anchor {
     pub fn end(&mut self, now: Instant, session: u64) {
         let Some(state) = self.sessions.get_mut(&session) else { return };
         if let Some(offer) = state.offer.take() {
-            for (_, _, pair) in offer.replacements {
-                self.ports.put_back(now, pair);
-            }
+            self.give_back(&offer);
         }
         self.close_streams(session, |_| true);
         self.sessions.remove(&session);
@@ -284,6 +280,12 @@ impl Anchor {
     fn advertised(&self, pair: &Pair) -> Option<SocketAddr> {
         let address = self.config.addresses(pair.realm.side).of(pair.realm.family)?;
         Some((address.advertised, pair.rtp.port()).into())
+    }
+
+    /// Pairs that an offer kept for its answer go back.
+    fn give_back(&mut self, offer: &Offer) {
+        let pairs: Vec<PairId> = offer.replacements.iter().map(|(_, _, pair)| pair.id).collect();
+        self.commands.extend((!pairs.is_empty()).then_some(Command::Return { pairs }));
     }
 
     /// Closes the streams of a session that `which` names.

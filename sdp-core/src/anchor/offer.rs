@@ -6,10 +6,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::path::{self, Described};
+use super::ports::Leased;
 use super::session::{Offer, OfferedLine, Session, Stream};
 use super::{Anchor, NotAcceptable, Refusal};
 use crate::policy::{Address, Family, Transport};
-use crate::relay::{Command, Pair, Realm, Side, StreamId, StreamSetup};
+use crate::relay::{Command, Pair, PairId, Realm, Side, StreamId, StreamSetup};
 use crate::rewrite::{Placement, rewrite};
 use crate::sdp::Sdp;
 
@@ -36,7 +37,7 @@ struct Planned {
 struct Plan {
     lines: Vec<OfferedLine>,
     streams: Vec<Planned>,
-    taken: Vec<Pair>,
+    taken: Vec<Leased>,
     next_index: u32,
 }
 
@@ -57,9 +58,7 @@ impl Anchor {
         let planned = self.plan(now, ends, families, &session, described, &mut plan);
         let planned = planned.and_then(|()| self.check_inside(ends, &plan));
         if let Err(refusal) = planned {
-            for pair in plan.taken {
-                self.ports.put_back(now, pair);
-            }
+            plan.taken.into_iter().for_each(|leased| self.ports.put_back(leased));
             self.sessions.insert(id, session);
             return Err(refusal);
         }
@@ -72,7 +71,7 @@ impl Anchor {
                 stream.map_or(Placement::Decline, |planned| placement(&planned.pair(ends.from.other())))
             })
             .collect();
-        self.adopt(now, id, &mut session, ends, plan);
+        self.adopt(id, &mut session, ends, plan);
         self.sessions.insert(id, session);
         // What an earlier, unanswered offer had opened and this one does not use.
         let Some(state) = self.sessions.get(&id) else { return Ok(Bytes::new()) };
@@ -176,9 +175,9 @@ impl Anchor {
             if let Some(pair) = held.or_else(|| waiting.filter(|pair| pair.realm == realm)) {
                 return Ok(pair);
             }
-            let pair = self.ports.take(now, realm).ok_or(Refusal::Unavailable { side, family })?;
-            plan.taken.push(pair);
-            Ok(pair)
+            let leased = self.ports.take(now, realm).ok_or(Refusal::Unavailable { side, family })?;
+            plan.taken.push(leased);
+            Ok(leased.pair)
         };
         let (outside, inside) = (pair(Side::Outside)?, pair(Side::Inside)?);
         let index = known.map_or(plan.next_index, |stream| stream.index);
@@ -203,7 +202,7 @@ impl Anchor {
     }
 
     /// The plan holds: it becomes the session's offer, and new streams are opened at the relay, closed to the callee.
-    fn adopt(&mut self, now: Instant, id: u64, session: &mut Session, ends: Ends, plan: Plan) {
+    fn adopt(&mut self, id: u64, session: &mut Session, ends: Ends, plan: Plan) {
         let old = session.offer.take().filter(|offer| !offer.answered);
         let mut replacements = Vec::new();
         for planned in &plan.streams {
@@ -215,11 +214,18 @@ impl Anchor {
                 }
             }
         }
+        let mut waiting: Vec<PairId> =
+            replacements.iter().map(|(_, _, pair): &(u32, Side, Pair)| pair.id).collect();
+        let mut unused = Vec::new();
         for (_, _, pair) in old.into_iter().flat_map(|offer| offer.replacements) {
-            if !replacements.iter().any(|(_, _, kept): &(u32, Side, Pair)| kept.id == pair.id) {
-                self.ports.put_back(now, pair);
+            match waiting.iter().position(|kept| *kept == pair.id) {
+                Some(at) => drop(waiting.swap_remove(at)),
+                None => unused.push(pair.id),
             }
         }
+        // An answer may take longer than a lease lasts.
+        self.commands.extend((!waiting.is_empty()).then_some(Command::Keep { pairs: waiting }));
+        self.commands.extend((!unused.is_empty()).then_some(Command::Return { pairs: unused }));
         for planned in plan.streams.iter().filter(|planned| planned.fresh) {
             let line = plan.lines.iter().find(|line| line.stream == Some(planned.index));
             let Some(described) = line.and_then(|line| line.described.as_ref()) else { continue };

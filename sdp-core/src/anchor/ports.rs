@@ -21,10 +21,17 @@ pub(super) struct Ports {
     lifetime: Duration,
 }
 
+/// A pair that may be promised until then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leased {
+    pub(super) pair: Pair,
+    until: Instant,
+}
+
 #[derive(Debug)]
 struct Shelf {
     realm: Realm,
-    free: VecDeque<(Instant, Pair)>,
+    free: VecDeque<Leased>,
     asked: u16,
     level: u16,
     ask_after: Instant,
@@ -50,11 +57,11 @@ impl Ports {
     }
 
     /// A pair for a stream; `None`: the lease is used up, and a larger one will be asked for.
-    pub(super) fn take(&mut self, now: Instant, realm: Realm) -> Option<Pair> {
+    pub(super) fn take(&mut self, now: Instant, realm: Realm) -> Option<Leased> {
         let shelf = self.shelf(realm)?;
-        while let Some((until, pair)) = shelf.free.pop_front() {
-            if until > now {
-                return Some(pair);
+        while let Some(leased) = shelf.free.pop_front() {
+            if leased.until > now {
+                return Some(leased);
             }
         }
         // A burst: a stream needs a pair on both sides, so what else is nearly drained is raised as well.
@@ -68,11 +75,9 @@ impl Ports {
     }
 
     /// A pair that was promised to nobody after all.
-    pub(super) fn put_back(&mut self, now: Instant, pair: Pair) {
-        // Its age is unknown here: it goes out next or back to the relay soon.
-        let until = now + self.lifetime / 4;
-        if let Some(shelf) = self.shelf(pair.realm) {
-            shelf.free.push_front((until, pair));
+    pub(super) fn put_back(&mut self, leased: Leased) {
+        if let Some(shelf) = self.shelf(leased.pair.realm) {
+            shelf.free.push_front(leased);
         }
     }
 
@@ -82,7 +87,7 @@ impl Ports {
         if let Some(shelf) = self.shelf(realm) {
             let count = u16::try_from(pairs.len()).unwrap_or(u16::MAX);
             shelf.asked = shelf.asked.saturating_sub(count);
-            shelf.free.extend(pairs.into_iter().map(|pair| (until, pair)));
+            shelf.free.extend(pairs.into_iter().map(|pair| Leased { pair, until }));
         }
     }
 
@@ -95,17 +100,17 @@ impl Ports {
 
     pub(super) fn handle_expired(&mut self, pairs: &[PairId]) {
         for shelf in &mut self.shelves {
-            shelf.free.retain(|(_, pair)| !pairs.contains(&pair.id));
+            shelf.free.retain(|leased| !pairs.contains(&leased.pair.id));
         }
     }
 
     /// What to tell the relay now: old pairs back, new ones asked for.
     pub(super) fn commands(&mut self, now: Instant, commands: &mut VecDeque<Command>) {
         for shelf in &mut self.shelves {
-            let old: Vec<PairId> =
-                shelf.free.iter().filter(|(until, _)| *until <= now).map(|(_, pair)| pair.id).collect();
+            let over = shelf.free.iter().filter(|leased| leased.until <= now);
+            let old: Vec<PairId> = over.map(|leased| leased.pair.id).collect();
             if !old.is_empty() {
-                shelf.free.retain(|(until, _)| *until > now);
+                shelf.free.retain(|leased| leased.until > now);
                 // So many were not needed for as long as a lease lasts.
                 shelf.level = (shelf.level / 2).max(LEVEL);
                 commands.push_back(Command::Return { pairs: old });
@@ -121,7 +126,7 @@ impl Ports {
 
     /// When [`Ports::commands`] will have something to say by time alone.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let old = self.shelves.iter().flat_map(|shelf| shelf.free.iter().map(|(until, _)| *until));
+        let old = self.shelves.iter().flat_map(|shelf| shelf.free.iter().map(|leased| leased.until));
         let retry = self.shelves.iter().map(|shelf| shelf.ask_after).filter(|at| *at > now);
         old.chain(retry).min()
     }

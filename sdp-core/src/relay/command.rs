@@ -58,6 +58,11 @@ pub enum Command {
         /// How many.
         pairs: u16,
     },
+    /// These leased pairs are promised though no stream uses them yet: their lease does not run out.
+    Keep {
+        /// Which.
+        pairs: Vec<PairId>,
+    },
     /// Give unused pairs back.
     Return {
         /// Which.

@@ -164,7 +164,7 @@ impl Latch {
         let evidence = Evidence { proves, ..evidence };
         let known = self.senders.iter().position(|sender| sender.address == source);
         let admission = match (self.holder, known) {
-            (Some(holder), Some(_)) if holder.address == source => Admission::Known,
+            (Some(holder), _) if holder.address == source => Admission::Known,
             (Some(holder), _) if self.takes_over(now, &holder, source, evidence) => Admission::Moved,
             (_, Some(_)) if self.holder.is_some() || !evidence.proves => Admission::Known,
             (None, _) if evidence.proves => Admission::First,
@@ -219,7 +219,8 @@ impl Latch {
         }
     }
 
-    /// The sender's entry. A move takes over the old holder's, so that a phone behind a forgetful NAT fills no places.
+    /// The sender's entry. A move takes over the old holder's, so that a phone behind a forgetful NAT fills no places; who
+    /// comes when all are taken gets the place of the last who is not the holder.
     fn seat(
         &mut self,
         now: Instant,
@@ -231,21 +232,19 @@ impl Latch {
             return at;
         }
         let entry = Sender { address: source, ceiling: Ceiling::new(now) };
-        let held = self.holder.filter(|_| admission == Admission::Moved);
-        let at =
-            held.and_then(|holder| self.senders.iter().position(|sender| sender.address == holder.address));
-        match at.or_else(|| (self.senders.len() >= self.max_senders).then(|| self.max_senders - 1)) {
-            Some(at) => {
-                if let Some(place) = self.senders.get_mut(at) {
-                    *place = entry;
-                }
-                at
-            }
-            None => {
-                self.senders.push(entry);
-                self.senders.len() - 1
-            }
+        let holder = self.holder.map(|holder| holder.address);
+        let full = self.senders.len() >= self.max_senders;
+        let at = match admission {
+            Admission::Moved => self.senders.iter().position(|sender| Some(sender.address) == holder),
+            _ if full => self.senders.iter().rposition(|sender| Some(sender.address) != holder),
+            _ => None,
+        };
+        if let Some(place) = at.and_then(|at| self.senders.get_mut(at)) {
+            *place = entry;
+        } else {
+            self.senders.push(entry);
         }
+        at.unwrap_or(self.senders.len() - 1)
     }
 
     fn note(&mut self, now: Instant, source: SocketAddr, evidence: Evidence, admission: Admission) {

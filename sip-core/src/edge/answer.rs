@@ -186,10 +186,10 @@ impl Edge {
             let refreshes = matches!(exchange.incoming.method(), Method::Invite | Method::Update);
             let bearer = if from_phone { request } else { message };
             if refreshes
-                && let Some(Ok(contact)) = bearer.header::<Contact>()
+                && let Some(contact) = remote_target(bearer)
                 && let Some(dialog) = self.dialogs.get_mut(key)
             {
-                dialog.contact = Some(contact.uri_bytes().to_vec());
+                dialog.contact = Some(contact.to_vec());
             }
         } else if from_phone {
             // SIP-18: the users that the PBX accepts from a phone.
@@ -253,7 +253,7 @@ impl Edge {
         let fresh = self.dialogs.get(&key).is_none();
         // The phone's Contact: in the request if it asked, else in the answer.
         let bearer = if from == Side::Outside { &exchange.incoming.message } else { message };
-        let contact = bearer.header::<Contact>().and_then(Result::ok).map(|c| c.uri_bytes().to_vec());
+        let contact = remote_target(bearer).map(<[u8]>::to_vec);
         let dialog = Dialog {
             phone,
             path: Some(path),
@@ -312,4 +312,11 @@ impl Edge {
             self.dialogs.remove(&key);
         }
     }
+}
+
+/// The Contact of a message, if it can be a Request-URI (RFC 3261 §12.1).
+pub(super) fn remote_target(message: &Message) -> Option<&[u8]> {
+    let contact = message.header::<Contact>()?.ok()?;
+    let uri = contact.uri().ok()?;
+    (uri.is_sip() && uri.headers().is_none()).then_some(contact.uri_bytes())
 }

@@ -71,6 +71,11 @@ pub(super) struct Dialogs {
 }
 
 impl Dialogs {
+    /// None yet; sessions are numbered from `first`, so that those of an earlier process are not met again.
+    pub(super) fn starting(first: u64) -> Self {
+        Self { last_session: first, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }

@@ -33,15 +33,17 @@ impl Edge {
         let ways: Vec<Way> = phones.iter().filter_map(|id| self.way_to(*id, &uri, held)).collect();
         let Some(first) = phones.first().copied() else { return Err(unknown()) };
         if ways.is_empty() {
+            // RFC 3261 §15.1.1: whoever sends a BYE is done with the call, whatever is answered.
+            if let (Method::Bye, Some(key)) = (incoming.method(), &dialog) {
+                self.end_dialog(key, Side::Inside);
+            }
             return Err(self.gone(first));
         }
         let phone = ways.first().map_or(first, |way| way.phone);
-        self.tell(Event::Resolved {
-            step,
-            phone,
-            method: String::from_utf8_lossy(incoming.method().as_bytes()).into_owned(),
-            call_id: incoming.call_id(),
-        });
+        if incoming.method() != Method::Ack {
+            let method = String::from_utf8_lossy(incoming.method().as_bytes()).into_owned();
+            self.tell(Event::Resolved { step, phone, method, call_id: incoming.call_id() });
+        }
         Ok(Plan { phone, dialog, ways })
     }
 

@@ -31,8 +31,9 @@ impl Edge {
             }
             Received::Response { key, message } => self.response(now, key, message, &peer),
             Received::Refused { message } => {
+                // The layer has answered already.
                 let incoming = Incoming { key: None, source, peer, message };
-                self.refuse(now, &incoming, &Refusal::new(503, "", Reason::Limit("transactions")));
+                self.tell_refused(&incoming, Some(503), Reason::Limit("transactions"));
             }
             Received::Absorbed => {}
             Received::Stray(_) => self.drop_message(&peer, DropCause::StrayResponse),
@@ -209,12 +210,16 @@ impl Edge {
         if let Some(key) = incoming.key {
             self.respond(now, &key, incoming, refusal.status, &refusal.phrase, refusal.extra.as_ref());
         }
+        self.tell_refused(incoming, incoming.key.map(|_| refusal.status), refusal.reason.clone());
+    }
+
+    fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
         self.tell(Event::Refused {
             side: incoming.peer.side,
             remote: incoming.peer.remote,
             method: String::from_utf8_lossy(incoming.method().as_bytes()).into_owned(),
-            status: incoming.key.map(|_| refusal.status),
-            reason: refusal.reason.clone(),
+            status,
+            reason,
             call_id: incoming.call_id(),
         });
     }

@@ -91,14 +91,16 @@ struct Counters {
 impl Edge {
     /// A gateway without phones. `seed` must come from the operating system in production.
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
+        let mut random = Random::new(seed);
+        let dialogs = Dialogs::starting(random.number() >> 16);
         Self {
             layer: Layer::new(transactions(&config)),
             config,
             keys,
-            random: Random::new(seed),
+            random,
             media,
             bindings: Bindings::default(),
-            dialogs: Dialogs::default(),
+            dialogs,
             flows: HashMap::new(),
             exchanges: HashMap::new(),
             clients: HashMap::new(),

@@ -6,9 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Edge;
+use super::answer::remote_target;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
 use crate::flow::{Side, Transmit};
-use crate::header::{Address, CSeq, Contact, ContentType, RecordRoute};
+use crate::header::{Address, CSeq, ContentType, RecordRoute};
 use crate::machine::Output;
 use crate::media::{Leg, Refusal, Role, SessionId};
 use crate::message::{Message, Method, Name, RequestBuilder};
@@ -132,12 +133,12 @@ impl Edge {
     pub(super) fn hang_up(&mut self, now: Instant, exchange: &Exchange, index: usize, answer: &Message) {
         let Some(branch) = exchange.branches.get(index) else { return };
         let Some(target) = branch.way.hop.target() else { return };
-        let Some(Ok(contact)) = answer.header::<Contact>() else { return };
+        let Some(contact) = remote_target(answer) else { return };
         let Some(Ok(cseq)) = answer.header::<CSeq>() else { return };
         let hash = LoopHash::new([answer.raw(Name::CallId)]);
         for (method, number) in [("ACK", cseq.number), ("BYE", cseq.number.saturating_add(1))] {
             let id = self.random.branch(hash);
-            let mut request = RequestBuilder::new(method, contact.uri_bytes())
+            let mut request = RequestBuilder::new(method, contact)
                 .header(Name::Via, &self.via(&branch.way.hop, &id))
                 .header(Name::MaxForwards, b"70")
                 .header(Name::CSeq, format!("{number} {method}").as_bytes());

@@ -62,9 +62,10 @@ impl Edge {
             None => self.hop_to(&target, phone, shown)?,
         };
         let hop = self.known_address(hop, dialog.as_ref());
-        let request_uri = match self.towards_switch(&target, phone) {
-            Some(text) => Some(text),
-            None => revealed.clone(),
+        // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.
+        let request_uri = match &revealed {
+            Some(text) if known => Some(text.clone()),
+            _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
         let way = Way { hop, phone, request_uri, routes: onward };
         Ok(Plan { phone, dialog, ways: vec![way] })

@@ -6,7 +6,7 @@ use sip_core::edge::Event;
 use sip_core::flow::Side;
 
 use crate::register::{MAC_A, MAC_B, registered};
-use crate::script::{SDP, from_pbx, from_phone, sdp, target};
+use crate::script::{Call, SDP, from_pbx, from_phone, sdp, target};
 use crate::world::{World, between, body, reply, row, rows};
 
 #[test]
@@ -289,6 +289,20 @@ fn a_phone_s_connection_that_breaks_while_it_rings() {
     assert_eq!(world.saw(|e| matches!(e, Event::PhoneLost { .. })), 1);
     world.say(pbx, &from_pbx("INVITE", &target(&token), "d", 1, "", ""));
     world.hear_start(pbx, "SIP/2.0 480 ");
+}
+
+#[test]
+fn a_bye_to_a_phone_that_is_gone_ends_the_call_all_the_same() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.hang(call.phone);
+    let running = |world: &World| world.edge.snapshot(world.now).dialogs;
+    assert_eq!(running(&world), 1);
+    world.say(call.pbx, &call.of_pbx("BYE", 2, ""));
+    world.hear_start(call.pbx, "SIP/2.0 480 ");
+    assert_eq!(running(&world), 0);
+    assert_eq!(world.media.lock().unwrap().last().map(String::as_str), Some("End 1"));
+    assert_eq!(world.saw(|e| matches!(e, Event::CallEnded { by: Some(Side::Inside), .. })), 1);
 }
 
 /// The CANCEL of a request, as its sender writes it.

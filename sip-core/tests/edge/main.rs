@@ -2,10 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod lasting;
 mod media;
+mod ownership;
 mod register;
 mod routing;
 mod script;
 mod security;
 mod soak;
+mod spiral;
 mod world;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use sip_core::edge::config::{CertBinding, Connections, PreloadedRoutes};
+use sip_core::edge::config::{Connections, PreloadedRoutes};
 use sip_core::edge::event::{Arrival, Departure, Reason};
 use sip_core::edge::{Command, Event};
-use sip_core::flow::Side;
 
-use crate::world::{End, PBX, World, between, config, identity, reply, row, rows};
+use crate::world::{End, PBX, World, between, config, reply, row, rows};
 
 pub(crate) const MAC_A: &str = "08000FD4CBBF";
 pub(crate) const MAC_B: &str = "08000FD4CBC0";
@@ -211,83 +210,6 @@ fn a_phone_leaves_with_expires_zero() {
 }
 
 #[test]
-fn a_live_phone_keeps_its_tag() {
-    let mut world = World::new();
-    let (phone, ..) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
-    let thief = world.phone("thief", "203.0.113.66:50000");
-    world.say(thief, &register(MAC_A, "192.168.1.66", 1, ""));
-    let options = world.hear_start(phone, "OPTIONS sips:anonymous@192.168.1.7 ");
-    world.silent(thief);
-    // A second claim meanwhile is refused out of hand.
-    world.say(thief, &register(MAC_A, "192.168.1.66", 2, ""));
-    world.hear_start(thief, "SIP/2.0 403 ");
-    world.say(phone, &reply(&options, "405 Method Not Allowed", "x", "X: 1"));
-    world.hear_start(thief, "SIP/2.0 403 ");
-    world.wait(Duration::from_secs(3));
-    world.silent(thief);
-    assert_eq!(world.saw(|e| matches!(e, Event::Mismatch { takeover: true, accepted: false, .. })), 2);
-    assert_eq!(world.dials.len(), 1, "nothing reached the PBX for it");
-    // The same certificate from another port is the phone itself.
-    let again = world.phone(MAC_A, "198.51.100.7:41000");
-    register_on(&mut world, again, MAC_A, "192.168.1.7", 2);
-    assert_eq!(world.saw(|e| matches!(e, Event::Registered { change: Arrival::Moved, .. })), 1);
-}
-
-#[test]
-fn a_gone_phone_may_come_back_with_another_certificate() {
-    let mut world = World::new();
-    let (phone, ..) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
-    world.hang(phone);
-    // The certificate of the PBX names the MAC with hyphens.
-    let other =
-        world.connect(Side::Outside, "198.51.100.7:42000", Some(identity("08-00-0f-d4-cb-bf.example")), true);
-    register_on(&mut world, other, MAC_A, "192.168.1.7", 2);
-    assert_eq!(world.saw(|e| matches!(e, Event::Mismatch { takeover: true, accepted: true, .. })), 1);
-}
-
-#[test]
-fn a_phone_after_power_loss_comes_back_within_three_seconds() {
-    let mut world = World::new();
-    // The old connection is half open: nobody closes it, nobody answers on it.
-    let (old, pbx, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
-    let new = world.connect(Side::Outside, "198.51.100.7:42000", Some(identity("mac-08000FD4CBBF")), true);
-    world.say(new, &register(MAC_A, "192.168.1.7", 2, ""));
-    world.hear_start(old, "OPTIONS ");
-    world.wait(Duration::from_millis(1999));
-    world.silent(pbx);
-    world.wait(Duration::from_millis(1));
-    let text = world.hear_start(pbx, "REGISTER ");
-    world.say(pbx, &reply(&text, "200 OK", "t", "X: 1"));
-    world.hear_start(new, "SIP/2.0 200 ");
-    assert_eq!(world.saw(|e| matches!(e, Event::Mismatch { takeover: true, accepted: true, .. })), 1);
-    let switch = world.switch("10.0.1.50:33000");
-    world.say(switch, &crate::script::from_pbx("INVITE", &crate::script::target(&token), "c", 1, "", ""));
-    world.hear_start(new, "INVITE ");
-}
-
-#[test]
-fn a_guest_makes_way_for_its_registration() {
-    let mut world = World::new();
-    let phone = world.phone(MAC_A, "198.51.100.7:40000");
-    world.say(
-        phone,
-        &crate::script::from_phone("SUBSCRIBE", "sips:anonymous@10.0.1.50", "s", 1, "", "")
-            .replace("sips:117", "sips:anonymous"),
-    );
-    let guest = world.hear_start(world.dialled("10.0.1.50:5061"), "SUBSCRIBE ");
-    assert_eq!(row(&guest, "Contact"), "<sips:anonymous@10.0.1.2:5061;transport=tls>");
-    let (own, token) = register_on(&mut world, phone, MAC_A, "192.168.1.7", 1);
-    world.say(
-        phone,
-        &crate::script::from_phone("SUBSCRIBE", "sips:anonymous@10.0.1.50", "t", 1, "", "")
-            .replace("sips:117", "sips:anonymous"),
-    );
-    let known = world.hear_start(own, "SUBSCRIBE ");
-    assert_eq!(row(&known, "Contact"), format!("<sips:anonymous@10.0.1.2:5061;transport=tls;crt={token}>"));
-    assert_eq!(world.edge.bindings().len(), 1);
-}
-
-#[test]
 fn a_pbx_that_writes_our_contact_anew_still_registers_the_phone() {
     let mut world = World::new();
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
@@ -301,17 +223,6 @@ fn a_pbx_that_writes_our_contact_anew_still_registers_the_phone() {
     let answer = world.hear_start(phone, "SIP/2.0 200 ");
     assert_eq!(rows(&answer, "Contact"), ["<sips:anonymous@192.168.1.7>;expires=700"]);
     assert_eq!(world.saw(|e| matches!(e, Event::Registered { expires: 700, .. })), 1);
-}
-
-#[test]
-fn enforced_the_certificate_must_name_the_tag() {
-    let mut config = config();
-    config.tag_routing.cert_binding = CertBinding::Enforce;
-    let mut world = World::with(config);
-    let stranger = world.phone("stranger", "203.0.113.66:50000");
-    world.say(stranger, &register(MAC_A, "192.168.1.66", 1, ""));
-    world.hear_start(stranger, "SIP/2.0 403 ");
-    registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
 }
 
 #[test]
@@ -430,33 +341,6 @@ fn what_a_phone_may_not_bring_along() {
     // Ours alone are no preloaded ones.
     world.say(phone, &register(MAC_A, "192.168.1.7", 3, "\nRoute: <sips:192.0.2.1;lr>"));
     world.hear_start(world.dialled("10.0.1.50:5061"), "REGISTER ");
-}
-
-#[test]
-fn an_unverified_connection_is_refused() {
-    let mut world = World::new();
-    let nobody = world.connect(Side::Outside, "203.0.113.66:50000", None, false);
-    world.say(nobody, &register(MAC_A, "192.168.1.66", 1, ""));
-    world.hear_start(nobody, "SIP/2.0 403 ");
-    assert_eq!(world.saw(|e| matches!(e, Event::Refused { reason: Reason::Unverified, .. })), 1);
-    let inside = world.connect(Side::Inside, "10.0.1.50:50000", None, false);
-    world.say(inside, &register(MAC_A, "192.168.1.66", 2, ""));
-    world.hear_start(inside, "SIP/2.0 403 ");
-}
-
-#[test]
-fn ten_registrations_on_one_certificate() {
-    let mut shared = config();
-    shared.switches.connections = Connections::Shared;
-    let mut world = World::with(shared);
-    let phone = world.phone("one-for-all", "198.51.100.7:40000");
-    for n in 0..10 {
-        register_on(&mut world, phone, &format!("08000FD4CB{n:02}"), "192.168.1.7", 1);
-    }
-    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
-    world.hear_start(phone, "SIP/2.0 403 ");
-    // A refresh is no new one.
-    register_on(&mut world, phone, "08000FD4CB03", "192.168.1.7", 2);
 }
 
 #[test]

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
+use sip_core::edge::Event;
 use sip_core::edge::config::{Ambiguous, UserMatching};
 use sip_core::edge::event::{Reason, Step};
-use sip_core::edge::{Command, Event};
 use sip_core::flow::Side;
-use sip_core::token::InstanceId;
 
-use crate::register::{MAC_A, MAC_B, register, register_on, registered};
-use crate::script::{Call, from_pbx, from_phone, target};
+use crate::register::{MAC_A, MAC_B, register, registered};
+use crate::script::{from_pbx, from_phone, target};
 use crate::world::{World, between, config, reply, row, rows};
 
-fn steps(world: &World) -> Vec<Step> {
+pub(crate) fn steps(world: &World) -> Vec<Step> {
     let step = |e: &Event| match e {
         Event::Resolved { step, .. } => Some(*step),
         _ => None,
@@ -270,148 +269,6 @@ fn in_dialog_needs_a_dialog_or_a_token() {
 }
 
 #[test]
-fn a_running_call_outlives_the_connection() {
-    let mut world = World::new();
-    let call = Call::from_pbx(&mut world, "c");
-    let second = Call::again(&mut world, "d", call.phone, call.own, call.pbx, &call.token);
-    world.hang(call.phone);
-    world.say(call.pbx, &call.of_pbx("INFO", 2, ""));
-    world.hear_start(call.pbx, "SIP/2.0 480 ");
-    // Somebody else takes over address and port.
-    let stranger = world.phone(MAC_B, "198.51.100.7:40000");
-    register_on(&mut world, stranger, MAC_B, "192.168.1.7", 1);
-    world.say(call.pbx, &call.of_pbx("INFO", 3, ""));
-    world.hear_start(call.pbx, "SIP/2.0 480 ");
-    world.say(stranger, &call.of_phone("BYE", 9, ""));
-    world.hear_start(stranger, "SIP/2.0 403 ");
-    world.silent(stranger);
-    // The phone is back on another port, and registers as ever: the PBX sees the same Contact.
-    let back = world.phone(MAC_A, "198.51.100.7:41000");
-    let own = call.own;
-    world.say(back, &register(MAC_A, "192.168.1.7", 2, ""));
-    let text = world.hear_start(own, "REGISTER ");
-    assert_eq!(between(&text, "crt=", ">"), call.token);
-    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
-    world.hear_start(back, "SIP/2.0 200 ");
-    world.say(call.pbx, &call.of_pbx("BYE", 4, ""));
-    let bye = world.hear_start(back, "BYE sips:117@192.168.1.7 SIP/2.0\r\n");
-    world.say(back, &reply(&bye, "200 OK", "", "X: 1"));
-    world.hear_start(call.pbx, "SIP/2.0 200 ");
-    world.say(back, &second.of_phone("BYE", 2, ""));
-    let bye = world.hear_start(own, "BYE sips:200@10.0.1.50:5061;transport=tls ");
-    world.say(own, &reply(&bye, "200 OK", "", "X: 1"));
-    world.hear_start(back, "SIP/2.0 200 ");
-    assert_eq!(world.saw(|e| matches!(e, Event::CallEnded { .. })), 2);
-}
-
-#[test]
-fn any_request_brings_a_lost_phone_back() {
-    let mut world = World::new();
-    let call = Call::from_pbx(&mut world, "c");
-    world.hang(call.phone);
-    let back = world.phone(MAC_A, "198.51.100.7:41000");
-    world.say(back, &call.of_phone("BYE", 2, ""));
-    world.hear_start(call.own, "BYE ");
-    assert_eq!(world.saw(|e| matches!(e, Event::PhoneMoved { .. })), 1);
-    world.say(call.pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
-    world.hear_start(back, "INVITE ");
-}
-
-#[test]
-fn after_a_restart_the_known_are_gone_and_not_unknown() {
-    let mut world = World::new();
-    let call = Call::from_pbx(&mut world, "c");
-    world.restart(config());
-    let pbx = world.switch("10.0.1.50:33000");
-    world.say(pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
-    world.hear_start(pbx, "SIP/2.0 480 ");
-    world.say(pbx, &call.of_pbx("INFO", 2, ""));
-    world.hear_start(pbx, "SIP/2.0 480 ");
-    // Back without a REGISTER: the call of before the restart can be ended by both.
-    let back = world.phone(MAC_A, "198.51.100.7:41000");
-    world.say(back, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
-    world.say(pbx, &call.of_pbx("INFO", 3, ""));
-    world.hear_start(back, "INFO sips:117@192.168.1.7 ");
-    world.say(back, &call.of_phone("BYE", 2, ""));
-    let own = world.dialled("10.0.1.50:5061");
-    world.hear_start(own, "OPTIONS ");
-    world.hear_start(own, "BYE sips:200@10.0.1.50:5061;transport=tls ");
-    let step = steps(&world);
-    assert_eq!(step.last(), Some(&Step::Route));
-}
-
-#[test]
-fn a_phone_that_speaks_outbound_is_430() {
-    let mut world = World::new();
-    let phone = world.phone(MAC_A, "198.51.100.7:40000");
-    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ";reg-id=1\nSupported: path, outbound"));
-    let own = world.dialled("10.0.1.50:5061");
-    let text = world.hear(own);
-    let token = between(&text, "crt=", ">").to_owned();
-    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
-    world.hang(phone);
-    let pbx = world.switch("10.0.1.50:33000");
-    world.say(pbx, &from_pbx("INVITE", &target(&token), "n", 1, "", ""));
-    world.hear_start(pbx, "SIP/2.0 430 ");
-}
-
-#[test]
-fn a_change_of_configuration_leaves_calls_alone() {
-    let mut world = World::new();
-    let call = Call::from_pbx(&mut world, "c");
-    let mut other = config();
-    other.tag_routing.pattern = sip_core::edge::route_tag::Pattern::new("x-mac=", "").ok();
-    other.inside_networks = ["10.0.1.50/32".parse().unwrap()].into_iter().collect();
-    other.max_forwards = 20;
-    world.command(Command::Reconfigure(Box::new(other)));
-    world.say(call.pbx, &call.of_pbx("INFO", 2, ""));
-    let info = world.hear_start(call.phone, "INFO ");
-    assert_eq!(row(&info, "Max-Forwards"), "19");
-    world.say(call.pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
-    world.hear_start(call.phone, "INVITE ");
-    world.say(call.phone, &from_phone("INVITE", "sips:200@10.0.1.51", "x", 1, "", ""));
-    world.hear_start(call.phone, "SIP/2.0 403 ");
-    world.say(call.phone, &call.of_phone("BYE", 2, ""));
-    world.hear_start(call.own, "BYE ");
-    assert!(world.edge.bindings().get(InstanceId::new("farend", MAC_A)).is_some());
-}
-
-#[test]
-fn draining_refuses_what_is_new() {
-    let mut world = World::new();
-    let call = Call::from_pbx(&mut world, "c");
-    world.command(Command::Drain);
-    world.say(call.pbx, &from_pbx("INVITE", &target(&call.token), "n", 1, "", ""));
-    let answer = world.hear_start(call.pbx, "SIP/2.0 503 ");
-    assert!((10..=60).contains(&row(&answer, "Retry-After").parse::<u32>().unwrap()));
-    world.say(call.phone, &register(MAC_A, "192.168.1.7", 2, ""));
-    world.hear_start(call.phone, "SIP/2.0 503 ");
-    world.say(call.pbx, &call.of_pbx("INVITE", 2, ""));
-    world.hear_start(call.phone, "INVITE ");
-    world.say(call.phone, &call.of_phone("BYE", 2, ""));
-    world.hear_start(call.own, "BYE ");
-    world.command(Command::Resume);
-    world.say(call.phone, &register(MAC_A, "192.168.1.7", 3, ""));
-    world.hear_start(call.own, "REGISTER ");
-}
-
-#[test]
-fn a_call_goes_on_when_its_switch_is_no_longer_inside() {
-    let mut world = World::new();
-    let call = Call::from_pbx(&mut world, "c");
-    let mut other = config();
-    other.inside_networks = ["10.0.1.60/32".parse().unwrap()].into_iter().collect();
-    world.command(Command::Reconfigure(Box::new(other)));
-    // What was shown opens no new call.
-    world.say(call.phone, &from_phone("INVITE", &call.phone_target, "n", 1, "", ""));
-    world.hear_start(call.phone, "SIP/2.0 403 ");
-    world.say(call.phone, &call.of_phone("BYE", 2, ""));
-    let bye = world.hear_start(call.own, "BYE sips:200@10.0.1.50:5061;transport=tls ");
-    world.say(call.own, &reply(&bye, "200 OK", "", "X: 1"));
-    world.hear_start(call.phone, "SIP/2.0 200 ");
-}
-
-#[test]
 fn proxies_of_the_pbx_stay_in_the_path_and_out_of_sight() {
     let mut world = World::new();
     let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
@@ -453,4 +310,101 @@ fn answers_with_endless_tags_fill_nothing() {
         world.hear_start(pbx, "SIP/2.0 180 ");
     }
     assert!(world.edge.snapshot(world.now).dialogs <= 64);
+}
+
+/// What a proxy does to a request: its Via and Record-Route on top, another Request-URI, its own Route off.
+fn proxied(text: &str, uri: &str) -> String {
+    let (line, rest) = text.split_once("\r\n").unwrap();
+    let method = line.split(' ').next().unwrap_or_default();
+    let mut out = format!(
+        "{method} {uri} SIP/2.0\nVia: SIP/2.0/TLS 10.0.1.50:5061;branch=z9hG4bKkam{}\n",
+        row(text, "CSeq").replace(' ', "")
+    );
+    if method == "INVITE" {
+        out.push_str("Record-Route: <sip:10.0.1.50:5061;transport=tls;lr>\n");
+    }
+    for line in rest.split("\r\n").filter(|line| !line.starts_with("Route: <sip:10.0.1.50")) {
+        out.push_str(line);
+        out.push('\n');
+    }
+    out.trim_end().to_owned()
+}
+
+/// An answer on its way back through that proxy.
+fn unproxied(text: &str) -> String {
+    let mut seen = false;
+    let own = |line: &&str| !line.starts_with("Via: ") || std::mem::replace(&mut seen, true);
+    text.split("\r\n").filter(own).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+#[test]
+fn a_pbx_that_is_a_proxy_spirals_through_us() {
+    let mut world = World::new();
+    let (a, own_a, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let (b, _, token_b) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    let pbx = world.switch("10.0.1.50:33000");
+    let at_b = format!("sips:anonymous@10.0.1.2:5061;transport=tls;crt={token_b}");
+    world.say(a, &from_phone("INVITE", "sips:118@10.0.1.50", "c", 1, "", &crate::script::sdp("")));
+    let first = world.hear_start(own_a, "INVITE ");
+    world.say(pbx, &proxied(&first, &at_b));
+    let second = world.hear_start(b, "INVITE sips:anonymous@192.168.1.8 ");
+    world.say(b, &reply(&second, "200 OK", "b", &crate::script::sdp("Contact: <sips:118@192.168.1.8>\n")));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    world.say(own_a, &unproxied(&ok));
+    let ok = world.hear_start(a, "SIP/2.0 200 ");
+    assert_eq!(rows(&ok, "Record-Route").len(), 1);
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 2);
+    let route = row(&ok, "Record-Route");
+    let remote = between(row(&ok, "Contact"), "<", ">");
+    world.say(a, &from_phone("ACK", remote, "c", 1, "b", &format!("Route: {route}")));
+    let ack = world.hear_start(own_a, &format!("ACK sips:118@10.0.1.2:5061;transport=tls;crt={token_b} "));
+    assert_eq!(rows(&ack, "Route").len(), 2, "the proxy, then ourselves for the other phone: {ack}");
+    world.say(pbx, &proxied(&ack, &at_b));
+    world.hear_start(b, "ACK sips:118@192.168.1.8 ");
+    // The other phone hangs up.
+    let bye = format!(
+        "BYE {} SIP/2.0
+        Via: SIP/2.0/TLS 192.168.1.8:5061;branch=z9hG4bKbye;rport
+        Route: {}
+        From: <sips:200@10.0.1.50>;tag=b
+        To: <sips:117@10.0.1.50>;tag=fc
+        Call-ID: c
+        CSeq: 5 BYE",
+        between(row(&second, "Contact"), "<", ">"),
+        row(&second, "Record-Route")
+    );
+    world.say(b, &bye);
+    let own_b = world.dialled("10.0.1.50:5061");
+    let first = world.hear_start(own_b, "BYE ");
+    let uri = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    world.say(pbx, &proxied(&first, &uri));
+    let second = world.hear_start(a, "BYE sips:117@192.168.1.7 ");
+    world.say(a, &reply(&second, "200 OK", "", "X: 1"));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    world.say(own_b, &unproxied(&ok));
+    world.hear_start(b, "SIP/2.0 200 ");
+    assert_eq!(world.saw(|e| matches!(e, Event::CallEnded { by: Some(_), .. })), 2);
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 0);
+    let ends = world.media.lock().unwrap().iter().filter(|line| line.starts_with("End")).count();
+    assert_eq!(ends, 2);
+}
+
+#[test]
+fn a_registrar_that_honours_the_path_makes_step_one_the_winner() {
+    let mut path = config();
+    path.add_path = true;
+    let mut world = World::with(path);
+    let phone = world.phone(MAC_A, "198.51.100.7:40000");
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
+    let own = world.dialled("10.0.1.50:5061");
+    let text = world.hear(own);
+    let (contact, path) = (row(&text, "Contact").to_owned(), row(&text, "Path").to_owned());
+    world.say(own, &reply(&text, "200 OK", "t", &format!("Contact: {contact}\nPath: {path}")));
+    assert_eq!(rows(&world.hear_start(phone, "SIP/2.0 200 "), "Path").len(), 0);
+    let pbx = world.switch("10.0.1.50:33000");
+    let uri = between(&contact, "<", ">").to_owned();
+    world.say(pbx, &from_pbx("INVITE", &uri, "c", 1, "", &format!("Route: {path}")));
+    let invite = world.hear_start(phone, "INVITE sips:anonymous@192.168.1.7 ");
+    assert_eq!(rows(&invite, "Route").len(), 0);
+    assert_eq!(steps(&world), [Step::Route]);
 }

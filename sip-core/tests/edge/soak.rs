@@ -378,3 +378,77 @@ fn whatever_happens_nothing_is_left() {
     // It did happen.
     assert!(all[0] > 200 && all[1] > 100 && all[2] > 400, "{all:?}");
 }
+
+#[test]
+fn mutilated_messages_harm_nobody() {
+    let mut dice = Dice(7);
+    let mut site = Site::new(7);
+    // What can not be read is passed on as it is.
+    site.world.shows_inside = true;
+    let (phone, own, token) = crate::register::registered(
+        &mut site.world,
+        crate::register::MAC_A,
+        "198.51.100.9:40000",
+        "192.168.1.7",
+    );
+    let call = crate::script::Call::again(&mut site.world, "c", phone, own, site.switch, &token);
+    let parts = [
+        "crt=",
+        "pc=",
+        "ft=",
+        "rs=",
+        "\"",
+        "<",
+        ">",
+        ";",
+        ",",
+        "%",
+        "@",
+        ":",
+        "sips:",
+        "*",
+        "\r\n ",
+        "=",
+        "[::1]",
+        "4294967296",
+        "\u{e9}",
+    ];
+    let mut taken = 0;
+    for n in 0..6_000 {
+        let (end, text) = match dice.roll(6) {
+            0 => (phone, register(crate::register::MAC_A, "192.168.1.7", n, "")),
+            1 => (phone, from_phone("INVITE", "sips:200@10.0.1.50", &format!("m{n}"), 1, "", &sdp(""))),
+            2 => (phone, call.of_phone("INFO", n, "Refer-To: <sips:x@192.0.2.1;pc=a?Replaces=b>")),
+            3 => (
+                site.switch,
+                from_pbx("INVITE", &crate::script::target(&token), &format!("p{n}"), 1, "", &sdp("")),
+            ),
+            4 => (site.switch, call.of_pbx("UPDATE", n, &sdp(""))),
+            _ => {
+                let heard = site.world.next(phone).or_else(|| site.world.next(own));
+                let Some(heard) = heard.filter(|text| !text.starts_with("SIP") && !text.starts_with("ACK"))
+                else {
+                    continue;
+                };
+                let end = if heard.contains("192.0.2.1") { phone } else { own };
+                (end, reply(&heard, "200 OK", "m", &sdp("Contact: <sips:117@192.168.1.7>\n")))
+            }
+        };
+        let mut bytes = crate::world::wire(&text).to_vec();
+        for _ in 0..dice.roll(4) {
+            let at = dice.roll(bytes.len() as u64) as usize;
+            let part = parts[dice.roll(parts.len() as u64) as usize].as_bytes();
+            match dice.roll(3) {
+                0 => bytes[at] = dice.roll(256) as u8,
+                1 => drop(bytes.splice(at..at, part.iter().copied())),
+                _ => drop(bytes.drain(at..(at + dice.roll(12) as usize).min(bytes.len()))),
+            }
+        }
+        taken += usize::from(site.world.throw(end, bytes));
+    }
+    assert!(taken > 2_000, "{taken}");
+    for _ in 0..20 {
+        site.world.wait(Duration::from_secs(120));
+    }
+    assert_eq!(site.world.edge.snapshot(site.world.now).contexts, 0);
+}

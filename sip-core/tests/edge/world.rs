@@ -60,7 +60,7 @@ impl World {
 
     pub(crate) fn with(config: Config) -> Self {
         let media = Arc::new(Mutex::new(Vec::new()));
-        let relay = Relay { calls: media.clone() };
+        let relay = Relay { calls: media.clone(), seen: Vec::new() };
         Self {
             edge: Edge::new(config, keys(), [3; 32], Box::new(relay)),
             now: Instant::now(),
@@ -80,7 +80,7 @@ impl World {
 
     /// The gateway starts anew; connections are gone, keys and what the log kept stay.
     pub(crate) fn restart(&mut self, config: Config) {
-        let relay = Relay { calls: self.media.clone() };
+        let relay = Relay { calls: self.media.clone(), seen: Vec::new() };
         self.edge = Edge::new(config, keys(), [4; 32], Box::new(relay));
         self.flows.clear();
         self.dialled.clear();
@@ -133,6 +133,15 @@ impl World {
         self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: None });
         self.drive();
         End(Source::Flow(flow))
+    }
+
+    /// Raw octets as one datagram-like message; `false` when they are no message.
+    pub(crate) fn throw(&mut self, end: End, bytes: Vec<u8>) -> bool {
+        let Some(peer) = end.0.flow().and_then(|flow| self.flows.get(&flow)).cloned() else { return false };
+        let Ok(message) = Message::parse(bytes.into(), &Limits::default()) else { return false };
+        self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
+        self.drive();
+        true
     }
 
     pub(crate) fn hang(&mut self, end: End) {
@@ -239,7 +248,7 @@ impl World {
     }
 
     fn deliver(&mut self, target: Target, bytes: Bytes) {
-        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let parsed =
             Message::parse_framed(bytes, &Limits::default()).expect("the edge wrote what it can't read");
         // An answer to what lacks a field lacks it too.
@@ -269,7 +278,7 @@ impl World {
         if side == Side::Outside && !self.shows_inside {
             hides_the_inside(&text);
         }
-        if side == Side::Inside {
+        if side == Side::Inside && !self.shows_inside {
             assert!(!text.contains("pc="), "a sealed address came inside:\n{text}");
         }
         self.inbox.entry(source).or_default().push_back(text);
@@ -377,6 +386,17 @@ pub(crate) fn reply(request: &str, status: &str, tag: &str, more: &str) -> Strin
 /// A relay that writes what it was asked into the description.
 struct Relay {
     calls: Arc<Mutex<Vec<String>>>,
+    /// Sessions in the order they came.
+    seen: Vec<SessionId>,
+}
+
+impl Relay {
+    fn number(&mut self, session: SessionId) -> usize {
+        if !self.seen.contains(&session) {
+            self.seen.push(session);
+        }
+        self.seen.iter().position(|s| *s == session).map_or(0, |at| at + 1)
+    }
 }
 
 impl Media for Relay {
@@ -392,13 +412,19 @@ impl Media for Relay {
         if text.contains("a=refuse") {
             return Err(Refusal::NotAcceptable);
         }
-        let line =
-            format!("{role:?} {} from {:?} {} to {}", session.0, leg.side, leg.signalling, leg.to_signalling);
+        let line = format!(
+            "{role:?} {} from {:?} {} to {}",
+            self.number(session),
+            leg.side,
+            leg.signalling,
+            leg.to_signalling
+        );
         self.calls.lock().unwrap().push(line.clone());
         Ok(format!("{text}a=relay:{line}\r\n").into())
     }
 
     fn end(&mut self, _: Instant, session: SessionId) {
-        self.calls.lock().unwrap().push(format!("End {}", session.0));
+        let line = format!("End {}", self.number(session));
+        self.calls.lock().unwrap().push(line);
     }
 }

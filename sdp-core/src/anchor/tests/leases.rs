@@ -90,3 +90,36 @@ fn statistics_are_kept_with_the_session() {
     assert_eq!((outside.received_rtp, outside.hop_limit_received.minimum, inside.sent), (1, 55, 1));
     assert_eq!(outside.receiver, Some(at(PHONE_A, 61000)));
 }
+
+#[test]
+fn a_pair_that_waits_for_an_answer_outlives_its_lease() {
+    let mut rig = Rig::new(|_| {});
+    let phone = "2001:db8:7::7";
+    rig.offer(1, Side::Outside, phone, &audio(phone, 30000));
+    rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    // The phone has come back by IPv4: the offer to it is of that family, and it is slow to answer.
+    let offer = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    let outer = at(OUTER, ports(&offer)[0]);
+    for _ in 0..10 {
+        rig.now += Duration::from_secs(100);
+        rig.anchor.handle_timeout(rig.now);
+        rig.table.handle_timeout(rig.now);
+        rig.settle();
+    }
+    rig.answer(1, Side::Outside, PHONE_B, &audio(PHONE_B, 30000));
+    assert!(rig.packet(outer, at(PHONE_B, 30000), 55, &rtp(1)).is_some());
+    assert!(!rig.reports.iter().any(|report| matches!(report, Report::Refused { .. })));
+    // Another such offer, refused: the pair goes back.
+    let kept =
+        |rig: &Rig| rig.commands.iter().filter(|command| matches!(command, Command::Keep { .. })).count();
+    let sdp = audio("10.0.1.60", 5000);
+    rig.anchor.offer(rig.now, 1, Side::Inside, ip(PBX), ip(phone), sdp.as_bytes()).unwrap();
+    rig.settle();
+    assert_eq!(kept(&rig), 2);
+    rig.anchor.rollback(rig.now, 1);
+    rig.settle();
+    assert!(
+        rig.commands.iter().any(|command| matches!(command, Command::Return { pairs } if pairs.len() == 1))
+    );
+    assert!(rig.packet(outer, at(PHONE_B, 30000), 55, &rtp(2)).is_some());
+}

@@ -2,6 +2,7 @@
 
 mod joins;
 mod leases;
+mod orders;
 
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};
@@ -34,6 +35,11 @@ fn audio(host: &str, port: u16) -> String {
 fn rtp(sequence: u16) -> Vec<u8> {
     let [a, b] = sequence.to_be_bytes();
     vec![0x80, 0, a, b, 0, 0, 0, 1, 0, 0, 0, 7, 0xd5, 0xd5]
+}
+
+/// As if the relay were another process: every command and report becomes text and is read again.
+fn crossed<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
 }
 
 struct Rig {
@@ -74,7 +80,7 @@ impl Rig {
             let mut quiet = true;
             while let Some(command) = self.anchor.poll_command() {
                 self.commands.push(command.clone());
-                self.table.handle_command(self.now, command);
+                self.table.handle_command(self.now, crossed(&command));
                 quiet = false;
             }
             while let Some(action) = self.table.poll_action(self.now) {
@@ -86,7 +92,7 @@ impl Rig {
                     Action::Close(slot) => drop(self.bound.remove(&slot)),
                     Action::Report(report) => {
                         self.reports.push(report.clone());
-                        self.anchor.handle_report(self.now, report);
+                        self.anchor.handle_report(self.now, crossed(&report));
                     }
                 }
             }

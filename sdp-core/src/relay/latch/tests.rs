@@ -82,6 +82,24 @@ fn multiple_lets_others_in_but_sends_to_the_first() {
 }
 
 #[test]
+fn the_holder_keeps_its_place_when_all_are_taken() {
+    for max_senders in [1, 2, 64] {
+        let (mut latch, now) = latch(&LegSetup { max_senders, ..setup(SenderLimit::Multiple) });
+        latch.judge(now, at(PHONE), rtp(1, 1)).unwrap();
+        for n in 0..100 {
+            let _ = latch.judge(now, at(&format!("203.0.113.66:{}", 7000 + n)), rtp(100, n));
+        }
+        assert_eq!(latch.judge(now, at(SDP), rtp(4, 1)), Ok(Admission::Extra), "who was described");
+        for n in 2..9 {
+            assert_eq!(latch.judge(now, at(PHONE), rtp(1, n)), Ok(Admission::Known));
+            assert_eq!(latch.judge(now, at(SDP), rtp(4, n)), Ok(Admission::Known));
+        }
+        assert_eq!(latch.destination(), Some(at(PHONE)));
+        assert!(latch.senders() <= usize::from(max_senders.max(2)));
+    }
+}
+
+#[test]
 fn the_receiver_moves_with_its_own_stream_only() {
     let cases = [
         (MOVED, rtp(1, 101), Ok(Admission::Moved)),

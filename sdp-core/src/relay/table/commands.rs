@@ -15,6 +15,7 @@ impl Table {
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Lease { realm, pairs } => self.lease(realm, pairs),
+            Command::Keep { pairs } => pairs.into_iter().for_each(|pair| self.keep(pair)),
             Command::Return { pairs } => pairs.into_iter().for_each(|pair| self.take_back(pair)),
             // After a take-over either may come for what the other was meant for.
             Command::Open { stream } | Command::Update { stream } => self.set(now, stream),
@@ -93,7 +94,7 @@ impl Table {
         let at = self.pairs.get(&pair).copied()?;
         let bound = self.slots.get(at)?.as_ref()?;
         let fits = match bound.usage {
-            Usage::Leased { .. } => true,
+            Usage::Leased { .. } | Usage::Kept => true,
             Usage::Stream { at, side: used } => Some(at) == stream && used == side,
             Usage::Free => false,
         };

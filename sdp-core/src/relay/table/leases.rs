@@ -166,12 +166,21 @@ impl Table {
     pub(super) fn take_back(&mut self, pair: PairId) {
         let Some(at) = self.pairs.get(&pair).copied() else { return };
         let Some(bound) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-        if matches!(bound.usage, Usage::Leased { .. }) {
+        if matches!(bound.usage, Usage::Leased { .. } | Usage::Kept) {
             bound.usage = Usage::Free;
             let realm = bound.pair.realm;
             if let Some(state) = self.realm_mut(realm) {
                 state.free.push_back(at);
             }
+        }
+    }
+
+    pub(super) fn keep(&mut self, pair: PairId) {
+        let Some(at) = self.pairs.get(&pair).copied() else { return };
+        if let Some(bound) = self.slots.get_mut(at).and_then(Option::as_mut)
+            && matches!(bound.usage, Usage::Leased { .. })
+        {
+            bound.usage = Usage::Kept;
         }
     }
 

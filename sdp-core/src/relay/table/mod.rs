@@ -142,6 +142,7 @@ struct Bound {
 enum Usage {
     Free,
     Leased { until: Instant },
+    Kept,
     Stream { at: usize, side: Side },
 }
 

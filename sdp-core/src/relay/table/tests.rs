@@ -441,6 +441,7 @@ fn every_command_and_report_survives_its_text() {
     let id = setup.id;
     for command in [
         Command::Lease { realm: OUT, pairs: 64 },
+        Command::Keep { pairs: vec![PairId(1), PairId(2)] },
         Command::Return { pairs: vec![PairId(u64::MAX)] },
         Command::Open { stream: setup.clone() },
         Command::Update { stream: setup.clone() },
