@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+from cases import Failed
 from net import GW_IN4, GW_IN6, GW_OUT4, GW_OUT6, PEBBLE
 from proc import Proc, until
 
@@ -224,9 +225,9 @@ class Gateway:
 
     def stop(self):
         if self.proc:
-            code = self.proc.stop()
+            code, said = self.proc.stop(seconds=8), self.proc.text()
             self.proc = None
-            return code
-        return None
+            if code or "panicked" in said:
+                raise Failed(f"the gateway ended with {code} after SIGTERM{', having panicked' if 'panicked' in said else ''}")
 
     close = stop

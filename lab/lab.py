@@ -59,12 +59,15 @@ class Lab:
         self.kamailio.restart(self.direct)
 
     def end(self):
+        """Closes what the case opened; returns what went wrong with that."""
+        problems = []
         for thing in reversed(self.opened):
             try:
                 thing.close()
             except Exception as problem:  # a case that failed may leave half-made things
-                print(f"    (closing {thing}: {problem})")
+                problems.append(f"{thing.__class__.__name__}: {problem}")
         self.opened = []
+        return problems
 
     def down(self, keep):
         self.end()

@@ -53,8 +53,9 @@ def run_case(lab, case, keep):
         figures, failed = case.run(lab), None
     except Exception as problem:
         figures, failed = f"{type(problem).__name__}: {problem}", problem
-    finally:
-        lab.end()
+    left = lab.end()
+    if left and not failed:
+        figures = failed = cases.Failed("at the end " + "; ".join(left))
     print(f"{'FAIL' if failed else 'ok  '} {case.name:22} {time.monotonic() - start:6.1f} s  {figures}", flush=True)
     if failed and keep and not isinstance(failed, cases.Failed):
         traceback.print_exception(failed)
