@@ -13,22 +13,21 @@ use sip_core::edge::Command;
 use sip_core::flow::ListenerId;
 use sip_core::net::Handle;
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
 use super::credentials::{CredentialError, Credentials};
+use super::handshakes::{Handshakes, Strangers};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
-use super::listen::{self, BindError, Bound, Doors, Key, Row, Welcome};
+use super::listen::{self, BindError, Bound, Doors, Row, Welcome};
+use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 
-/// Handshakes that run at once; more wait their turn, and the kernel's queue behind them.
-const HANDSHAKES: usize = 256;
 /// How often a drain looks whether the last call has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(500);
 
@@ -48,6 +47,9 @@ pub enum StartError {
     /// The keys of routing tokens.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Where phones are registered.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// The relay.
     #[error(transparent)]
     Media(#[from] MediaError),
@@ -63,14 +65,16 @@ pub enum StartError {
 pub struct Gateway {
     settings: Settings,
     doors: Doors,
-    datagrams: BTreeMap<Key, ListenerId>,
+    datagrams: BTreeMap<SocketAddr, ListenerId>,
     credentials: Credentials,
     signalling: Signalling,
     media: Option<MediaPlane>,
     endpoints: BTreeMap<String, Endpoint>,
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
+    /// Connections to port 80, from accept to close.
+    challengers: Strangers,
 }
 
 impl fmt::Debug for Gateway {
@@ -87,7 +91,7 @@ impl Gateway {
     /// [`StartError`]; then nothing runs.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let doors = Doors::default();
-        let bound = doors.bind(wanted(&settings).iter())?;
+        let bound = doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &BTreeMap::new())?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
         let mut credentials = Credentials::open(&settings.state_dir)?;
@@ -98,7 +102,10 @@ impl Gateway {
             false => None,
         };
         let switches = Switches::new(&settings, &credentials)?;
-        let signalling = Signalling::start(&settings, keys, media.clone(), switches, names.clone())?;
+        let (location, known) = Location::open(&settings.state_dir)?;
+        let media_side = media.clone();
+        let signalling = Signalling::start(&settings, keys, media_side, switches, names.clone(), location)?;
+        signalling.locate(known).await;
         let mut gateway = Self {
             settings,
             doors,
@@ -109,7 +116,8 @@ impl Gateway {
             endpoints: BTreeMap::new(),
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            handshakes: Handshakes::default(),
+            challengers: Strangers::new(CHALLENGERS),
         };
         let plan = gateway.plan(&gateway.settings, &names)?;
         gateway.open(plan, bound, udp).await?;
@@ -123,7 +131,7 @@ impl Gateway {
     /// [`StartError`]; then the old settings stay in force.
     pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
         self.fixed(&settings)?;
-        let bound = self.doors.bind(wanted(&settings).iter())?;
+        let bound = self.doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &self.datagrams)?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
         self.credentials.adopt(&settings, &names)?;
@@ -177,13 +185,13 @@ impl Gateway {
         if timers(old) != timers(new) {
             return Err(StartError::Fixed("sip.t1 or sip.max_message"));
         }
-        let datagrams = |settings: &Settings| -> BTreeMap<Key, (Vec<ipnet::IpNet>, bool)> {
-            let rules = |row: &SipPort| (row.allow_from.clone(), row.trust_source);
-            datagram_keys(settings).into_iter().map(|(key, row)| (key, rules(row))).collect()
-        };
-        let (before, after) = (datagrams(old), datagrams(new));
-        if after.iter().any(|(key, rules)| before.get(key).is_some_and(|known| known != rules)) {
-            return Err(StartError::Fixed("sip.ports: allow_from or trust_source of a UDP row"));
+        let rules = |row: &SipPort| (row.inside, row.allow_from.clone(), row.trust_source);
+        let (before, after) = (datagram_rows(old), datagram_rows(new));
+        if after
+            .iter()
+            .any(|(address, row)| before.get(address).is_some_and(|known| rules(known) != rules(row)))
+        {
+            return Err(StartError::Fixed("sip.ports: interface, allow_from or trust_source of a UDP row"));
         }
         if old.log != new.log {
             return Err(StartError::Fixed("log"));
@@ -218,7 +226,7 @@ impl Gateway {
         &mut self,
         plan: Plan,
         bound: Bound,
-        udp: Vec<(Key, std::net::UdpSocket)>,
+        udp: Vec<(SocketAddr, std::net::UdpSocket)>,
     ) -> Result<(), StartError> {
         self.acceptors = plan.acceptors;
         self.endpoints.retain(|name, _| plan.services.contains_key(name));
@@ -232,46 +240,48 @@ impl Gateway {
         for port in self.settings.sip.ports.clone() {
             let id = self.listener_id(&port.name);
             if port.transports.iter().any(|transport| *transport != Transport::Udp) {
-                let row = Row { allow_from: port.allow_from.clone().into(), welcome: self.sip(&port, id) };
-                for address in &port.addresses {
-                    rows.insert((sip_name(&port), *address), row.clone());
-                }
+                let row = Row {
+                    name: sip_name(&port).into(),
+                    allow_from: port.allow_from.clone().into(),
+                    welcome: self.sip(&port, id),
+                };
+                rows.extend(port.addresses.iter().map(|address| (*address, row.clone())));
             }
         }
         for (name, endpoint) in &self.settings.endpoints {
             let Some(welcome) = self.http(name, endpoint) else { continue };
-            let row = Row { allow_from: endpoint.allow_from.clone().into(), welcome };
-            for address in &endpoint.addresses {
-                rows.insert((http_name(name), *address), row.clone());
-            }
+            let allow_from = endpoint.allow_from.clone().into();
+            let row = Row { name: http_name(name).into(), allow_from, welcome };
+            rows.extend(endpoint.addresses.iter().map(|address| (*address, row.clone())));
         }
         let everywhere: Arc<[ipnet::IpNet]> =
             Arc::from([ipnet::Ipv4Net::default().into(), ipnet::Ipv6Net::default().into()]);
-        for address in self.settings.challenges.clone() {
-            let row = Row { allow_from: everywhere.clone(), welcome: self.challenges() };
-            rows.insert((CHALLENGES.to_owned(), address), row);
-        }
+        let port_80 = Row { name: CHALLENGES.into(), allow_from: everywhere, welcome: self.challenges() };
+        rows.extend(self.settings.challenges.iter().map(|address| (*address, port_80.clone())));
         self.doors.change(rows, bound)?;
         self.open_datagrams(udp).await?;
         Ok(())
     }
 
-    async fn open_datagrams(&mut self, sockets: Vec<(Key, std::net::UdpSocket)>) -> Result<(), StartError> {
-        let wanted: BTreeMap<Key, SipPort> =
-            datagram_keys(&self.settings).into_iter().map(|(key, row)| (key, row.clone())).collect();
+    async fn open_datagrams(
+        &mut self,
+        sockets: Vec<(SocketAddr, std::net::UdpSocket)>,
+    ) -> Result<(), StartError> {
+        let wanted: BTreeMap<SocketAddr, SipPort> =
+            datagram_rows(&self.settings).into_iter().map(|(address, row)| (address, row.clone())).collect();
         let handle = self.signalling.handle();
-        let gone: Vec<Key> =
-            self.datagrams.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
-        for key in gone {
-            if let Some(id) = self.datagrams.remove(&key) {
+        let gone: Vec<SocketAddr> =
+            self.datagrams.keys().filter(|address| !wanted.contains_key(*address)).copied().collect();
+        for address in gone {
+            if let Some(id) = self.datagrams.remove(&address) {
                 let _ = handle.remove_socket(id).await;
             }
         }
-        for (key, socket) in sockets {
-            let Some(row) = wanted.get(&key) else { continue };
-            let id = self.listener_id(&format!("{}/{}", key.0, key.1));
+        for (address, socket) in sockets {
+            let Some(row) = wanted.get(&address) else { continue };
+            let id = self.listener_id(&format!("udp {address}"));
             signalling::datagrams(&handle, row, id, UdpSocket::from_std(socket)?).await;
-            self.datagrams.insert(key, id);
+            self.datagrams.insert(address, id);
         }
         Ok(())
     }
@@ -290,9 +300,12 @@ impl Gateway {
         let handshakes = self.handshakes.clone();
         Arc::new(move |stream, remote| {
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
-            let handshakes = handshakes.clone();
+            let Some(guest) = handshakes.enter(remote.ip()) else {
+                debug!(listener = port.name, %remote, "refused: too many connections that have not shown who they are");
+                return;
+            };
             tokio::spawn(async move {
-                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
+                let (turn, Ok(local)) = (guest.turn().await, stream.local_addr()) else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
                 let taken = match acceptor {
                     None => handle.stream(stream, peer),
@@ -324,9 +337,12 @@ impl Gateway {
         let handshakes = self.handshakes.clone();
         Some(Arc::new(move |stream, remote| {
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
-            let handshakes = handshakes.clone();
+            let Some(guest) = handshakes.enter(remote.ip()) else {
+                debug!(endpoint = %name, %remote, "refused: too many connections that have not shown who they are");
+                return;
+            };
             tokio::spawn(async move {
-                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
+                let (turn, Ok(local)) = (guest.turn().await, stream.local_addr()) else { return };
                 match acceptor.accept(stream).await {
                     Ok(accepted) => {
                         drop(turn);
@@ -341,9 +357,14 @@ impl Gateway {
 
     fn challenges(&self) -> Welcome {
         let responder = Arc::new(Responder::new(self.credentials.tokens()));
+        let challengers = self.challengers.clone();
         Arc::new(move |stream, remote| {
             let responder = responder.clone();
+            let Some(place) = challengers.enter(remote.ip()) else {
+                return debug!(%remote, "port 80: refused, too many connections at once");
+            };
             tokio::spawn(async move {
+                let _place = place;
                 match responder.serve(stream).await {
                     Ok(answered) => info!(%remote, status = answered.status, "port 80"),
                     Err(error) => debug!(%remote, %error, "port 80"),
@@ -362,6 +383,8 @@ struct Plan {
 
 /// The listener of HTTP-01 challenges.
 const CHALLENGES: &str = "acme";
+/// Connections to it at once, in all and of one source. An authority looks from a handful of places.
+const CHALLENGERS: (usize, usize) = (128, 16);
 
 fn sip_name(port: &SipPort) -> String {
     format!("sip.ports \"{}\"", port.name)
@@ -371,34 +394,25 @@ fn http_name(name: &str) -> String {
     format!("http.local_endpoints \"{name}\"")
 }
 
-/// Every TCP listener of a configuration.
-fn wanted(settings: &Settings) -> Vec<Key> {
-    let mut keys = Vec::new();
-    let mut add = |name: &str, addresses: &[SocketAddr]| {
-        keys.extend(addresses.iter().map(|address| (name.to_owned(), *address)));
-    };
-    for port in &settings.sip.ports {
-        if port.transports.iter().any(|transport| *transport != Transport::Udp) {
-            add(&sip_name(port), &port.addresses);
-        }
-    }
-    for (name, endpoint) in &settings.endpoints {
-        add(&http_name(name), &endpoint.addresses);
-    }
-    add(CHALLENGES, &settings.challenges.iter().copied().collect::<Vec<_>>());
-    keys
+/// Every TCP listener of a configuration, with the name of its row.
+fn wanted(settings: &Settings) -> BTreeMap<SocketAddr, String> {
+    let tcp = |port: &&SipPort| port.transports.iter().any(|transport| *transport != Transport::Udp);
+    let sip = settings.sip.ports.iter().filter(tcp).map(|port| (sip_name(port), &port.addresses));
+    let http = settings.endpoints.iter().map(|(name, endpoint)| (http_name(name), &endpoint.addresses));
+    let rows = sip.chain(http);
+    let named = rows.flat_map(|(name, addresses)| addresses.iter().map(move |at| (*at, name.clone())));
+    named.chain(settings.challenges.iter().map(|at| (*at, CHALLENGES.to_owned()))).collect()
 }
 
-fn datagram_keys(settings: &Settings) -> BTreeMap<Key, &SipPort> {
+fn datagram_rows(settings: &Settings) -> BTreeMap<SocketAddr, &SipPort> {
     let rows = settings.sip.ports.iter().filter(|port| port.transports.contains(&Transport::Udp));
-    rows.flat_map(|port| port.addresses.iter().map(move |address| ((sip_name(port), *address), port)))
-        .collect()
+    rows.flat_map(|port| port.addresses.iter().map(move |address| (*address, port))).collect()
 }
 
 fn bind_datagrams(
     settings: &Settings,
-    open: &BTreeMap<Key, ListenerId>,
-) -> Result<Vec<(Key, std::net::UdpSocket)>, BindError> {
-    let wanted = datagram_keys(settings).into_keys().filter(|key| !open.contains_key(key));
-    wanted.map(|key| listen::datagrams(&key.0, key.1).map(|socket| (key, socket))).collect()
+    open: &BTreeMap<SocketAddr, ListenerId>,
+) -> Result<Vec<(SocketAddr, std::net::UdpSocket)>, BindError> {
+    let rows = datagram_rows(settings).into_iter().filter(|(address, _)| !open.contains_key(address));
+    rows.map(|(address, row)| Ok((address, listen::datagrams(&sip_name(row), address)?))).collect()
 }

@@ -2,9 +2,11 @@
 
 mod credentials;
 mod gateway;
+mod handshakes;
 mod http;
 mod keys;
 mod listen;
+mod location;
 mod media;
 mod names;
 mod signalling;
@@ -14,6 +16,7 @@ pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;
 pub use keys::KeyError;
 pub use listen::BindError;
+pub use location::LocationError;
 pub use media::MediaError;
 
 /// Randomness of the operating system for one sans-I/O part.

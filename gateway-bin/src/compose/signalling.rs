@@ -10,6 +10,7 @@ use acme_store::certificate::Identity as Certified;
 use acme_store::net::tls::Connector;
 use acme_store::publish::Application;
 use acme_store::verify::NameRule;
+use sip_core::edge::bindings::Change;
 use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use super::credentials::{CredentialError, Credentials};
 use super::listen::{allowed, keep};
+use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
 use crate::config::{self as settings, Interface, Settings, SipPort};
@@ -36,6 +38,8 @@ pub(crate) struct Signalling {
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Ends after the thread, so that the last change is kept.
+    location: Location,
 }
 
 impl Signalling {
@@ -46,6 +50,7 @@ impl Signalling {
         media: Option<MediaPlane>,
         switches: Switches,
         names: Arc<Names>,
+        location: Location,
     ) -> io::Result<Self> {
         let media: Box<dyn Media + Send> = match media {
             Some(media) => Box::new(media),
@@ -59,19 +64,29 @@ impl Signalling {
         let names = Arc::new(RwLock::new(names));
         let (connect, resolve) = (Arc::new(Inside(switches.clone())), Arc::new(Lookups(names.clone())));
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let journal = location.journal();
         let events = move |event| match event {
             Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
+            Event::Location(change) => journal.record(change),
             event => report::signalling::log(&event),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots })
+        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, location })
     }
 
     /// Reaches the thread.
     pub(crate) fn handle(&self) -> Handle<Command> {
         self.handle.clone()
+    }
+
+    /// Phones that were registered before this process began.
+    pub(crate) async fn locate(&self, known: Vec<Change>) {
+        for change in known {
+            // A driver that has ended has no phones.
+            let _ = self.handle.command(Command::Locate(change)).await;
+        }
     }
 
     /// The new configuration from the next message on; the connector from the next dial on.
@@ -100,7 +115,11 @@ impl Signalling {
     pub(crate) async fn stop(mut self) {
         let _ = self.handle.close_all().await;
         let Some(thread) = self.thread.take() else { return };
-        let ended = tokio::task::spawn_blocking(move || drop(thread.join()));
+        let location = self.location;
+        let ended = tokio::task::spawn_blocking(move || {
+            let _ = thread.join();
+            drop(location);
+        });
         let _ = tokio::time::timeout(FAREWELL, ended).await;
     }
 }
