@@ -4,8 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farend::{Gateway, config};
 
@@ -26,8 +27,14 @@ impl Place {
     }
 
     fn settings(&self, rows: &str) -> config::Settings {
+        let (settings, _) =
+            config::read(&self.text(rows), &self.folder.join("farend.toml"), &self.folder).unwrap();
+        settings
+    }
+
+    fn text(&self, rows: &str) -> String {
         let Self { folder, address } = self;
-        let text = format!(
+        format!(
             r#"
 state_dir = "{}"
 lab = true
@@ -46,14 +53,15 @@ transport = "tcp"
 port = 5060
 "#,
             folder.join("state").display()
-        );
-        let (settings, _) = config::read(&text, &folder.join("farend.toml"), folder).unwrap();
-        settings
+        )
     }
 
     /// The status line that an OPTIONS for `user` from the PBX is answered with.
     fn ask(&self, user: &str, port: u16) -> String {
-        let mut stream = TcpStream::connect((IpAddr::V4(self.address), port)).unwrap();
+        self.ask_on(&mut TcpStream::connect((IpAddr::V4(self.address), port)).unwrap(), user)
+    }
+
+    fn ask_on(&self, stream: &mut TcpStream, user: &str) -> String {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let address = self.address;
         let request = format!(
@@ -63,7 +71,7 @@ port = 5060
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        while !answer.windows(2).any(|pair| pair == b"\r\n") {
+        while !answer.ends_with(b"\r\n\r\n") {
             let mut some = [0; 512];
             let read = stream.read(&mut some).unwrap();
             assert_ne!(read, 0, "closed without an answer");
@@ -122,4 +130,32 @@ async fn a_phone_that_was_registered_before_the_restart_is_known_and_gone() {
         let mode = std::fs::metadata(state.join("location.log")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+#[test]
+fn who_does_not_read_the_log_does_not_stop_the_gateway() {
+    let place = Place::new();
+    let path = place.folder.join("farend.toml");
+    std::fs::write(&path, place.text(&row("a", 5060))).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_farend"))
+        .args(["run", "-c"])
+        .arg(&path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect((IpAddr::V4(place.address), 5060)) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // Each is a line of the log; a pipe holds 64 KiB of them.
+    for number in 0..1000 {
+        assert_eq!(place.ask_on(&mut stream, &format!("u{number}")), "SIP/2.0 404 Not Found");
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(gateway.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(gateway.wait().unwrap().success());
 }

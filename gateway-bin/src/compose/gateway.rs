@@ -149,8 +149,25 @@ impl Gateway {
     pub async fn drain(&mut self, patience: Duration) {
         self.signalling.drain().await;
         let until = Instant::now() + patience;
-        while self.signalling.snapshot().await.dialogs > 0 && Instant::now() < until {
+        while self.signalling.snapshot().await.is_some_and(|state| state.dialogs > 0)
+            && Instant::now() < until
+        {
             tokio::time::sleep(DRAIN_TICK).await;
+        }
+    }
+
+    /// Waits for a part that ends by itself, which only a fault of ours makes it do: the name of that part. The
+    /// gateway serves nobody then, and whoever runs it should start it anew.
+    pub async fn failed(&mut self) -> &'static str {
+        let relay = async {
+            match &mut self.media {
+                Some(media) => media.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.signalling.ended() => "signalling",
+            () = relay => "the media relay",
         }
     }
 
@@ -258,7 +275,7 @@ impl Gateway {
             Arc::from([ipnet::Ipv4Net::default().into(), ipnet::Ipv6Net::default().into()]);
         let port_80 = Row { name: CHALLENGES.into(), allow_from: everywhere, welcome: self.challenges() };
         rows.extend(self.settings.challenges.iter().map(|address| (*address, port_80.clone())));
-        self.doors.change(rows, bound)?;
+        self.doors.change(rows, bound).await?;
         self.open_datagrams(udp).await?;
         Ok(())
     }

@@ -77,14 +77,24 @@ impl Doors {
     }
 
     /// Puts `rows` in force: new ones accept on their bound sockets, old ones change over, the rest closes.
-    pub(crate) fn change(&mut self, mut rows: BTreeMap<SocketAddr, Row>, bound: Bound) -> io::Result<()> {
-        self.open.retain(|address, door| match rows.remove(address) {
-            Some(row) => {
-                door.row.send_replace(row);
-                true
+    pub(crate) async fn change(
+        &mut self,
+        mut rows: BTreeMap<SocketAddr, Row>,
+        bound: Bound,
+    ) -> io::Result<()> {
+        for (address, mut door) in std::mem::take(&mut self.open) {
+            match rows.remove(&address) {
+                Some(row) => {
+                    door.row.send_replace(row);
+                    self.open.insert(address, door);
+                }
+                None => {
+                    door.task.abort();
+                    // The socket is closed when the task is gone, and the next reload may want its address.
+                    let _ = (&mut door.task).await;
+                }
             }
-            None => false,
-        });
+        }
         for (address, listener) in bound.0 {
             let Some(row) = rows.remove(&address) else { continue };
             let (sender, receiver) = watch::channel(row);

@@ -97,13 +97,18 @@ impl Signalling {
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
     }
 
-    /// The state a moment from now.
-    pub(crate) async fn snapshot(&mut self) -> Arc<Snapshot> {
+    /// The state a moment from now; `None` when the thread has ended.
+    pub(crate) async fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
         self.snapshots.mark_unchanged();
-        if self.handle.command(Command::Snapshot).await.is_ok() {
-            let _ = self.snapshots.changed().await;
-        }
-        self.snapshots.borrow().clone()
+        self.handle.command(Command::Snapshot).await.ok()?;
+        self.snapshots.changed().await.ok()?;
+        Some(self.snapshots.borrow().clone())
+    }
+
+    /// Waits for the end of the thread, which ends by itself only when it panics.
+    pub(crate) async fn ended(&mut self) {
+        // The driver owns the sending end.
+        while self.snapshots.changed().await.is_ok() {}
     }
 
     /// Nothing new from now on; running calls go on.

@@ -4,6 +4,7 @@ mod configuration;
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -77,7 +78,7 @@ async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn
     std::fs::write(&path, text)?;
     let (mut settings, _) = config::load(&path)?;
     settings.media.relay = fault != Some(Fault::Relay);
-    log::install(&settings.log);
+    let _log = log::install(&settings.log);
     let gateway = Gateway::start(settings).await?;
     let at = |port| SocketAddr::new(IpAddr::from(plan.gateway_outside), port);
     let outside = play::Gateway {
@@ -126,7 +127,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("farend-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
+        // Keys go in there: nobody else's folder, and nobody else may look.
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 }
