@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
-use super::credentials::{CredentialError, Credentials};
+use super::credentials::{CredentialError, Credentials, Draft};
 use super::handshakes::{Handshakes, Strangers};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
@@ -94,14 +94,14 @@ impl Gateway {
         let bound = doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &BTreeMap::new())?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
-        let mut credentials = Credentials::open(&settings.state_dir)?;
-        credentials.adopt(&settings, &names)?;
+        let credentials = Credentials::open(&settings.state_dir)?;
+        let draft = credentials.draft(&settings, &names)?;
         let keys = keys::load(&settings.state_dir)?;
         let media = match settings.media.relay {
             true => Some(MediaPlane::start(&settings).await?),
             false => None,
         };
-        let switches = Switches::new(&settings, &credentials)?;
+        let switches = Switches::new(&settings, &draft)?;
         let (location, known) = Location::open(&settings.state_dir)?;
         let media_side = media.clone();
         let signalling = Signalling::start(&settings, keys, media_side, switches, names.clone(), location)?;
@@ -119,7 +119,8 @@ impl Gateway {
             handshakes: Handshakes::default(),
             challengers: Strangers::new(CHALLENGERS),
         };
-        let plan = gateway.plan(&gateway.settings, &names)?;
+        let plan = plan(&gateway.settings, &draft, &names)?;
+        gateway.credentials.adopt(draft);
         gateway.open(plan, bound, udp).await?;
         info!(version = env!("CARGO_PKG_VERSION"), "the gateway runs");
         Ok(gateway)
@@ -134,9 +135,11 @@ impl Gateway {
         let bound = self.doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &self.datagrams)?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
-        self.credentials.adopt(&settings, &names)?;
-        let switches = Switches::new(&settings, &self.credentials)?;
-        let plan = self.plan(&settings, &names)?;
+        let draft = self.credentials.draft(&settings, &names)?;
+        let switches = Switches::new(&settings, &draft)?;
+        let plan = plan(&settings, &draft, &names)?;
+        // From here on nothing fails but the operating system.
+        self.credentials.adopt(draft);
         self.signalling.reconfigure(&settings, switches, names).await;
         if let Some(media) = &self.media {
             media.reconfigure(&settings.media);
@@ -214,28 +217,6 @@ impl Gateway {
             return Err(StartError::Fixed("log"));
         }
         Ok(())
-    }
-
-    /// Builds everything that can fail, before anything changes.
-    fn plan(&self, settings: &Settings, names: &Arc<Names>) -> Result<Plan, StartError> {
-        let mut plan = Plan::default();
-        for port in &settings.sip.ports {
-            if let Some(tls) = &port.tls {
-                let listener = self.credentials.listener(tls, Application::Sip)?;
-                let acceptor = Acceptor::new(listener).map_err(CredentialError::from)?;
-                plan.acceptors.insert(sip_name(port), Arc::new(acceptor));
-            }
-        }
-        for (name, endpoint) in &settings.endpoints {
-            let config = http::service(name, endpoint, settings, &self.credentials, names)?;
-            plan.services.insert(name.clone(), config);
-            if let Some(tls) = &endpoint.tls {
-                let listener = self.credentials.listener(tls, Application::Http1)?;
-                let acceptor = Acceptor::new(listener).map_err(CredentialError::from)?;
-                plan.acceptors.insert(http_name(name), Arc::new(acceptor));
-            }
-        }
-        Ok(plan)
     }
 
     /// Opens, changes and closes listeners so that they are what `self.settings` says.
@@ -396,6 +377,26 @@ impl Gateway {
 struct Plan {
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     services: BTreeMap<String, tunnel::net::Config>,
+}
+
+/// Builds everything that can fail, before anything changes.
+fn plan(settings: &Settings, draft: &Draft, names: &Arc<Names>) -> Result<Plan, StartError> {
+    let mut plan = Plan::default();
+    let acceptor = |tls, application| -> Result<Arc<Acceptor>, CredentialError> {
+        Ok(Arc::new(Acceptor::new(draft.listener(tls, application)?)?))
+    };
+    for port in &settings.sip.ports {
+        if let Some(tls) = &port.tls {
+            plan.acceptors.insert(sip_name(port), acceptor(tls, Application::Sip)?);
+        }
+    }
+    for (name, endpoint) in &settings.endpoints {
+        plan.services.insert(name.clone(), http::service(name, endpoint, settings, draft, names)?);
+        if let Some(tls) = &endpoint.tls {
+            plan.acceptors.insert(http_name(name), acceptor(tls, Application::Http1)?);
+        }
+    }
+    Ok(plan)
 }
 
 /// The listener of HTTP-01 challenges.

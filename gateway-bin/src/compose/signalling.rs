@@ -20,7 +20,7 @@ use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
 
-use super::credentials::{CredentialError, Credentials};
+use super::credentials::{CredentialError, Draft};
 use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
@@ -138,13 +138,13 @@ pub(crate) struct Switches {
 }
 
 impl Switches {
-    pub(crate) fn new(settings: &Settings, credentials: &Credentials) -> Result<Self, CredentialError> {
+    pub(crate) fn new(settings: &Settings, draft: &Draft) -> Result<Self, CredentialError> {
         let inside = &settings.sip.inside;
         let connector = match (&inside.trust, inside.transport) {
             (Some(trust), settings::Transport::Tls) => {
                 let rule = if inside.verify_name { NameRule::NameOrCommonName } else { NameRule::ChainOnly };
                 let certificate = inside.certificate.as_deref();
-                let dialler = credentials.dialler(certificate, trust, rule, Application::Sip)?;
+                let dialler = draft.dialler(certificate, trust, rule, Application::Sip)?;
                 Some(Arc::new(Connector::new(dialler)?))
             }
             _ => None,
