@@ -21,21 +21,24 @@ pub(super) fn judge(settings: &Settings, http: &file::Http, judge: &mut Judge<'_
         let Some((row, file)) = served else { continue };
         let group: Vec<Host> =
             row.remote.iter().flat_map(|remote| &remote.servers).filter_map(host).collect();
-        let tunnels: Vec<(u16, _)> = settings
+        let tunnels: Vec<(u16, _, u16)> = settings
             .endpoints
             .values()
             .filter_map(|endpoint| match &endpoint.serves {
                 Endpoint::Tunnel(row) => {
-                    Some((endpoint.addresses.first()?.port(), settings.tunnel_policy(row).ok()?))
+                    // Whether the networks fit: any port that the row allows will do.
+                    let asked = row.ports.first().map_or(443, |(low, _)| *low);
+                    let policy = settings.tunnel_policy(row).ok()?;
+                    Some((endpoint.addresses.first()?.port(), policy, asked))
                 }
                 Endpoint::Repository(_) => None,
             })
             .collect();
-        let ports: Vec<u16> = tunnels.iter().map(|(port, _)| *port).collect();
+        let ports: Vec<u16> = tunnels.iter().map(|(port, ..)| *port).collect();
         let (startup, mut findings) = parse(&file.content);
         let asked = startup.tunnel_port;
         let tunnel =
-            tunnels.iter().find(|(port, _)| Some(*port) == asked).map(|(port, policy)| (policy, *port));
+            tunnels.iter().find(|(port, ..)| Some(*port) == asked).map(|(_, policy, port)| (policy, *port));
         let around =
             Surroundings { tunnel_ports: &ports, server_group: &group, tunnel, ..Surroundings::default() };
         findings.extend(startup.check(&around));
