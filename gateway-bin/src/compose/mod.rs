@@ -7,6 +7,7 @@ mod keys;
 mod listen;
 mod media;
 mod names;
+mod places;
 mod signalling;
 
 pub use credentials::CredentialError;
