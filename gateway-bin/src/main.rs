@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use farend::config::{self, Refusal, Settings};
 use farend::{Gateway, log};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -86,7 +85,6 @@ fn run(path: &Path) -> ExitCode {
     for warning in warnings {
         warn!(%warning, "configuration");
     }
-    raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -106,16 +104,6 @@ fn run(path: &Path) -> ExitCode {
     // A thread that does not end must not keep the process from ending.
     runtime.shutdown_timeout(GOODBYE);
     code
-}
-
-/// Takes as many file descriptors as this process may have: the usual soft limit of 1024 is that of programs that
-/// call select(2), and each phone, each call and each tunnel takes some.
-fn raise_descriptors() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!(%error, "the number of file descriptors can't be raised");
-    }
 }
 
 /// Waits for signals until the gateway shall end.

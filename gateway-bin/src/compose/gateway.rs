@@ -9,25 +9,36 @@ use std::{fmt, io};
 use acme_store::net::http01::Responder;
 use acme_store::net::tls::Acceptor;
 use acme_store::publish::Application;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sip_core::edge::Command;
-use sip_core::flow::ListenerId;
-use sip_core::net::Handle;
+use sip_core::flow::{ListenerId, Peer, Side};
+use sip_core::net::{Handle, Refused, Stream};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
 use super::credentials::{CredentialError, Credentials, Draft};
-use super::handshakes::{Handshakes, Strangers};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
 use super::listen::{self, BindError, Bound, Doors, Row, Welcome};
 use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
+use super::places::{Holder, Placed, Places};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 
+/// Of the descriptors that the process may have, one in this many for handshakes, and at most this many (S16).
+const HANDSHAKES: (usize, usize) = (8, 2048);
+/// The same for connections of HTTP clients.
+const CLIENTS: (usize, usize) = (8, 4096);
+/// Connections of one phone's certificate: one that works, and those before it that nobody has noticed to be dead.
+const SIP_OF_ONE: usize = 32;
+/// Connections of one HTTP client: its tunnels, and files besides.
+const CLIENTS_OF_ONE: usize = 64;
+/// Connections to the challenge port: in all, and from one address.
+const CHALLENGERS: (usize, usize) = (256, 32);
 /// How often a drain looks whether the last call has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(500);
 
@@ -72,9 +83,7 @@ pub struct Gateway {
     endpoints: BTreeMap<String, Endpoint>,
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
-    handshakes: Handshakes,
-    /// Connections to port 80, from accept to close.
-    challengers: Strangers,
+    crowd: Crowd,
 }
 
 impl fmt::Debug for Gateway {
@@ -90,6 +99,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; then nothing runs.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let descriptors = raise_descriptors();
         let doors = Doors::default();
         let bound = doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &BTreeMap::new())?;
@@ -104,7 +114,8 @@ impl Gateway {
         let switches = Switches::new(&settings, &draft)?;
         let (location, known) = Location::open(&settings.state_dir)?;
         let media_side = media.clone();
-        let signalling = Signalling::start(&settings, keys, media_side, switches, names.clone(), location)?;
+        let signalling =
+            Signalling::start(&settings, keys, media_side, switches, names.clone(), location, descriptors)?;
         signalling.locate(known).await;
         let mut gateway = Self {
             settings,
@@ -116,8 +127,7 @@ impl Gateway {
             endpoints: BTreeMap::new(),
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
-            handshakes: Handshakes::default(),
-            challengers: Strangers::new(CHALLENGERS),
+            crowd: Crowd::new(descriptors),
         };
         let plan = plan(&gateway.settings, &draft, &names)?;
         gateway.credentials.adopt(draft);
@@ -295,31 +305,30 @@ impl Gateway {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
         let handle: Handle<Command> = self.signalling.handle();
         let port = Arc::new(port.clone());
-        let handshakes = self.handshakes.clone();
+        let crowd = self.crowd.clone();
         Arc::new(move |stream, remote| {
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
-            let Some(guest) = handshakes.enter(remote.ip()) else {
-                debug!(listener = port.name, %remote, "refused: too many connections that have not shown who they are");
-                return;
-            };
+            let crowd = crowd.clone();
             tokio::spawn(async move {
-                let (turn, Ok(local)) = (guest.turn().await, stream.local_addr()) else { return };
+                let Ok(local) = stream.local_addr() else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
                 let taken = match acceptor {
-                    None => handle.stream(stream, peer),
-                    Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(accepted) => {
+                    None => admit(&handle, stream, peer, &crowd),
+                    Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
+                        Some(Ok(accepted)) => {
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
-                            handle.stream(accepted.stream, peer)
+                            admit(&handle, accepted.stream, peer, &crowd)
                         }
-                        Err(error) => {
+                        Some(Err(error)) => {
                             info!(listener = port.name, %remote, %error, "TLS handshake failed");
                             return;
                         }
+                        None => {
+                            return info!(listener = port.name, %remote, "a stalled TLS handshake made way");
+                        }
                     },
                 };
-                drop(turn);
                 if let Err(error) = taken {
                     debug!(listener = port.name, %remote, %error, "the connection is closed");
                 }
@@ -332,22 +341,24 @@ impl Gateway {
         let service = self.endpoints.get(name)?.clone();
         debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
         let name: Arc<str> = Arc::from(name);
-        let handshakes = self.handshakes.clone();
+        let crowd = self.crowd.clone();
         Some(Arc::new(move |stream, remote| {
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
-            let Some(guest) = handshakes.enter(remote.ip()) else {
-                debug!(endpoint = %name, %remote, "refused: too many connections that have not shown who they are");
-                return;
-            };
+            let crowd = crowd.clone();
             tokio::spawn(async move {
-                let (turn, Ok(local)) = (guest.turn().await, stream.local_addr()) else { return };
-                match acceptor.accept(stream).await {
-                    Ok(accepted) => {
-                        drop(turn);
+                let Ok(local) = stream.local_addr() else { return };
+                match crowd.shake(remote, acceptor.accept(stream)).await {
+                    Some(Ok(accepted)) => {
+                        let holder = match &accepted.identity {
+                            Some(identity) => Holder::Certificate(identity.key_hash),
+                            None => Holder::address(remote.ip()),
+                        };
+                        let stream = Placed::new(accepted.stream, crowd.clients.take(holder));
                         let peer = http::peer(remote, local, accepted.identity.as_deref());
-                        service.serve(accepted.stream, peer).await;
+                        service.serve(stream, peer).await;
                     }
-                    Err(error) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
+                    Some(Err(error)) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
+                    None => info!(endpoint = %name, %remote, "a stalled TLS handshake made way"),
                 }
             });
         }))
@@ -355,21 +366,77 @@ impl Gateway {
 
     fn challenges(&self) -> Welcome {
         let responder = Arc::new(Responder::new(self.credentials.tokens()));
-        let challengers = self.challengers.clone();
+        let crowd = self.crowd.clone();
         Arc::new(move |stream, remote| {
-            let responder = responder.clone();
-            let Some(place) = challengers.enter(remote.ip()) else {
-                return debug!(%remote, "port 80: refused, too many connections at once");
-            };
+            let (responder, place) =
+                (responder.clone(), crowd.challengers.take(Holder::address(remote.ip())));
             tokio::spawn(async move {
-                let _place = place;
-                match responder.serve(stream).await {
-                    Ok(answered) => info!(%remote, status = answered.status, "port 80"),
-                    Err(error) => debug!(%remote, %error, "port 80"),
+                match place.hold(responder.serve(stream)).await {
+                    Some(Ok(answered)) => info!(%remote, status = answered.status, "port 80"),
+                    Some(Err(error)) => debug!(%remote, %error, "port 80"),
+                    None => debug!(%remote, "a stalled connection to port 80 made way"),
                 }
             });
         })
     }
+}
+
+/// Hands a connection to the signalling thread. One certificate outside can't take all the room there is; the
+/// switches inside share theirs.
+fn admit(
+    handle: &Handle<Command>,
+    stream: impl Stream + 'static,
+    peer: Peer,
+    crowd: &Crowd,
+) -> Result<(), Refused> {
+    match (peer.side, &peer.identity) {
+        (Side::Outside, Some(identity)) => {
+            let place = crowd.phones.take(Holder::Certificate(identity.key_hash));
+            handle.stream(Placed::new(stream, place), peer)
+        }
+        (Side::Outside, None) => {
+            let place = crowd.phones.take(Holder::address(peer.remote.ip()));
+            handle.stream(Placed::new(stream, place), peer)
+        }
+        (Side::Inside, _) => handle.stream(stream, peer),
+    }
+}
+
+/// The places of everybody who connects.
+#[derive(Clone)]
+struct Crowd {
+    handshakes: Places,
+    phones: Places,
+    clients: Places,
+    challengers: Places,
+}
+
+impl Crowd {
+    fn new(descriptors: usize) -> Self {
+        let share = |(part, most): (usize, usize)| (descriptors / part).clamp(1, most);
+        Self {
+            handshakes: Places::new(share(HANDSHAKES), usize::MAX),
+            phones: Places::new(usize::MAX, SIP_OF_ONE),
+            clients: Places::new(share(CLIENTS), CLIENTS_OF_ONE),
+            challengers: Places::new(CHALLENGERS.0, CHALLENGERS.1),
+        }
+    }
+
+    /// A handshake, unless it is displaced.
+    async fn shake<F: Future>(&self, remote: SocketAddr, handshake: F) -> Option<F::Output> {
+        self.handshakes.take(Holder::address(remote.ip())).hold(handshake).await
+    }
+}
+
+/// Takes all the descriptors that the process may have (decision 15): each connection, and each port of the relay, is one.
+/// Says how many that are.
+fn raise_descriptors() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    let now = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    usize::try_from(now).unwrap_or(usize::MAX)
 }
 
 /// Everything a configuration needs that could have failed.
@@ -401,8 +468,6 @@ fn plan(settings: &Settings, draft: &Draft, names: &Arc<Names>) -> Result<Plan, 
 
 /// The listener of HTTP-01 challenges.
 const CHALLENGES: &str = "acme";
-/// Connections to it at once, in all and of one source. An authority looks from a handful of places.
-const CHALLENGERS: (usize, usize) = (128, 16);
 
 fn sip_name(port: &SipPort) -> String {
     format!("sip.ports \"{}\"", port.name)

@@ -2,13 +2,13 @@
 
 mod credentials;
 mod gateway;
-mod handshakes;
 mod http;
 mod keys;
 mod listen;
 mod location;
 mod media;
 mod names;
+mod places;
 mod signalling;
 
 pub use credentials::CredentialError;

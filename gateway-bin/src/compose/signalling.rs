@@ -43,7 +43,7 @@ pub(crate) struct Signalling {
 }
 
 impl Signalling {
-    /// Starts the thread. No listener yet: see [`Signalling::handle`].
+    /// Starts the thread. No listener yet: see [`Signalling::handle`]. `descriptors` is what the process may have.
     pub(crate) fn start(
         settings: &Settings,
         keys: Keyring,
@@ -51,6 +51,7 @@ impl Signalling {
         switches: Switches,
         names: Arc<Names>,
         location: Location,
+        descriptors: usize,
     ) -> io::Result<Self> {
         let media: Box<dyn Media + Send> = match media {
             Some(media) => Box::new(media),
@@ -59,6 +60,8 @@ impl Signalling {
         let edge = Edge::new(edge(settings), keys, super::seed()?, media);
         let mut limits = Limits::default();
         limits.message.message = settings.sip.max_message;
+        // The other half is for audio, tunnels and files.
+        limits.streams = limits.streams.min(descriptors / 2);
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));

@@ -16,6 +16,7 @@ use twin::site::{self, Site};
 use twin::timeline::Timeline;
 
 use crate::Gateway;
+use crate::config::{Endpoint, Settings};
 use crate::{config, log};
 use configuration::Ports;
 
@@ -77,7 +78,7 @@ async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn
     let path = folder.0.join("farend.toml");
     std::fs::write(&path, text)?;
     let (mut settings, _) = config::load(&path)?;
-    settings.media.relay = fault != Some(Fault::Relay);
+    disable(&mut settings, fault);
     let _log = log::install(&settings.log);
     let gateway = Gateway::start(settings).await?;
     let at = |port| SocketAddr::new(IpAddr::from(plan.gateway_outside), port);
@@ -104,6 +105,18 @@ async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn
     }
     gateway.stop().await;
     Ok(report)
+}
+
+/// What no configuration would be accepted without.
+fn disable(settings: &mut Settings, fault: Option<Fault>) {
+    settings.media.relay = fault != Some(Fault::Relay);
+    if fault == Some(Fault::Tunnel) {
+        for endpoint in settings.endpoints.values_mut() {
+            if let Endpoint::Tunnel(row) = &mut endpoint.serves {
+                row.allow_to.clear();
+            }
+        }
+    }
 }
 
 fn invite(

@@ -21,24 +21,23 @@ pub(super) fn judge(settings: &Settings, http: &file::Http, judge: &mut Judge<'_
         let Some((row, file)) = served else { continue };
         let group: Vec<Host> =
             row.remote.iter().flat_map(|remote| &remote.servers).filter_map(host).collect();
-        let tunnels: Vec<(u16, _, u16)> = settings
+        let tunnels: Vec<(u16, _)> = settings
             .endpoints
             .values()
             .filter_map(|endpoint| match &endpoint.serves {
                 Endpoint::Tunnel(row) => {
-                    // Whether the networks fit: any port that the row allows will do.
-                    let asked = row.ports.first().map_or(443, |(low, _)| *low);
-                    let policy = settings.tunnel_policy(row).ok()?;
-                    Some((endpoint.addresses.first()?.port(), policy, asked))
+                    Some((endpoint.addresses.first()?.port(), settings.tunnel_policy(row).ok()?))
                 }
                 Endpoint::Repository(_) => None,
             })
             .collect();
-        let ports: Vec<u16> = tunnels.iter().map(|(port, ..)| *port).collect();
+        let ports: Vec<u16> = tunnels.iter().map(|(port, _)| *port).collect();
         let (startup, mut findings) = parse(&file.content);
         let asked = startup.tunnel_port;
-        let tunnel =
-            tunnels.iter().find(|(port, ..)| Some(*port) == asked).map(|(_, policy, port)| (policy, *port));
+        // The phone asks for the HQ server's own port; 443 where the configuration doesn't say.
+        let hq =
+            row.remote.iter().flat_map(|remote| &remote.servers).map(|(_, port)| *port).next().unwrap_or(443);
+        let tunnel = tunnels.iter().find(|(port, _)| Some(*port) == asked).map(|(_, policy)| (policy, hq));
         let around =
             Surroundings { tunnel_ports: &ports, server_group: &group, tunnel, ..Surroundings::default() };
         findings.extend(startup.check(&around));

@@ -234,6 +234,9 @@ fn the_startup_file_fits_the_rest() {
     refused("config server: 10.0.1.10", "config server: 10.0.1.10, hq.example.internal", key, "mixed");
     refused("config server: 10.0.1.10", "config server: hq.example.internal", key, "CFG-08");
     refused("config server: 10.0.1.10", "config server: 10.9.9.9", key, "not in the networks");
+    // The tunnel must lead to the HQ server's port, not to its own.
+    changed("ports = []", "ports = [443]").unwrap();
+    refused("ports = []", "ports = [80]", key, "not in the networks");
     let (_, warnings) = changed("backup outbound proxy:", "backup outbound proxy:\nlanguage: de").unwrap();
     assert!(warnings.iter().any(|one| one.message.contains("unknown key")), "{warnings:?}");
 }
@@ -299,11 +302,6 @@ fn public_space_is_refused_and_public_hosts_are_named() {
         2,
         "{warnings:?}"
     );
-}
-
-#[test]
-fn a_tunnel_with_few_ports_still_fits_the_startup_file() {
-    changed("ports = []", "ports = [5448, \"8000-8010\"]").unwrap();
 }
 
 #[test]
