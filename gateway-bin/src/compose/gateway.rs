@@ -21,11 +21,12 @@ use tunnel::net::Endpoint;
 use super::credentials::{CredentialError, Credentials, Draft};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
-use super::listen::{self, BindError, Bound, Doors, Row, Welcome};
+use super::listen::{BindError, Bound, Doors, Row, Welcome};
 use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
 use super::places::{Holder, Placed, Places};
+use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, sip_name, wanted};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 
@@ -199,7 +200,6 @@ impl Gateway {
             let net = &settings.net;
             [&net.inside, &net.outside].map(|one| (one.addresses.clone(), one.public_address))
         };
-        let timers = |settings: &Settings| (settings.sip.t1, settings.sip.max_message);
         if old.state_dir != new.state_dir {
             return Err(StartError::Fixed("state_dir"));
         }
@@ -212,8 +212,8 @@ impl Gateway {
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
         }
-        if timers(old) != timers(new) {
-            return Err(StartError::Fixed("sip.t1 or sip.max_message"));
+        if old.sip.max_message != new.sip.max_message {
+            return Err(StartError::Fixed("sip.max_message"));
         }
         let rules = |row: &SipPort| (row.inside, row.allow_from.clone(), row.trust_source);
         let (before, after) = (datagram_rows(old), datagram_rows(new));
@@ -464,38 +464,4 @@ fn plan(settings: &Settings, draft: &Draft, names: &Arc<Names>) -> Result<Plan, 
         }
     }
     Ok(plan)
-}
-
-/// The listener of HTTP-01 challenges.
-const CHALLENGES: &str = "acme";
-
-fn sip_name(port: &SipPort) -> String {
-    format!("sip.ports \"{}\"", port.name)
-}
-
-fn http_name(name: &str) -> String {
-    format!("http.local_endpoints \"{name}\"")
-}
-
-/// Every TCP listener of a configuration, with the name of its row.
-fn wanted(settings: &Settings) -> BTreeMap<SocketAddr, String> {
-    let tcp = |port: &&SipPort| port.transports.iter().any(|transport| *transport != Transport::Udp);
-    let sip = settings.sip.ports.iter().filter(tcp).map(|port| (sip_name(port), &port.addresses));
-    let http = settings.endpoints.iter().map(|(name, endpoint)| (http_name(name), &endpoint.addresses));
-    let rows = sip.chain(http);
-    let named = rows.flat_map(|(name, addresses)| addresses.iter().map(move |at| (*at, name.clone())));
-    named.chain(settings.challenges.iter().map(|at| (*at, CHALLENGES.to_owned()))).collect()
-}
-
-fn datagram_rows(settings: &Settings) -> BTreeMap<SocketAddr, &SipPort> {
-    let rows = settings.sip.ports.iter().filter(|port| port.transports.contains(&Transport::Udp));
-    rows.flat_map(|port| port.addresses.iter().map(move |address| (*address, port))).collect()
-}
-
-fn bind_datagrams(
-    settings: &Settings,
-    open: &BTreeMap<SocketAddr, ListenerId>,
-) -> Result<Vec<(SocketAddr, std::net::UdpSocket)>, BindError> {
-    let rows = datagram_rows(settings).into_iter().filter(|(address, _)| !open.contains_key(address));
-    rows.map(|(address, row)| Ok((address, listen::datagrams(&sip_name(row), address)?))).collect()
 }

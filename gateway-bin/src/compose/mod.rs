@@ -9,6 +9,7 @@ mod location;
 mod media;
 mod names;
 mod places;
+mod rows;
 mod signalling;
 
 pub use credentials::CredentialError;

@@ -62,6 +62,7 @@ impl Signalling {
         limits.message.message = settings.sip.max_message;
         // The other half is for audio, tunnels and files.
         limits.streams = limits.streams.min(descriptors / 2);
+        limits.dialled = limits.dialled.min(descriptors / 4);
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
