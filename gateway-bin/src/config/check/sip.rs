@@ -141,16 +141,13 @@ fn port(
         };
         Some(listen_tls(&["sip", "ports", at], &written, names, judge)?)
     } else {
-        let idle = [
+        let tls = [
             ("certificate", row.certificate.is_some()),
             ("trust", row.trust.is_some()),
             ("require_client_cert", row.require_client_cert),
             ("tls", row.tls != file::TLS_VERSIONS),
         ];
-        for (name, _) in idle.into_iter().filter(|(_, written)| *written) {
-            judge
-                .refuse(&key(name), "this row has no TLS: expected transport = \"tls\", or the key left out");
-        }
+        only_with_tls(&["sip", "ports", at], &tls, judge);
         None
     };
     trust_source(at, row, inside?, judge);
@@ -171,6 +168,14 @@ fn port(
         tls,
         trust_source: row.trust_source,
     })
+}
+
+/// Keys that do nothing without TLS: whoever writes one expects it to act.
+fn only_with_tls(table: &[&str], keys: &[(&str, bool)], judge: &mut Judge<'_>) {
+    for (name, _) in keys.iter().filter(|(_, written)| *written) {
+        let key = [table, &[*name]].concat();
+        judge.refuse(&key, "there is no TLS here: expected transport = \"tls\", or the key left out");
+    }
 }
 
 /// Decision 3: peers of a row without TLS may count as verified, from a named network only.
@@ -252,17 +257,12 @@ fn inside(written: &file::SipInside, names: &Names<'_>, judge: &mut Judge<'_>) -
             None => judge.refuse(&key("trust"), "TLS towards the switches needs a trust entry"),
         }
     } else {
-        let idle = [
+        let tls = [
             ("certificate", written.certificate.is_some()),
             ("trust", written.trust.is_some()),
             ("verify", written.verify != file::VERIFY_CHAIN),
         ];
-        for (name, _) in idle.into_iter().filter(|(_, written)| *written) {
-            judge.refuse(
-                &key(name),
-                "the inside has no TLS: expected transport = \"tls\", or the key left out",
-            );
-        }
+        only_with_tls(&["sip", "inside"], &tls, judge);
     }
     Some(InsideTls {
         transport: transport?,

@@ -252,11 +252,11 @@ fn keys_that_would_not_act_are_refused() {
     let phones = "transport = \"tls\"\nallow_from = \"internet\"";
     for key in ["certificate", "trust", "require_client_cert"] {
         let full = format!("sip.ports[0].{key}");
-        refused(phones, "transport = \"tcp\"\nallow_from = \"internet\"", &full, "has no TLS");
+        refused(phones, "transport = \"tcp\"\nallow_from = \"internet\"", &full, "there is no TLS here");
     }
     let inside =
         "[sip.inside]                                  # how switches are reached\ntransport = \"tls\"";
-    refused(inside, "[sip.inside]\ntransport = \"tcp\"", "sip.inside.certificate", "has no TLS");
+    refused(inside, "[sip.inside]\ntransport = \"tcp\"", "sip.inside.certificate", "there is no TLS here");
     let switches = "transport = \"tls\"\nallow_from = \"mitel-appliances\"";
     let trusting = format!("{switches}\ntrust_source = true");
     refused(switches, &trusting, "sip.ports[1].trust_source", "for rows without TLS");
