@@ -202,6 +202,16 @@ impl World {
         End(Source::Flow(found.unwrap_or_else(|| panic!("nobody dialled {remote}\n{}", self.story())).1))
     }
 
+    /// How many connections that were dialled stand.
+    pub(crate) fn open_dials(&self) -> usize {
+        self.dials.iter().filter(|(_, flow)| self.flows.contains_key(flow)).count()
+    }
+
+    /// Whether this connection stands.
+    pub(crate) fn stands(&self, end: End) -> bool {
+        end.0.flow().is_some_and(|flow| self.flows.contains_key(&flow))
+    }
+
     pub(crate) fn story(&self) -> String {
         let events: Vec<String> = self.events.iter().map(|e| format!("{e:?}")).collect();
         format!("---- story\n{}\n---- events\n{}", self.wire.join("\n"), events.join("\n"))
@@ -237,6 +247,7 @@ impl World {
                 Output::Transmit(transmit) => self.deliver(transmit.target, transmit.bytes),
                 Output::Close(flow) => {
                     self.flows.remove(&flow);
+                    self.dialled.retain(|_, open| *open != flow);
                     self.edge.handle_input(self.now, Input::FlowClosed { flow });
                 }
                 Output::Resolve { query, name } => self.asked.push((query, name)),
