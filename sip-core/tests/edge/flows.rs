@@ -180,6 +180,7 @@ fn a_call_keeps_its_connection() {
     world.say(pbx, &reply(&invite, "200 OK", "u", "Contact: <sips:200@10.0.1.50>"));
     world.wait(Duration::from_secs(100));
     assert!(world.stands(phone));
+    world.hear_start(phone, "SIP/2.0 100 ");
     let ok = world.hear_start(phone, "SIP/2.0 200 ");
     let (route, remote) = (row(&ok, "Record-Route"), between(row(&ok, "Contact"), "<", ">"));
     world.say(phone, &from_phone("BYE", remote, "c", 2, "u", &format!("Route: {route}")));
