@@ -72,8 +72,11 @@ impl Edge {
         true
     }
 
-    /// The PBX refused a new phone.
-    pub(super) fn give_up(&mut self, exchange: &Exchange) {
+    /// The PBX refused a new phone. One that is challenged comes again at once, and finds its connection.
+    pub(super) fn give_up(&mut self, exchange: &Exchange, status: u16) {
+        if matches!(status, 401 | 407) {
+            return;
+        }
         let Some(registration) = exchange.registration.as_ref().filter(|r| r.provisional) else { return };
         let id = InstanceId(registration.record.id);
         if self.bindings.get(id).is_some_and(|b| !b.registered) {
@@ -93,6 +96,10 @@ impl Edge {
         // RFC 3261 §10.2.2: only alone, and only with Expires: 0.
         if star && (values.len() > 1 || expires != Some(0)) {
             return Err(bad("* stands alone and with Expires: 0"));
+        }
+        // A PBX may tell phones apart by the instance: nobody speaks for another phone under its own tag (SIP-14).
+        if self.names_two_phones(&values) {
+            return Err(bad("two phones"));
         }
         let tag = self.tag_of(incoming, &values);
         let id = self.identify(incoming, tag.as_deref(), &values);
@@ -114,6 +121,16 @@ impl Edge {
             record.user.clone_from(&first.user);
         }
         Ok(Registration { record, contacts: sent, expires, provisional: false })
+    }
+
+    fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
+        let Some(pattern) =
+            self.config.tag_routing.pattern.as_ref().filter(|_| self.config.tag_routing.enabled)
+        else {
+            return false;
+        };
+        let mut tags = contacts.iter().flat_map(|contact| pattern.tags(contact.raw()));
+        tags.next().is_some_and(|first| tags.any(|tag| tag != first))
     }
 
     fn tag_of(&mut self, incoming: &Incoming, contacts: &[Address<'_>]) -> Option<String> {
@@ -283,7 +300,7 @@ impl Edge {
 
     /// Whether the connection a request came by still stands.
     pub(super) fn is_standing(&self, incoming: &Incoming) -> bool {
-        incoming.source.flow().is_none_or(|flow| self.flows.contains_key(&flow))
+        incoming.source.flow().is_none_or(|flow| self.flows.get(flow).is_some())
     }
 
     fn switch_of(&self, exchange: &Exchange) -> Option<Switch> {
