@@ -29,6 +29,7 @@ use super::places::{Holder, Placed, Places};
 use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, sip_name, wanted};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
+use crate::report::strangers::Strangers;
 
 /// Of the descriptors that the process may have, one in this many for handshakes, and at most this many (S16).
 const HANDSHAKES: (usize, usize) = (8, 2048);
@@ -85,6 +86,7 @@ pub struct Gateway {
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
     crowd: Crowd,
+    strangers: Arc<Strangers>,
 }
 
 impl fmt::Debug for Gateway {
@@ -129,6 +131,7 @@ impl Gateway {
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
             crowd: Crowd::new(descriptors),
+            strangers: Arc::default(),
         };
         let plan = plan(&gateway.settings, &draft, &names)?;
         gateway.credentials.adopt(draft);
@@ -305,10 +308,10 @@ impl Gateway {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
         let handle: Handle<Command> = self.signalling.handle();
         let port = Arc::new(port.clone());
-        let crowd = self.crowd.clone();
+        let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         Arc::new(move |stream, remote| {
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
-            let crowd = crowd.clone();
+            let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
                 let Ok(local) = stream.local_addr() else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
@@ -321,11 +324,10 @@ impl Gateway {
                             admit(&handle, accepted.stream, peer, &crowd)
                         }
                         Some(Err(error)) => {
-                            info!(listener = port.name, %remote, %error, "TLS handshake failed");
-                            return;
+                            return strangers.handshake_failed(&port.name, remote, &error);
                         }
                         None => {
-                            return info!(listener = port.name, %remote, "a stalled TLS handshake made way");
+                            return strangers.made_way(&port.name, remote);
                         }
                     },
                 };
@@ -341,10 +343,10 @@ impl Gateway {
         let service = self.endpoints.get(name)?.clone();
         debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
         let name: Arc<str> = Arc::from(name);
-        let crowd = self.crowd.clone();
+        let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         Some(Arc::new(move |stream, remote| {
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
-            let crowd = crowd.clone();
+            let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
                 let Ok(local) = stream.local_addr() else { return };
                 match crowd.shake(remote, acceptor.accept(stream)).await {
@@ -357,8 +359,8 @@ impl Gateway {
                         let peer = http::peer(remote, local, accepted.identity.as_deref());
                         service.serve(stream, peer).await;
                     }
-                    Some(Err(error)) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
-                    None => info!(endpoint = %name, %remote, "a stalled TLS handshake made way"),
+                    Some(Err(error)) => strangers.handshake_failed(&name, remote, &error),
+                    None => strangers.made_way(&name, remote),
                 }
             });
         }))
@@ -366,13 +368,14 @@ impl Gateway {
 
     fn challenges(&self) -> Welcome {
         let responder = Arc::new(Responder::new(self.credentials.tokens()));
-        let crowd = self.crowd.clone();
+        let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         Arc::new(move |stream, remote| {
+            let strangers = strangers.clone();
             let (responder, place) =
                 (responder.clone(), crowd.challengers.take(Holder::address(remote.ip())));
             tokio::spawn(async move {
                 match place.hold(responder.serve(stream)).await {
-                    Some(Ok(answered)) => info!(%remote, status = answered.status, "port 80"),
+                    Some(Ok(answered)) => strangers.asked(remote, answered.status),
                     Some(Err(error)) => debug!(%remote, %error, "port 80"),
                     None => debug!(%remote, "a stalled connection to port 80 made way"),
                 }
