@@ -1,5 +1,6 @@
 //! The composition: the four libraries joined by their seams.
 
+mod aside;
 mod credentials;
 mod gateway;
 mod http;
