@@ -268,6 +268,14 @@ fn keys_that_would_not_act_are_refused() {
 }
 
 #[test]
+fn an_outside_row_without_tls_serves_nobody() {
+    let row = "[[sip.ports]]\nname = \"plain\"\ninterface = \"outside\"\nport = 5060\ntransport = \"udp+tcp\"\n[sip]";
+    let (_, warnings) = judged(&FIRST.replacen("[sip]", row, 1)).unwrap();
+    let told: Vec<_> = warnings.iter().map(|one| (one.key.as_str(), one.message.contains("403"))).collect();
+    assert_eq!(told, [("sip.ports[2].transport", true)]);
+}
+
+#[test]
 fn networks_are_taken_whole() {
     refused(
         "[\"10.0.1.86\"]",
