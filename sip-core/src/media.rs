@@ -34,6 +34,47 @@ pub struct Leg {
     pub to_signalling: IpAddr,
 }
 
+/// The media type of a session description (RFC 8866 §8.1).
+const SDP: &[u8] = b"application/sdp";
+
+/// A body that holds a session description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description<'m> {
+    /// The value of Content-Type: `application/sdp`, or a multipart with such a part (RFC 5621 §3). Empty where a sender
+    /// wrote none.
+    pub content_type: &'m [u8],
+    /// The whole body.
+    pub body: &'m [u8],
+}
+
+impl Description<'_> {
+    /// Whether the whole body is the description.
+    pub fn is_sdp(&self) -> bool {
+        let media_type = self.content_type.split(|b| *b == b';').next().unwrap_or_default();
+        let length = media_type.iter().filter(|b| !b.is_ascii_whitespace()).count();
+        length == SDP.len() && starts_with(media_type, SDP)
+    }
+
+    /// Whether the body is a multipart, so that only a part of it is the description.
+    pub fn is_multipart(&self) -> bool {
+        starts_with(self.content_type, b"multipart/")
+    }
+
+    /// How often a multipart body seems to name a part that is a description. More than one can't be carried: nobody
+    /// knows which of them the far end takes.
+    pub fn mentions(&self) -> usize {
+        let slashes = self.body.iter().enumerate().filter(|(_, b)| **b == b'/');
+        let subtypes = slashes.filter_map(|(at, _)| self.body.get(at + 1..)).map(<[u8]>::trim_ascii_start);
+        subtypes.filter(|rest| rest.get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"sdp"))).count()
+    }
+}
+
+/// Without regard to case, and to white space around the slash (RFC 3261 §25.1).
+fn starts_with(content_type: &[u8], start: &[u8]) -> bool {
+    let mut octets = content_type.iter().filter(|b| !b.is_ascii_whitespace());
+    start.iter().all(|wanted| octets.next().is_some_and(|b| b.eq_ignore_ascii_case(wanted)))
+}
+
 /// Why a description can't be used, and the status that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -58,7 +99,7 @@ impl Refusal {
 
 /// The media side of the gateway as signalling sees it.
 pub trait Media {
-    /// The description to forward in place of `sdp`. The first call with a session opens it; the same
+    /// The body to forward in place of this one; of a multipart only the description is another. The first call with a session opens it; the same
     /// description sent again (a retransmission, a 183 and its 200) must give the same result.
     ///
     /// # Errors
@@ -69,7 +110,7 @@ pub trait Media {
         session: SessionId,
         leg: Leg,
         role: Role,
-        sdp: &[u8],
+        description: Description<'_>,
     ) -> Result<Bytes, Refusal>;
 
     /// The call is over; nothing of this session is sent or received any more.
@@ -81,8 +122,15 @@ pub trait Media {
 pub struct Untouched;
 
 impl Media for Untouched {
-    fn rewrite(&mut self, _: Instant, _: SessionId, _: Leg, _: Role, sdp: &[u8]) -> Result<Bytes, Refusal> {
-        Ok(Bytes::copy_from_slice(sdp))
+    fn rewrite(
+        &mut self,
+        _: Instant,
+        _: SessionId,
+        _: Leg,
+        _: Role,
+        description: Description<'_>,
+    ) -> Result<Bytes, Refusal> {
+        Ok(Bytes::copy_from_slice(description.body))
     }
 
     fn end(&mut self, _: Instant, _: SessionId) {}

@@ -1,7 +1,8 @@
 //! Seam A: `sip-core` asks, `sdp-core` answers.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +10,9 @@ use sdp_core::anchor::{self, Anchor};
 use sdp_core::net::{self, Handle, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::{Report, Side};
-use sip_core::media::{Leg, Media, Refusal, Role, SessionId};
-use tokio::sync::mpsc;
+use sdp_core::sdp::multipart;
+use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use crate::config::{self, Interface, MediaSettings, Settings};
@@ -45,6 +47,8 @@ pub enum MediaError {
 pub(crate) struct MediaPlane {
     anchor: Arc<Mutex<Anchor>>,
     relay: Arc<Handle>,
+    /// Closed when the relay has ended.
+    running: watch::Receiver<()>,
 }
 
 impl MediaPlane {
@@ -60,7 +64,8 @@ impl MediaPlane {
         let mut config = anchor::Config::new(outside, inside);
         config.policy = policy(&settings.media);
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
-        let plane = Self { anchor, relay: Arc::new(relay) };
+        let (alive, running) = watch::channel(());
+        let plane = Self { anchor, relay: Arc::new(relay), running };
         let ready = async {
             while !plane.lock().is_ready() {
                 plane.with(|_| ());
@@ -78,26 +83,19 @@ impl MediaPlane {
             Ok(ready) => ready?,
             Err(_) => return Err(MediaError::NoPorts),
         }
-        tokio::spawn(plane.clone().consume(reports));
+        let (anchor, relay) = (plane.anchor.clone(), Arc::downgrade(&plane.relay));
+        tokio::spawn(consume(anchor, relay, plane.running.clone(), reports, alive));
         Ok(plane)
+    }
+
+    /// Waits for the end of the relay's thread, which ends by itself only when it panics.
+    pub(crate) async fn ended(&mut self) {
+        while self.running.changed().await.is_ok() {}
     }
 
     /// The policy of calls to come; calls that run keep theirs.
     pub(crate) fn reconfigure(&self, media: &MediaSettings) {
         self.with(|anchor| anchor.reconfigure(policy(media)));
-    }
-
-    async fn consume(self, mut reports: mpsc::UnboundedReceiver<Report>) {
-        let mut tick = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                report = reports.recv() => match report {
-                    Some(report) => self.take(report),
-                    None => return,
-                },
-                _ = tick.tick() => self.with(|anchor| anchor.handle_timeout(Instant::now())),
-            }
-        }
     }
 
     fn take(&self, report: Report) {
@@ -121,6 +119,32 @@ impl MediaPlane {
     }
 }
 
+/// Takes reports until the relay ends. It holds the relay for one step at a time, so that the relay ends with the gateway.
+async fn consume(
+    anchor: Arc<Mutex<Anchor>>,
+    relay: Weak<Handle>,
+    running: watch::Receiver<()>,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+    _alive: watch::Sender<()>,
+) {
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        let report = tokio::select! {
+            report = reports.recv() => match report {
+                Some(report) => Some(report),
+                None => return,
+            },
+            _ = tick.tick() => None,
+        };
+        let Some(relay) = relay.upgrade() else { return };
+        let plane = MediaPlane { anchor: anchor.clone(), relay, running: running.clone() };
+        match report {
+            Some(report) => plane.take(report),
+            None => plane.with(|anchor| anchor.handle_timeout(Instant::now())),
+        }
+    }
+}
+
 impl Media for MediaPlane {
     fn rewrite(
         &mut self,
@@ -128,30 +152,56 @@ impl Media for MediaPlane {
         session: SessionId,
         leg: Leg,
         role: Role,
-        sdp: &[u8],
+        description: Description<'_>,
     ) -> Result<Bytes, Refusal> {
         let from = match leg.side {
             sip_core::flow::Side::Outside => Side::Outside,
             sip_core::flow::Side::Inside => Side::Inside,
         };
         let (source, to) = (leg.signalling.to_canonical(), leg.to_signalling.to_canonical());
+        let Some(part) = part(description) else {
+            warn!(session = session.0, ?role, "no single session description in a multipart body: refused");
+            return Err(Refusal::NotAcceptable);
+        };
+        let sdp = description.body.get(part.clone()).unwrap_or_default();
         let rewritten = self.with(|anchor| match role {
             Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
             Role::Answer => anchor.answer(now, session.0, from, source, to, sdp),
         });
-        rewritten.map_err(|refusal| {
+        let rewritten = rewritten.map_err(|refusal| {
             warn!(session = session.0, ?role, %refusal, "session description refused");
             match refusal {
                 anchor::Refusal::Malformed(_) => Refusal::Malformed,
                 anchor::Refusal::NotAcceptable(_) => Refusal::NotAcceptable,
                 anchor::Refusal::Unavailable { .. } => Refusal::Unavailable,
             }
-        })
+        })?;
+        Ok(with_part(description.body, part, rewritten))
     }
 
     fn end(&mut self, now: Instant, session: SessionId) {
         self.with(|anchor| anchor.end(now, session.0));
     }
+}
+
+/// Where the description stands in its body (RFC 5621 §3). `None` for a multipart in which it can't be found, or that
+/// seems to have several: passed on, one of them would show the inside.
+fn part(description: Description<'_>) -> Option<Range<usize>> {
+    if !description.is_multipart() {
+        return Some(0..description.body.len());
+    }
+    let found = multipart::find(description.content_type, description.body)?;
+    (description.mentions() == 1).then_some(found)
+}
+
+/// The body with this in the place of that part.
+fn with_part(body: &[u8], part: Range<usize>, rewritten: Bytes) -> Bytes {
+    let (before, after) =
+        (body.get(..part.start).unwrap_or_default(), body.get(part.end..).unwrap_or_default());
+    if before.is_empty() && after.is_empty() {
+        return rewritten;
+    }
+    [before, &rewritten, after].concat().into()
 }
 
 fn addresses(interface: &Interface) -> Addresses {
@@ -172,5 +222,41 @@ fn policy(media: &MediaSettings) -> Policy {
         max_senders: media.max_senders,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         ..Policy::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = "--b1\r\nContent-Type: application/csta+xml\r\n\r\n<x/>\r\n--b1\r\nContent-Type: application/sdp\r\n\r\nv=0\r\nc=IN IP4 10.0.1.50\r\n\r\n--b1--\r\n";
+
+    fn described<'t>(content_type: &'t str, body: &'t str) -> Description<'t> {
+        Description { content_type: content_type.as_bytes(), body: body.as_bytes() }
+    }
+
+    #[test]
+    fn only_the_description_of_a_multipart_changes() {
+        let body = described("multipart/mixed;boundary=b1", BODY);
+        let found = part(body).unwrap();
+        assert_eq!(&BODY[found.clone()], "v=0\r\nc=IN IP4 10.0.1.50\r\n");
+        let written = with_part(body.body, found, Bytes::from_static(b"v=0\r\nc=IN IP4 192.0.2.1\r\n"));
+        assert_eq!(written, BODY.replace("10.0.1.50", "192.0.2.1").as_bytes());
+        let whole = described("application/sdp", "v=0\r\n");
+        assert_eq!(part(whole), Some(0..5));
+        assert_eq!(with_part(whole.body, 0..5, Bytes::from_static(b"new")), &b"new"[..]);
+    }
+
+    #[test]
+    fn what_may_show_the_inside_is_refused() {
+        let twice = BODY.replace("--b1--", "--b1\r\nContent-Type: application / SDP\r\n\r\nv=0\r\n--b1--");
+        for (content_type, body) in [
+            ("multipart/mixed;boundary=b2", BODY),
+            ("multipart/mixed", BODY),
+            ("Multipart / Mixed;boundary=b1", twice.as_str()),
+            ("multipart/mixed;boundary=b1", &BODY.replace("application/sdp", "application/ sdp")),
+        ] {
+            assert_eq!(part(described(content_type, body)), None, "{content_type} {body}");
+        }
     }
 }

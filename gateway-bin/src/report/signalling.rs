@@ -1,10 +1,10 @@
 //! Signalling events as log lines.
 
 use sip_core::edge::Event;
-use sip_core::edge::event::{Arrival, Departure, DropCause, Phone, Reason, Snapshot, Step};
+use sip_core::edge::event::{Arrival, Closing, Departure, DropCause, Phone, Reason, Snapshot, Step};
 use tracing::{debug, info, warn};
 
-/// Writes one line for `event`; location changes are for the location log, not for people.
+/// Writes one line for `event`.
 pub(crate) fn log(event: &Event) {
     match event {
         Event::Registered { phone, source, expires, change } => {
@@ -51,6 +51,10 @@ pub(crate) fn log(event: &Event) {
         }
         Event::CallEnded { call_id, phone, by } => info!(call_id, phone = phone.0, ?by, "call ended"),
         Event::Dropped { side, remote, cause } => debug!(?side, %remote, cause = dropped(*cause), "dropped"),
+        Event::FlowClosed { remote, why: Closing::Idle } => debug!(%remote, "an idle connection was closed"),
+        Event::FlowClosed { remote, why: Closing::Surplus } => {
+            warn!(%remote, "a certificate has too many connections: one was closed");
+        }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),

@@ -203,7 +203,7 @@ impl Edge {
     /// What a final answer ends.
     fn concluded(&mut self, exchange: &mut Exchange, status: u16) {
         if status >= 300 {
-            self.give_up(exchange);
+            self.give_up(exchange, status);
         }
         if exchange.is_invite() && exchange.dialog.is_none() {
             if status >= 300 {

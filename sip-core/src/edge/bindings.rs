@@ -113,6 +113,8 @@ pub struct Bindings {
     by_certificate: HashMap<[u8; 32], Vec<InstanceId>>,
     expiries: BTreeSet<(Instant, InstanceId)>,
     changes: VecDeque<Change>,
+    /// Those forgotten since they were last asked for.
+    gone: Vec<InstanceId>,
     arrivals: u64,
 }
 
@@ -227,6 +229,7 @@ impl Bindings {
             self.detach(*id);
             if self.get(*id).is_some_and(|b| !b.registered) {
                 self.take(*id);
+                self.gone.push(*id);
             }
         }
         ids
@@ -235,6 +238,7 @@ impl Bindings {
     /// Forgets a phone and tells the location.
     pub fn remove(&mut self, id: InstanceId) -> Option<Binding> {
         let binding = self.take(id)?;
+        self.gone.push(id);
         if binding.registered {
             self.changes.push_back(Change::Remove(id.0));
         }
@@ -298,6 +302,11 @@ impl Bindings {
         self.changes.pop_front()
     }
 
+    /// A phone that was forgotten; it may have come back since.
+    pub(super) fn poll_gone(&mut self) -> Option<InstanceId> {
+        self.gone.pop()
+    }
+
     /// A change from elsewhere. A phone that is connected here is not replaced by what others remember of it.
     pub fn apply(&mut self, now: Instant, change: Change) {
         match change {
@@ -319,6 +328,7 @@ impl Bindings {
             }
             Change::Remove(id) => {
                 self.take(InstanceId(id));
+                self.gone.push(InstanceId(id));
             }
         }
     }

@@ -229,6 +229,9 @@ pub struct Limits {
     pub bindings: usize,
     /// Registrations on one certificate; more are refused with 403 (load generators use one per phone).
     pub bindings_per_certificate: usize,
+    /// Connections from outside on one certificate. One more closes the one that was of no use for longest; it is
+    /// closed itself if all others carry registrations, calls or requests.
+    pub flows_per_certificate: usize,
     /// Requests in progress; more are refused with 503. Twice as many inside of dialogs; BYE and ACK always pass.
     pub contexts: usize,
     /// Calls that are remembered; new ones are refused with 503.
@@ -244,6 +247,7 @@ impl Default for Limits {
         Self {
             bindings: 100_000,
             bindings_per_certificate: 10,
+            flows_per_certificate: 16,
             contexts: 200_000,
             dialogs: 100_000,
             breadth: 60,
@@ -263,6 +267,8 @@ pub struct Timers {
     pub dialog_idle: Duration,
     /// How long a registration lasts when neither phone nor PBX says (RFC 3261 §10.2).
     pub default_expiry: Duration,
+    /// How long a connection from outside may stay that carries no registration, call or request.
+    pub flow_idle: Duration,
     /// How long a switch's name may take to resolve.
     pub lookup: Duration,
 }
@@ -274,6 +280,7 @@ impl Default for Timers {
             ringing_maximum: Duration::from_secs(300),
             dialog_idle: Duration::from_secs(12 * 3600),
             default_expiry: Duration::from_secs(3600),
+            flow_idle: Duration::from_secs(600),
             lookup: Duration::from_secs(5),
         }
     }

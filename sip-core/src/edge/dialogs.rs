@@ -65,6 +65,8 @@ pub(super) struct Dialogs {
     idle: BTreeSet<(Instant, DialogKey)>,
     /// How many dialogs and branches hold a session.
     holders: HashMap<SessionId, usize>,
+    /// How many dialogs were made over a connection.
+    paths: HashMap<Source, usize>,
     last_session: u64,
     /// Sessions that nobody holds any more.
     ended: Vec<SessionId>,
@@ -95,6 +97,9 @@ impl Dialogs {
             if let Some(session) = dialog.session {
                 self.hold(session);
             }
+            if let Some(path) = dialog.path {
+                *self.paths.entry(path).or_default() += 1;
+            }
         }
         self.table.entry(key).or_insert(dialog)
     }
@@ -106,7 +111,20 @@ impl Dialogs {
         if let Some(session) = dialog.session {
             self.release(session);
         }
+        if let Some(path) = &dialog.path
+            && let Some(dialogs) = self.paths.get_mut(path)
+        {
+            *dialogs -= 1;
+            if *dialogs == 0 {
+                self.paths.remove(path);
+            }
+        }
         Some(dialog)
+    }
+
+    /// Whether a dialog was made over this connection.
+    pub(super) fn has_path(&self, path: &Source) -> bool {
+        self.paths.contains_key(path)
     }
 
     /// A description went by in an answer: the dialog holds its session, and may wait for an answer to it.

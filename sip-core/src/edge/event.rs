@@ -132,6 +132,13 @@ pub enum Event {
         /// Why.
         cause: DropCause,
     },
+    /// A connection from outside was closed, because it was of no use.
+    FlowClosed {
+        /// The peer.
+        remote: SocketAddr,
+        /// Why.
+        why: Closing,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.
@@ -179,6 +186,15 @@ pub enum Departure {
     Asked,
     /// Its time was up.
     Expired,
+}
+
+/// Why a connection from outside was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Nothing was heard on it for [`super::config::Timers::flow_idle`], and it carried nothing.
+    Idle,
+    /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
+    Surplus,
 }
 
 /// The carriers of a phone's identity in requests from inside, in the order they are tried.

@@ -11,7 +11,7 @@ use super::event::{DropCause, Event, Reason};
 use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Lookup, Plan};
 use super::register::Registration;
 use super::rewrite::makes_dialog;
-use crate::flow::Transmit;
+use crate::flow::{Target, Transmit};
 use crate::machine::Output;
 use crate::message::{Limits, Message, Method, RequestBuilder};
 use crate::proxy::context::{Context, Ringing};
@@ -56,6 +56,7 @@ impl Edge {
             exchange.context.add();
             exchange.branches.push(Branch::new(way));
         }
+        self.hold(&exchange);
         for branch in 0..exchange.branches.len() {
             self.send_branch(now, &mut exchange, branch);
         }
@@ -90,6 +91,7 @@ impl Edge {
             self.release(exchange, branch);
         }
         self.forget_early(exchange);
+        self.let_go(exchange);
     }
 
     fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
@@ -107,7 +109,12 @@ impl Edge {
             }
         };
         let id = self.random.branch(exchange.hash);
-        let Some(branch) = exchange.branches.get(index) else { return };
+        let Some(branch) = exchange.branches.get_mut(index) else { return };
+        if let Hop::Switch(dials) = &mut branch.way.hop
+            && let Some(dial) = dials.front_mut()
+        {
+            *dial = self.on_line(*dial);
+        }
         let Some(target) = branch.way.hop.target() else {
             return self.fail_branch(now, exchange, index, unreachable_switch());
         };
@@ -197,7 +204,11 @@ impl Edge {
         let Some(way) = plan.ways.first() else { return };
         let body = self.ack_body(now, incoming, plan);
         let id = self.random.branch(hash);
-        match (way.hop.target(), self.write_request(incoming, way, &id, body.as_ref(), None)) {
+        let target = match way.hop.target() {
+            Some(Target::Dial(dial)) => Some(self.on_line(dial).into()),
+            target => target,
+        };
+        match (target, self.write_request(incoming, way, &id, body.as_ref(), None)) {
             (Some(target), Ok(bytes)) => self.outputs.push_back(Output::Transmit(Transmit { target, bytes })),
             _ => self.drop_message(&incoming.peer, DropCause::Unusable),
         }

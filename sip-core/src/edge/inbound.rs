@@ -97,8 +97,7 @@ impl Edge {
     }
 
     fn by_affinity(&self, incoming: &Incoming) -> Option<InstanceId> {
-        let dial = self.flows.get(&incoming.source.flow()?)?.dial?;
-        let id = InstanceId(dial.affinity?);
+        let id = self.flows.get(incoming.source.flow()?)?.line()?;
         self.bindings.get(id).filter(|b| b.registered).map(|b| b.id)
     }
 
@@ -140,7 +139,7 @@ impl Edge {
             // The registration ended under the call: the connection it was made over, if that still stands.
             None if binding.is_none() => {
                 let path = held?.path?;
-                Hop::Phone(path, self.flows.get(&path.flow()?)?.peer.clone())
+                Hop::Phone(path, self.flows.get(path.flow()?)?.peer.clone())
             }
             None => return None,
         };

@@ -21,6 +21,9 @@ const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, PRACK, SUBSC
 
 impl Edge {
     pub(super) fn receive(&mut self, now: Instant, source: Source, peer: Arc<Peer>, message: Message) {
+        if let Some(flow) = source.flow() {
+            self.flows.touch(now, flow);
+        }
         match self.layer.handle_message(now, source, &peer, message) {
             Received::Request { key, message } => {
                 self.request(now, Incoming { key: Some(key), source, peer, message })

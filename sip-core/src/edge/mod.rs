@@ -14,9 +14,11 @@ pub mod uri_codec;
 mod answer;
 mod dialogs;
 mod exchange;
+mod flows;
 mod forward;
 mod inbound;
 mod intake;
+mod lines;
 mod offer;
 mod outbound;
 mod owner;
@@ -25,7 +27,6 @@ mod rewrite;
 mod status;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Instant;
 
 pub use config::Config;
@@ -35,8 +36,10 @@ use bindings::Bindings;
 use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
+use flows::Flows;
+use lines::Lines;
 
-use crate::flow::{Dial, FlowId, Peer};
+use crate::flow::{FlowId, Peer};
 use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
@@ -51,7 +54,8 @@ pub struct Edge {
     media: Box<dyn Media + Send>,
     bindings: Bindings,
     dialogs: Dialogs,
-    flows: HashMap<FlowId, Flow>,
+    flows: Flows,
+    lines: Lines,
     exchanges: HashMap<ServerKey, Box<Exchange>>,
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
@@ -62,14 +66,10 @@ pub struct Edge {
     probes: HashMap<ClientKey, Probe>,
     probe_deadlines: BTreeSet<(Instant, ClientKey)>,
     outputs: VecDeque<Output<Event>>,
+    /// Connections to be closed once everything else has left.
+    closes: VecDeque<FlowId>,
     counters: Counters,
     draining: bool,
-}
-
-/// A stream connection that stands.
-struct Flow {
-    peer: Arc<Peer>,
-    dial: Option<Dial>,
 }
 
 /// A REGISTER that waits for the phone whose tag it claims.
@@ -101,7 +101,8 @@ impl Edge {
             media,
             bindings: Bindings::default(),
             dialogs,
-            flows: HashMap::new(),
+            flows: Flows::default(),
+            lines: Lines::default(),
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
@@ -111,6 +112,7 @@ impl Edge {
             probes: HashMap::new(),
             probe_deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
+            closes: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
         }
@@ -144,7 +146,9 @@ impl Edge {
     }
 
     fn flow_closed(&mut self, now: Instant, flow: FlowId) {
-        self.flows.remove(&flow);
+        if let Some(dial) = self.flows.remove(flow).and_then(|flow| flow.dial) {
+            self.lines.closed(dial, Some(flow));
+        }
         for id in self.bindings.close(flow) {
             if self.bindings.get(id).is_some() {
                 let phone = self.phone(id);
@@ -184,7 +188,14 @@ impl Edge {
                 self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: None });
             }
         }
+        self.close_idle_flows(now);
+        self.end_round(now);
+    }
+
+    /// What a round leaves behind: sessions and connections that nobody needs any more.
+    fn end_round(&mut self, now: Instant) {
         self.end_sessions(now);
+        self.close_lines();
     }
 
     fn end_sessions(&mut self, now: Instant) {
@@ -201,6 +212,7 @@ impl Edge {
             self.probe_deadlines.first().map(|(at, _)| *at),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
+            self.flows.next_due(),
         ]
         .into_iter()
         .flatten()
@@ -239,21 +251,19 @@ impl Machine for Edge {
 
     fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
-            Input::FlowOpened { flow, peer, dial } => {
-                if let Some(dial) = &dial {
-                    self.layer.handle_flow_opened(flow, dial);
-                }
-                self.flows.insert(flow, Flow { peer, dial });
-            }
+            Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
             Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
-            Input::DialFailed { dial } => self.layer.handle_dial_failed(now, &dial),
+            Input::DialFailed { dial } => {
+                self.lines.closed(dial, None);
+                self.layer.handle_dial_failed(now, &dial);
+            }
             Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
             Input::Drain => self.draining = true,
         }
         self.layer_events(now);
-        self.end_sessions(now);
+        self.end_round(now);
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) {
@@ -270,19 +280,23 @@ impl Machine for Edge {
                 self.tell(Event::Snapshot(Box::new(snapshot)));
             }
         }
+        self.end_round(now);
     }
 
     fn poll_output(&mut self, now: Instant) -> Output<Event> {
         if self.deadline().is_some_and(|at| at <= now) {
             self.fire(now);
             self.layer_events(now);
-            self.end_sessions(now);
+            self.end_round(now);
         }
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
         if let Some(transmit) = self.layer.poll_transmit() {
             return Output::Transmit(transmit);
+        }
+        if let Some(flow) = self.closes.pop_front() {
+            return Output::Close(flow);
         }
         if let Some(change) = self.bindings.poll_change() {
             return Output::Event(Event::Location(change));

@@ -9,9 +9,9 @@ use super::Edge;
 use super::answer::remote_target;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
 use crate::flow::{Side, Transmit};
-use crate::header::{Address, CSeq, ContentType, RecordRoute};
+use crate::header::{Address, CSeq, RecordRoute};
 use crate::machine::Output;
-use crate::media::{Leg, Refusal, Role, SessionId};
+use crate::media::{Description, Leg, Refusal, Role, SessionId};
 use crate::message::{Message, Method, Name, RequestBuilder};
 use crate::token::LoopHash;
 
@@ -24,7 +24,7 @@ impl Edge {
         index: usize,
     ) -> Result<Option<Bytes>, Refusal> {
         let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
-        if !carries || !has_description(&exchange.incoming.message) {
+        if !carries || described(&exchange.incoming.message).is_none() {
             return Ok(None);
         }
         let Some(session) = self.session_of(exchange, index) else { return Ok(None) };
@@ -38,7 +38,8 @@ impl Edge {
         branch.offered = !answers;
         let peer = &exchange.incoming.peer;
         let leg = Leg { side: peer.side, signalling: peer.remote.ip(), to_signalling: remote.ip() };
-        self.media.rewrite(now, session, leg, role, exchange.incoming.message.body()).map(Some)
+        let Some(description) = described(&exchange.incoming.message) else { return Ok(None) };
+        self.media.rewrite(now, session, leg, role, description).map(Some)
     }
 
     /// The session of the dialog, or one of this branch's own.
@@ -81,7 +82,8 @@ impl Edge {
         from: IpAddr,
     ) -> Result<Option<Bytes>, Refusal> {
         let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
-        if !carries || message.status().is_none_or(|s| s >= 300) || !has_description(message) {
+        let Some(description) = described(message) else { return Ok(None) };
+        if !carries || message.status().is_none_or(|s| s >= 300) {
             return Ok(None);
         }
         if let Some((seen, written)) = exchange.branches.get(index).and_then(|b| b.rewritten.as_ref())
@@ -94,7 +96,7 @@ impl Edge {
         let role = if offered { Role::Answer } else { Role::Offer };
         let side = exchange.incoming.peer.side.opposite();
         let leg = Leg { side, signalling: from, to_signalling: exchange.incoming.peer.remote.ip() };
-        let written = self.media.rewrite(now, session, leg, role, message.body())?;
+        let written = self.media.rewrite(now, session, leg, role, description)?;
         let key = exchange
             .dialog
             .clone()
@@ -110,16 +112,14 @@ impl Edge {
 
     /// The body of an ACK: the answer to an offer that stood in the 2xx.
     pub(super) fn ack_body(&mut self, now: Instant, incoming: &Incoming, plan: &Plan) -> Option<Bytes> {
-        if !has_description(&incoming.message) {
-            return None;
-        }
+        let description = described(&incoming.message)?;
         let dialog = self.dialogs.get_mut(plan.dialog.as_ref()?)?;
         // A retransmitted ACK answers the same again.
         dialog.awaits_answer = false;
         let session = dialog.session?;
         let to_signalling = plan.ways.first()?.hop.remote()?.ip();
         let leg = Leg { side: incoming.peer.side, signalling: incoming.peer.remote.ip(), to_signalling };
-        match self.media.rewrite(now, session, leg, Role::Answer, incoming.message.body()) {
+        match self.media.rewrite(now, session, leg, Role::Answer, description) {
             Ok(body) => Some(body),
             Err(refusal) => {
                 let (status, _) = refusal.status();
@@ -170,8 +170,19 @@ impl Edge {
     }
 }
 
-/// Whether the body is a session description.
-fn has_description(message: &Message) -> bool {
-    !message.body().is_empty()
-        && message.header::<ContentType>().is_some_and(|t| t.is_ok_and(|t| t.is("application", "sdp")))
+/// The body, if it is a session description or has one among its parts. Whatever might be read as one at the far end is
+/// taken for one: the media side then finds it, or refuses it.
+fn described(message: &Message) -> Option<Description<'_>> {
+    let body = message.body();
+    if body.is_empty() {
+        return None;
+    }
+    let description = Description { content_type: message.raw(Name::ContentType).unwrap_or_default(), body };
+    let describes = if description.content_type.is_empty() {
+        // A body without a type: some take what looks like a description for one.
+        body.trim_ascii_start().starts_with(b"v=")
+    } else {
+        description.is_sdp() || (description.is_multipart() && description.mentions() > 0)
+    };
+    describes.then_some(description)
 }

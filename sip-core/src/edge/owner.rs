@@ -8,7 +8,6 @@ use super::exchange::{Hop, Incoming, Refusal};
 use super::{Edge, Probe};
 use crate::flow::{Peer, Source};
 use crate::header::Contact;
-use crate::machine::Output;
 use crate::message::{Method, Name, RequestBuilder};
 use crate::token::{InstanceId, LoopHash};
 use crate::transaction::ClientKey;
@@ -116,7 +115,7 @@ impl Edge {
         let old = self.bindings.get(probe.phone).and_then(|b| b.path).and_then(|path| path.flow());
         self.bindings.detach(probe.phone);
         if let Some(flow) = old.filter(|flow| self.bindings.of_path(&Source::Flow(*flow)).is_empty()) {
-            self.outputs.push_back(Output::Close(flow));
+            self.closes.push_back(flow);
         }
         let phone = self.phone(probe.phone);
         self.tell(Event::PhoneLost { phone });

@@ -72,8 +72,11 @@ impl Edge {
         true
     }
 
-    /// The PBX refused a new phone.
-    pub(super) fn give_up(&mut self, exchange: &Exchange) {
+    /// The PBX refused a new phone. One that is challenged comes again at once, and finds its connection.
+    pub(super) fn give_up(&mut self, exchange: &Exchange, status: u16) {
+        if matches!(status, 401 | 407) {
+            return;
+        }
         let Some(registration) = exchange.registration.as_ref().filter(|r| r.provisional) else { return };
         let id = InstanceId(registration.record.id);
         if self.bindings.get(id).is_some_and(|b| !b.registered) {
@@ -297,7 +300,7 @@ impl Edge {
 
     /// Whether the connection a request came by still stands.
     pub(super) fn is_standing(&self, incoming: &Incoming) -> bool {
-        incoming.source.flow().is_none_or(|flow| self.flows.contains_key(&flow))
+        incoming.source.flow().is_none_or(|flow| self.flows.get(flow).is_some())
     }
 
     fn switch_of(&self, exchange: &Exchange) -> Option<Switch> {

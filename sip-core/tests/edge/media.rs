@@ -140,3 +140,59 @@ fn other_bodies_pass_bit_by_bit() {
     assert_eq!(body(&world.hear_start(call.phone, "INFO ")), SDP.replace('\n', "\r\n") + "\r\n");
     assert_eq!(world.media.lock().unwrap().len(), asked);
 }
+
+/// A body of two parts.
+fn mixed(content_type: &str, sdp: &str) -> String {
+    format!(
+        "Content-Type: {content_type}\n\n--b1\nContent-Type: application/csta+xml\nX: 1\n--b1\nContent-Type: {sdp}\nv=0\nc=IN IP4 10.0.1.50\n--b1--"
+    )
+}
+
+#[test]
+fn a_description_among_other_parts_is_one() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    for (n, (content_type, sdp)) in [
+        ("multipart/mixed;boundary=b1", "application/sdp"),
+        ("Multipart / Mixed; boundary=\"b1\"", "Application / SDP"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let call = format!("m{n}");
+        world.say(pbx, &from_pbx("INVITE", &target(&token), &call, 1, "", &mixed(content_type, sdp)));
+        let invite = world.hear_start(phone, "INVITE ");
+        assert!(!body(&invite).contains("10.0.1.") && body(&invite).contains("192.0.2.1 Offer"), "{invite}");
+        assert_eq!(row(&invite, "Content-Type"), content_type);
+        let answer = mixed("multipart/mixed;boundary=b1", "application/sdp");
+        world.say(
+            phone,
+            &reply(&invite, "200 OK", "a", &format!("Contact: <sips:117@192.168.1.7>\n{answer}")),
+        );
+        assert!(body(&world.hear_start(pbx, "SIP/2.0 200 ")).contains("192.0.2.1 Answer"));
+    }
+    let asked = calls(&world).len();
+    assert_eq!(asked, 4);
+    // Without one it is no offer; the answer is.
+    let other = mixed("multipart/mixed;boundary=b1", "text/plain");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "m9", 1, "", &other));
+    let invite = world.hear_start(phone, "INVITE ");
+    assert_eq!(calls(&world).len(), asked);
+    world.say(phone, &reply(&invite, "200 OK", "a", &sdp("Contact: <sips:117@192.168.1.7>\n")));
+    assert!(body(&world.hear_start(pbx, "SIP/2.0 200 ")).contains("a=relay:Offer 3 from Outside"));
+}
+
+#[test]
+fn what_the_far_end_may_take_for_a_description_is_one() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    for (n, head) in ["X: 1", "Content-Type: application / SDP ;x=y", "c: APPLICATION/sdp"].iter().enumerate()
+    {
+        let text = format!("{head}\n\n{SDP}");
+        world.say(pbx, &from_pbx("INVITE", &target(&token), &format!("t{n}"), 1, "", &text));
+        let invite = world.hear_start(phone, "INVITE ");
+        assert!(body(&invite).contains("a=relay:Offer"), "{invite}");
+    }
+}

@@ -127,7 +127,7 @@ fn what_is_not_a_2xx_leaves_the_binding_as_it_was() {
     assert_eq!(row(&answer, "Min-Expires"), "7200");
     assert!(world.edge.bindings().is_empty());
 
-    register_on(&mut world, phone, MAC_A, "192.168.1.7", 2);
+    let (pbx, _) = register_on(&mut world, phone, MAC_A, "192.168.1.7", 2);
     world.say(phone, &register(MAC_A, "192.168.1.99", 3, ""));
     let text = world.hear(pbx);
     world.say(

@@ -146,7 +146,7 @@ impl Site {
 
     /// Whether this end's connection still stands.
     fn stands(&self, phone: Option<usize>, end: End) -> bool {
-        phone.is_none_or(|n| self.phones[n].end == Some(end))
+        self.world.stands(end) && phone.is_none_or(|n| self.phones[n].end == Some(end))
     }
 
     fn answer(&mut self) {
@@ -197,6 +197,9 @@ impl Site {
 
     /// Everybody reads what came, and does what is due at once.
     fn listen(&mut self) {
+        for phone in &mut self.phones {
+            phone.end = phone.end.filter(|end| self.world.stands(*end));
+        }
         for _ in 0..100 {
             let mut quiet = true;
             for n in 0..self.phones.len() {
@@ -223,6 +226,10 @@ impl Site {
     }
 
     fn hear(&mut self, phone: Option<usize>, end: End, text: &str) {
+        // What came last before a connection was closed is read, and can't be answered.
+        if !self.world.stands(end) {
+            return;
+        }
         match text.split(' ').next().unwrap_or_default() {
             "SIP/2.0" => self.hear_answer(phone, end, text),
             "INVITE" => {

@@ -1,0 +1,210 @@
+//! The stream connections that stand, and when a silent one has to go (S16).
+//!
+//! A connection from outside has a place among few: one that carries no registration, no call and no request is closed
+//! after a while, and a certificate has so many at most. The driver can't know this; the keep-alives it answers prove
+//! nothing but patience.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Edge;
+use super::event::{Closing, Event};
+use super::exchange::{Exchange, Hop};
+use crate::flow::{Dial, FlowId, Peer, Side, Source};
+use crate::token::InstanceId;
+
+/// A stream connection that stands.
+pub(super) struct Flow {
+    pub(super) peer: Arc<Peer>,
+    pub(super) dial: Option<Dial>,
+    /// When a message last came by it, or it was found to be of use.
+    used: Instant,
+    /// When it is looked at for idleness next.
+    due: Instant,
+    /// Requests in progress that came by it or went to the phone on it.
+    exchanges: usize,
+}
+
+impl Flow {
+    /// The phone whose own connection to a switch this is.
+    pub(super) fn line(&self) -> Option<InstanceId> {
+        self.dial?.affinity.map(InstanceId)
+    }
+
+    /// The certificate whose share of connections it counts against.
+    fn certificate(&self) -> Option<[u8; 32]> {
+        let counts = self.peer.side == Side::Outside && self.dial.is_none();
+        self.peer.identity.as_ref().filter(|_| counts).map(|identity| identity.key_hash)
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Flows {
+    table: HashMap<FlowId, Flow>,
+    /// Those of each certificate outside that are not being closed, in the order they came.
+    by_certificate: HashMap<[u8; 32], Vec<FlowId>>,
+    /// When each connection from outside is looked at for idleness next.
+    idle: BTreeSet<(Instant, FlowId)>,
+}
+
+impl Flows {
+    pub(super) fn get(&self, flow: FlowId) -> Option<&Flow> {
+        self.table.get(&flow)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Flow> {
+        self.table.values()
+    }
+
+    /// A message came by it.
+    pub(super) fn touch(&mut self, now: Instant, flow: FlowId) {
+        if let Some(flow) = self.table.get_mut(&flow) {
+            flow.used = now;
+        }
+    }
+
+    /// Whether requests in progress need it.
+    pub(super) fn works(&self, flow: FlowId) -> bool {
+        self.table.get(&flow).is_some_and(|flow| flow.exchanges > 0)
+    }
+
+    /// One request in progress more that needs it.
+    fn hold(&mut self, flow: FlowId) {
+        if let Some(flow) = self.table.get_mut(&flow) {
+            flow.exchanges += 1;
+        }
+    }
+
+    /// One less. The phone whose line it is, if it was the last.
+    fn release(&mut self, flow: FlowId) -> Option<InstanceId> {
+        let flow = self.table.get_mut(&flow)?;
+        flow.exchanges = flow.exchanges.saturating_sub(1);
+        if flow.exchanges == 0 { flow.line() } else { None }
+    }
+
+    fn insert(&mut self, now: Instant, id: FlowId, peer: Arc<Peer>, dial: Option<Dial>, idle: Duration) {
+        let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0 };
+        if let Some(certificate) = flow.certificate() {
+            self.by_certificate.entry(certificate).or_default().push(id);
+        }
+        if flow.peer.side == Side::Outside {
+            self.idle.insert((flow.due, id));
+        }
+        self.table.insert(id, flow);
+    }
+
+    pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
+        self.resign(id);
+        let flow = self.table.remove(&id)?;
+        self.idle.remove(&(flow.due, id));
+        Some(flow)
+    }
+
+    /// A connection that is being closed counts no more.
+    pub(super) fn resign(&mut self, id: FlowId) {
+        let Some(certificate) = self.table.get(&id).and_then(Flow::certificate) else { return };
+        if let Some(flows) = self.by_certificate.get_mut(&certificate) {
+            flows.retain(|flow| *flow != id);
+            if flows.is_empty() {
+                self.by_certificate.remove(&certificate);
+            }
+        }
+    }
+
+    /// When a connection has to be looked at next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.idle.first().map(|(at, _)| *at)
+    }
+}
+
+impl Edge {
+    pub(super) fn flow_opened(&mut self, now: Instant, flow: FlowId, peer: Arc<Peer>, dial: Option<Dial>) {
+        if let Some(dial) = &dial {
+            self.layer.handle_flow_opened(flow, dial);
+            self.line_opened(*dial, flow);
+        }
+        self.flows.insert(now, flow, peer, dial, self.config.timers.flow_idle);
+        self.bound_flows(flow);
+    }
+
+    /// A certificate has so many connections: the one that was of no use for longest makes way for `newest`, so that a
+    /// phone that returns is served; only when all others are at work the new one goes.
+    fn bound_flows(&mut self, newest: FlowId) {
+        let Some(certificate) = self.flows.get(newest).and_then(Flow::certificate) else { return };
+        let flows = self.flows.by_certificate.get(&certificate).map_or(&[][..], Vec::as_slice);
+        if flows.len() <= self.config.limits.flows_per_certificate {
+            return;
+        }
+        let idle = flows.iter().copied().filter(|flow| *flow != newest && !self.is_of_use(*flow));
+        let oldest = idle.min_by_key(|flow| self.flows.get(*flow).map(|flow| flow.used));
+        self.close_flow(oldest.unwrap_or(newest), Closing::Surplus);
+    }
+
+    /// Whether a connection from outside carries a registration, a call or a request.
+    fn is_of_use(&self, flow: FlowId) -> bool {
+        let path = Source::Flow(flow);
+        let registered = |id: &InstanceId| self.bindings.get(*id).is_some_and(|b| b.registered);
+        self.flows.works(flow)
+            || self.bindings.of_path(&path).iter().any(registered)
+            || self.dialogs.has_path(&path)
+    }
+
+    /// Closes connections from outside that nothing was heard on for too long and that carry nothing.
+    pub(super) fn close_idle_flows(&mut self, now: Instant) {
+        let patience = self.config.timers.flow_idle;
+        while let Some(&(at, id)) = self.flows.idle.first()
+            && at <= now
+        {
+            self.flows.idle.remove(&(at, id));
+            let of_use = self.is_of_use(id);
+            let Some(flow) = self.flows.table.get_mut(&id) else { continue };
+            if of_use {
+                flow.used = now;
+            }
+            flow.due = flow.used + patience;
+            if flow.due > now {
+                self.flows.idle.insert((flow.due, id));
+            } else {
+                self.close_flow(id, Closing::Idle);
+            }
+        }
+    }
+
+    fn close_flow(&mut self, id: FlowId, why: Closing) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let remote = flow.peer.remote;
+        self.flows.resign(id);
+        self.closes.push_back(id);
+        self.tell(Event::FlowClosed { remote, why });
+    }
+
+    /// An exchange needs the connections it came by and goes to, and its phones' lines to the switch.
+    pub(super) fn hold(&mut self, exchange: &Exchange) {
+        if let Some(flow) = exchange.incoming.source.flow() {
+            self.flows.hold(flow);
+        }
+        for branch in &exchange.branches {
+            match &branch.way.hop {
+                Hop::Phone(path, _) => path.flow().into_iter().for_each(|flow| self.flows.hold(flow)),
+                Hop::Switch(_) | Hop::Name { .. } => self.lines.hold(branch.way.phone),
+            }
+        }
+    }
+
+    /// An exchange is over: see [`Edge::hold`].
+    pub(super) fn let_go(&mut self, exchange: &Exchange) {
+        let mut loose: Vec<InstanceId> = Vec::new();
+        loose.extend(exchange.incoming.source.flow().and_then(|flow| self.flows.release(flow)));
+        for branch in &exchange.branches {
+            match &branch.way.hop {
+                Hop::Phone(path, _) => loose.extend(path.flow().and_then(|flow| self.flows.release(flow))),
+                Hop::Switch(_) | Hop::Name { .. } => loose.extend(self.lines.release(branch.way.phone)),
+            }
+        }
+        for id in loose {
+            self.lines.suspect(id);
+        }
+    }
+}
