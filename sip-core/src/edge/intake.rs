@@ -121,6 +121,13 @@ impl Edge {
         if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
+        // Without a certificate nobody is told apart.
+        let certificate = incoming.peer.identity.as_ref().filter(|_| incoming.peer.side == Side::Outside);
+        if let (true, Method::Invite, Some(one)) = (fresh, incoming.method(), certificate)
+            && self.dialogs.of_certificate(&one.key_hash) >= self.config.limits.dialogs_per_certificate
+        {
+            return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs_per_certificate")));
+        }
         if incoming.peer.side == Side::Outside {
             self.policy(incoming)?;
         }
@@ -130,6 +137,7 @@ impl Edge {
     fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {
         let (phrase, reason) = match status {
             483 if field == "Max-Forwards" => ("Too Many Hops".to_owned(), Reason::TooManyHops),
+            483 => (format!("Too Many Hops ({field})"), Reason::Malformed(field.to_owned())),
             505 => ("Version Not Supported".to_owned(), Reason::Malformed(field.to_owned())),
             416 => ("Unsupported URI Scheme".to_owned(), Reason::Malformed(field.to_owned())),
             420 => ("Bad Extension".to_owned(), Reason::Malformed(field.to_owned())),

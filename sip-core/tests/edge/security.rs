@@ -239,6 +239,30 @@ fn ceilings_answer_503_and_let_calls_end() {
 }
 
 #[test]
+fn the_calls_of_one_certificate_are_bounded() {
+    let mut tight = config();
+    tight.limits.dialogs_per_certificate = 2;
+    let mut world = World::with(tight);
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let (other, other_own, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    for n in ["1", "2"] {
+        world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", n, 1, "", ""));
+        let invite = world.hear_start(own, "INVITE ");
+        world.say(own, &reply(&invite, "200 OK", "t", "Contact: <sips:200@10.0.1.50>"));
+        world.hear_start(phone, "SIP/2.0 200 ");
+    }
+    world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "3", 1, "", ""));
+    assert!(row(&world.hear_start(phone, "SIP/2.0 503 Too Many Calls\r\n"), "Retry-After").len() == 2);
+    // Other phones call, it is called, and it does everything else.
+    world.say(other, &from_phone("INVITE", "sips:200@10.0.1.50", "4", 1, "", ""));
+    world.hear_start(other_own, "INVITE ");
+    world.say(own, &from_pbx("INVITE", &target(&token), "5", 1, "", ""));
+    world.hear_start(phone, "INVITE ");
+    world.say(phone, &from_phone("OPTIONS", "sips:200@10.0.1.50", "6", 1, "", ""));
+    world.hear_start(own, "OPTIONS ");
+}
+
+#[test]
 fn datagrams_on_both_sides() {
     let outside = Face::new("192.0.2.1", 5060, Transport::Udp);
     let inside = Face::new("10.0.1.2", 5060, Transport::Udp);
@@ -370,4 +394,19 @@ fn a_register_speaks_for_one_phone() {
     world.silent(own);
     world.say(attacker, &register(MAC_A, "192.168.1.7", 9, ""));
     world.dialled("10.0.1.50:5061");
+}
+
+#[test]
+fn a_register_with_a_token_that_is_not_its_own_is_refused() {
+    let mut world = World::new();
+    let (phone, _, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let register = register(MAC_A, "192.168.1.7", 2, "");
+    let route = |token: &str| {
+        register.replace(
+            "Max-Forwards",
+            &format!("Route: <sips:192.0.2.1:5061;lr;ft={token}>\n        Max-Forwards"),
+        )
+    };
+    world.say(phone, &route("aeaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    world.hear_start(phone, "SIP/2.0 403 ");
 }

@@ -331,3 +331,16 @@ fn a_switch_without_a_port_has_that_of_the_inside() {
     let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
     assert_eq!(ports, [5071, 5099]);
 }
+
+#[test]
+fn what_is_no_text_is_refused_with_its_line() {
+    let path = folder().join("octets.toml");
+    std::fs::write(&path, b"state_dir = \"x\"\n# \xff\n").unwrap();
+    let invalid = crate::config::load(&path).unwrap_err();
+    assert_eq!(
+        invalid.to_string(),
+        format!("{}: line 2: an octet that is not UTF-8: expected text", path.display())
+    );
+    let invalid = crate::config::load(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(invalid.to_string(), "/dev/zero: the file can't be read: it is not a regular file");
+}
