@@ -18,6 +18,16 @@ use crate::proxy::context::{Context, Ringing};
 use crate::token::LoopHash;
 use crate::transaction::ServerKey;
 
+/// Limits were for the peer; what we sent ourselves is read as it is.
+const OWN: Limits = Limits {
+    message: usize::MAX,
+    rows: usize::MAX,
+    row_bytes: usize::MAX,
+    uri: usize::MAX,
+    vias: usize::MAX,
+    contacts: usize::MAX,
+};
+
 impl Edge {
     /// Starts a response context and sends every branch.
     pub(super) fn proxy(
@@ -193,7 +203,7 @@ impl Edge {
         let Some(branch) = exchange.branches.get(index) else { return };
         let Some(target) = branch.way.hop.target() else { return };
         // RFC 3261 §9.1: the CANCEL of what was sent on this branch.
-        let sent = Message::parse(branch.sent.clone(), &Limits::default()).ok();
+        let sent = Message::parse(branch.sent.clone(), &OWN).ok();
         if let Some(cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
             self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
         }
