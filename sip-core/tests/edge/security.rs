@@ -338,3 +338,39 @@ fn allowed_routes_lead_inside_only() {
     world.hear_start(call.phone, "SIP/2.0 403 ");
     assert_eq!(world.dials.len(), dials);
 }
+
+#[test]
+fn an_answer_never_goes_to_ourselves() {
+    let mut config = config();
+    config.inside_networks = ["10.0.1.0/24".parse().unwrap()].into_iter().collect();
+    let mut world = World::with(config);
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    for (n, (sent_by, dials)) in [("10.0.1.2:5061", 0), ("10.0.1.60:5061", 1)].into_iter().enumerate() {
+        let before = world.dials.len();
+        let pbx = world.switch("10.0.1.50:33000");
+        let text = from_pbx("OPTIONS", &target(&token), &format!("f{n}"), 1, "", "");
+        world.say(pbx, &text.replace("TLS 10.0.1.50:5061", &format!("TLS {sent_by}")));
+        let options = world.hear_start(phone, "OPTIONS ");
+        world.hang(pbx);
+        world.say(phone, &reply(&options, "200 OK", "a", "X: 1"));
+        assert_eq!(world.dials.len() - before, dials, "{sent_by}\n{}", world.story());
+    }
+}
+
+#[test]
+fn events_show_so_much_of_a_call_id_and_no_more() {
+    let mut world = World::new();
+    let (phone, pbx, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let long = "c".repeat(5_000);
+    world.say(phone, &from_phone("INVITE", "sips:x@203.0.113.9", &long, 1, "", ""));
+    world.say(phone, &from_phone(&"M".repeat(500), "sips:x@203.0.113.9", "m", 1, "", ""));
+    world.say(pbx, &from_pbx("OPTIONS", &target(&token), &long, 1, "", ""));
+    let mut seen = 0;
+    for event in &world.events {
+        if let Event::Refused { method, call_id, .. } | Event::Resolved { method, call_id, .. } = event {
+            assert!(method.len() <= 128 && call_id.len() <= 128);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
+}
