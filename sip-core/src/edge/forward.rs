@@ -131,17 +131,9 @@ impl Edge {
         let registration = exchange.registration.as_deref();
         match self.write_request(&exchange.incoming, &branch.way, &id, body.as_ref(), registration) {
             Err(error) => {
-                let phrase = if error.status() == 400 {
-                    "Bad Request (not forwardable)"
-                } else {
-                    "Server Internal Error"
-                };
-                self.fail_branch(
-                    now,
-                    exchange,
-                    index,
-                    Answer::Own(error.status(), phrase, Reason::Unforwardable),
-                );
+                let (status, phrase) = error.status();
+                let answer = Answer::Own(status, phrase, Reason::Unforwardable);
+                self.fail_branch(now, exchange, index, answer);
             }
             Ok(bytes) => {
                 let method = exchange.incoming.method();

@@ -374,3 +374,38 @@ fn events_show_so_much_of_a_call_id_and_no_more() {
     }
     assert_eq!(seen, 3);
 }
+
+#[test]
+fn what_is_too_long_to_hide_does_not_leave() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    let ours = "Contact: <sips:200@10.0.1.50:5061;transport=tls>";
+    // Sealed it would not fit into a Request-URI, or not be sealed at all; and a route set of many proxies.
+    let contacts = [600, 1100].map(|n| format!("Contact: <sips:200@10.0.1.50;x={}>", "1".repeat(n)));
+    let routes = format!("{ours}\nRecord-Route: {}", vec!["<sips:10.0.1.51;lr>"; 60].join(","));
+    for (n, more) in contacts.iter().chain([&routes]).enumerate() {
+        let invite = from_pbx("INVITE", &target(&token), &format!("w{n}"), 1, "", "");
+        world.say(pbx, &invite.replace(ours, more));
+        world.hear_start(pbx, "SIP/2.0 513 ");
+        world.silent(phone);
+        // In an answer: the phone is refused, and who answered gets ACK and BYE.
+        world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", &format!("v{n}"), 1, "", ""));
+        let invite = world.hear_start(own, "INVITE ");
+        let ok = reply(&invite, "200 OK", "u", more);
+        let own_route = row(&invite, "Record-Route").to_owned();
+        // A proxy stands above us.
+        let ok = if n == 2 {
+            ok.replace(&format!("Record-Route: {own_route}\n"), "") + &format!(",{own_route}")
+        } else {
+            ok
+        };
+        world.say(own, &ok);
+        world.hear_start(phone, "SIP/2.0 502 ");
+        let mut texts = [world.hear(own), world.hear(own)];
+        texts.sort();
+        assert!(texts[0].starts_with("ACK ") && texts[1].starts_with("BYE "), "{texts:?}");
+        world.say(own, &reply(&texts[1], "200 OK", "", "X: 1"));
+    }
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 0);
+}
