@@ -1,12 +1,14 @@
 //! What changes in a message on its way across: the addresses, the hops, and what must not cross at all.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Edge;
 use super::exchange::{Exchange, Hop, Incoming, Way};
 use super::register::Registration;
+use super::seals::Seal;
 use super::uri_codec::{
     CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress,
 };
@@ -157,11 +159,11 @@ impl Edge {
     }
 
     /// The rest of the route set, for a phone; `None` when there is none.
-    fn sealed_routes(&self, routes: &[&[u8]]) -> Result<Option<String>, TooLong> {
+    fn sealed_routes(&self, routes: &[&[u8]]) -> Result<Option<Arc<str>>, TooLong> {
         if routes.is_empty() {
             return Ok(None);
         }
-        self.keys.seal(SEALED_ROUTES, &routes.join(&b'\n')).map(Some).ok_or(TooLong)
+        self.sealed(Seal::Routes, &routes.join(&b'\n')).map(Some).ok_or(TooLong)
     }
 
     /// Our Record-Route entry on one side, with the flow token for that side. Towards phones it hides the rest of the
@@ -219,7 +221,7 @@ impl Edge {
             return Ok(None);
         }
         let (plain, headers) = split_headers(uri);
-        let sealed = self.keys.seal(SEALED_CONTACT, plain).ok_or(TooLong)?;
+        let sealed = self.sealed(Seal::Contact, plain).ok_or(TooLong)?;
         let mut text =
             own_uri(&self.config.outside, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
         // It comes back as a Request-URI.
@@ -235,7 +237,7 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return None;
         }
-        let mut text = self.keys.open(SEALED_CONTACT, uri.param(SEALED_CONTACT)?)?;
+        let mut text = self.opened(Seal::Contact, uri.param(SEALED_CONTACT)?)?.to_vec();
         text.extend_from_slice(split_headers(uri).1);
         Some(text)
     }
