@@ -13,7 +13,6 @@ import struct
 import threading
 
 import rtp
-from proc import until
 
 COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length", "c": "content-type", "k": "supported"}
 
@@ -377,7 +376,10 @@ class Agent:
                   f"Call-ID: {call_id}\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n")
         wire.send(cancel)
         while True:
-            final = answers.get(timeout=seconds)
+            try:
+                final = answers.get(timeout=seconds)
+            except queue.Empty:
+                raise TimeoutError(f"{self.name}: no final response to the INVITE after its CANCEL in {seconds:g} s") from None
             if final.status >= 300:
                 self._ack_failure(wire, text, final)
                 return 180
@@ -479,11 +481,3 @@ class Caller(Agent):
             if call.media:
                 call.media.close()
         self.wire.close()
-
-
-def settle(agent, count, seconds=2.0):
-    """Wait until the agent has received `count` requests (no error when not)."""
-    try:
-        until("requests", lambda: len(agent.received) >= count, seconds)
-    except TimeoutError:
-        pass

@@ -15,4 +15,6 @@ pub mod demo;
 pub mod log;
 mod report;
 
-pub use compose::{BindError, CredentialError, Gateway, KeyError, MediaError, ServiceError, StartError};
+pub use compose::{
+    BindError, CredentialError, Gateway, KeyError, LocationError, MediaError, ServiceError, StartError,
+};

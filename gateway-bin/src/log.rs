@@ -1,15 +1,32 @@
 //! Structured logs on standard error: one line an event, as text or JSON.
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use crate::config::LogSettings;
 
+/// Lines that wait for whoever reads standard error; those beyond are lost. A reader that stands still must not stop
+/// the signalling thread.
+const WAITING: usize = 16_384;
+
+/// The log of the process. Dropping it writes what waits.
+#[must_use]
+#[derive(Debug)]
+pub struct Log {
+    _writer: WorkerGuard,
+}
+
 /// Installs the log of the process. A second call changes nothing.
-pub fn install(settings: &LogSettings) {
+pub fn install(settings: &LogSettings) -> Log {
     let filter = EnvFilter::new(&settings.level);
-    let builder =
-        fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).with_ansi(false);
+    let (lines, writer) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let builder = fmt().with_env_filter(filter).with_writer(lines).with_target(false).with_ansi(false);
     // It fails only when a log is installed already, which then stays.
     let _ = if settings.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    Log { _writer: writer }
 }

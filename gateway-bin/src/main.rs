@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use farend::config::{self, Settings};
+use farend::config::{self, Refusal, Settings};
 use farend::{Gateway, log};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -15,6 +15,8 @@ use tracing::{error, info, warn};
 const REFUSED: u8 = 2;
 /// How long running calls may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(3600);
+/// How long what is left may take at the end.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 #[command(name = "farend", version, about = "Teleworker gateway: desk phones at home on the company PBX")]
@@ -52,7 +54,10 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { file } => match load(&file) {
-            Ok(_) => {
+            Ok((_, warnings)) => {
+                for warning in warnings {
+                    eprintln!("{}: warning: {warning}", file.display());
+                }
                 println!("{}: the configuration is good", file.display());
                 ExitCode::SUCCESS
             }
@@ -64,27 +69,22 @@ fn main() -> ExitCode {
 }
 
 /// Loads a configuration; what is wrong with it goes to standard error.
-fn load(path: &Path) -> Result<Settings, ExitCode> {
-    match config::load(path) {
-        Ok((settings, warnings)) => {
-            for warning in warnings {
-                eprintln!("{}: warning: {warning}", path.display());
-            }
-            Ok(settings)
-        }
-        Err(invalid) => {
-            eprintln!("{invalid}");
-            Err(ExitCode::from(REFUSED))
-        }
-    }
+fn load(path: &Path) -> Result<(Settings, Vec<Refusal>), ExitCode> {
+    config::load(path).map_err(|invalid| {
+        eprintln!("{invalid}");
+        ExitCode::from(REFUSED)
+    })
 }
 
 fn run(path: &Path) -> ExitCode {
-    let settings = match load(path) {
-        Ok(settings) => settings,
+    let (settings, warnings) = match load(path) {
+        Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    log::install(&settings.log);
+    let _log = log::install(&settings.log);
+    for warning in warnings {
+        warn!(%warning, "configuration");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -92,7 +92,7 @@ fn run(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match Gateway::start(settings).await {
             Ok(gateway) => serve(gateway, path).await,
             Err(error) => {
@@ -100,7 +100,10 @@ fn run(path: &Path) -> ExitCode {
                 ExitCode::FAILURE
             }
         }
-    })
+    });
+    // A thread that does not end must not keep the process from ending.
+    runtime.shutdown_timeout(GOODBYE);
+    code
 }
 
 /// Waits for signals until the gateway shall end.
@@ -115,6 +118,11 @@ async fn serve(mut gateway: Gateway, path: &Path) -> ExitCode {
         tokio::select! {
             _ = hangup.recv() => reload(&mut gateway, path).await,
             _ = interrupt.recv() => break,
+            part = gateway.failed() => {
+                error!(part, "a part of the gateway has ended by itself: this is a fault of the program, please report it");
+                gateway.stop().await;
+                return ExitCode::FAILURE;
+            }
             _ = terminate.recv() => {
                 info!("draining: no new calls or registrations; running calls may end");
                 tokio::select! {

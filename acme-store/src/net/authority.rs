@@ -32,7 +32,7 @@ static REGISTERING: Mutex<()> = Mutex::const_new(());
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Whom an ACME service must be certified by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
     /// The roots that the operating system ships.
     System,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use acme_store::certificate::Credential;
 use acme_store::disk::Disk;
 use acme_store::lifecycle::{self, Plan, PrepareError};
 use acme_store::net::authority::{self, Acme, SetupError};
@@ -69,19 +70,38 @@ pub(crate) struct Credentials {
     store: Arc<Disk>,
     tokens: Tokens,
     certificates: BTreeMap<String, Arc<Certificate>>,
-    trust: BTreeMap<String, Trust>,
     renewers: BTreeMap<String, Renewing>,
     events: mpsc::Sender<Event>,
 }
 
+/// What a configuration wants, ready and not yet in force: TLS can be built on it, and it can still be thrown away.
+pub(crate) struct Draft {
+    /// Cells in use, which still show what they showed, and new ones.
+    certificates: BTreeMap<String, Arc<Certificate>>,
+    /// What the cells shall show.
+    credentials: Vec<(String, Credential)>,
+    trust: BTreeMap<String, Trust>,
+    orders: Vec<Order>,
+}
+
+/// A certificate that an authority shall sign.
+struct Order {
+    plan: Plan,
+    domain: AcmeDomain,
+    names: Arc<Names>,
+    authority: Acme,
+    seed: [u8; 32],
+}
+
 struct Renewing {
     plan: Plan,
-    domain: String,
+    domain: AcmeDomain,
+    names: Arc<Names>,
     _renewer: Renewer,
 }
 
 impl Credentials {
-    /// Opens the state folder. No certificate yet: see [`Credentials::adopt`].
+    /// Opens the state folder. No certificate yet: see [`Credentials::draft`].
     pub(crate) fn open(state_dir: &Path) -> Result<Self, CredentialError> {
         let store = Arc::new(Disk::open(state_dir)?);
         let (events, mut receiver) = mpsc::channel(EVENTS);
@@ -94,56 +114,56 @@ impl Credentials {
             store,
             tokens: Tokens::new(),
             certificates: BTreeMap::new(),
-            trust: BTreeMap::new(),
             renewers: BTreeMap::new(),
             events,
         })
     }
 
-    /// Takes the certificates and trust entries of `settings`: cells that exist show the new credential from
-    /// the next handshake on; renewers whose plan is unchanged go on.
+    /// The certificates and trust entries of `settings`. Keys that are made for it are stored, and nothing else changes.
     ///
     /// # Errors
-    /// [`CredentialError`]; then nothing has changed.
-    pub(crate) fn adopt(&mut self, settings: &Settings, names: &Arc<Names>) -> Result<(), CredentialError> {
-        let mut credentials = Vec::new();
-        let mut orders = Vec::new();
+    /// [`CredentialError`].
+    pub(crate) fn draft(&self, settings: &Settings, names: &Arc<Names>) -> Result<Draft, CredentialError> {
+        let mut draft = Draft {
+            certificates: BTreeMap::new(),
+            credentials: Vec::new(),
+            trust: settings.trust.clone(),
+            orders: Vec::new(),
+        };
         for (name, origin) in &settings.certificates {
-            match origin {
-                CertificateOrigin::Imported(credential) => {
-                    credentials.push((name.clone(), credential.as_ref().clone()))
-                }
+            let credential = match origin {
+                CertificateOrigin::Imported(credential) => credential.as_ref().clone(),
                 CertificateOrigin::Requested { common_name, dns, key, acme } => {
                     let form = Form { common_name: common_name.clone(), ..Form::for_names(dns) };
                     let renewal = acme.as_ref().map(|acme| acme.renewal).unwrap_or_default();
                     let plan = Plan { name: name.clone(), form, key: *key, renewal };
-                    let (store, now) = (self.store.as_ref(), SystemTime::now());
-                    let prepared = match self.certificates.get(name) {
-                        Some(cell) => lifecycle::prepare_again(store, &plan, &cell.current(), now),
-                        None => lifecycle::prepare(store, &plan, now),
-                    };
-                    let (credential, origin) =
-                        prepared.map_err(|error| CredentialError::Prepare { name: name.clone(), error })?;
-                    info!(certificate = name, ?origin, "certificate in use");
-                    credentials.push((name.clone(), credential));
-                    if let Some(acme) = acme {
-                        orders.push((plan, self.authority(name, acme, names)?, acme, super::seed()?));
+                    let credential = self.prepared(&plan)?;
+                    if let Some(domain) = acme.clone() {
+                        let (authority, seed) = (self.authority(name, &domain, names)?, super::seed()?);
+                        draft.orders.push(Order { plan, domain, names: names.clone(), authority, seed });
                     }
+                    credential
                 }
-            }
+            };
+            let known = self.certificates.get(name).cloned();
+            let cell = known.unwrap_or_else(|| Certificate::new(credential.clone()));
+            draft.certificates.insert(name.clone(), cell);
+            draft.credentials.push((name.clone(), credential));
         }
-        // From here on nothing fails.
-        self.trust = settings.trust.clone();
-        let wanted = |name: &String| settings.certificates.contains_key(name);
-        self.certificates.retain(|name, _| wanted(name));
-        for (name, credential) in credentials {
-            match self.certificates.get(&name) {
-                Some(cell) => cell.publish(credential),
-                None => drop(self.certificates.insert(name, Certificate::new(credential))),
-            }
-        }
-        self.renew(orders);
-        Ok(())
+        Ok(draft)
+    }
+
+    /// What to show for a certificate that is made here.
+    fn prepared(&self, plan: &Plan) -> Result<Credential, CredentialError> {
+        let (store, now) = (self.store.as_ref(), SystemTime::now());
+        let prepared = match self.certificates.get(&plan.name) {
+            Some(cell) => lifecycle::prepare_again(store, plan, &cell.current(), now),
+            None => lifecycle::prepare(store, plan, now),
+        };
+        let (credential, origin) =
+            prepared.map_err(|error| CredentialError::Prepare { name: plan.name.clone(), error })?;
+        info!(certificate = plan.name, ?origin, "certificate in use");
+        Ok(credential)
     }
 
     fn authority(&self, name: &str, acme: &AcmeDomain, names: &Arc<Names>) -> Result<Acme, CredentialError> {
@@ -163,16 +183,24 @@ impl Credentials {
             .map_err(|error| CredentialError::Acme { name: name.to_owned(), error })
     }
 
-    fn renew(&mut self, orders: Vec<(Plan, Acme, &AcmeDomain, [u8; 32])>) {
+    /// Puts a draft in force: every cell shows its credential from the next handshake on; renewers of which nothing
+    /// changed go on.
+    pub(crate) fn adopt(&mut self, draft: Draft) {
+        self.certificates = draft.certificates;
+        for (name, credential) in draft.credentials {
+            if let Some(cell) = self.certificates.get(&name) {
+                cell.publish(credential);
+            }
+        }
         let mut before = std::mem::take(&mut self.renewers);
-        for (plan, authority, acme, seed) in orders {
-            let domain = format!("{acme:?}");
+        for Order { plan, domain, names, authority, seed } in draft.orders {
+            let Some(certificate) = self.certificates.get(&plan.name).cloned() else { continue };
             let name = plan.name.clone();
-            let same = before.remove(&name).filter(|old| old.plan == plan && old.domain == domain);
-            let Some(certificate) = self.certificates.get(&name).cloned() else { continue };
-            let renewing = same.unwrap_or_else(|| Renewing {
+            let unchanged = |old: &Renewing| old.plan == plan && old.domain == domain && old.names == names;
+            let renewing = before.remove(&name).filter(unchanged).unwrap_or_else(|| Renewing {
                 plan: plan.clone(),
                 domain,
+                names,
                 _renewer: Renewer::start(Work {
                     plan,
                     certificate,
@@ -192,7 +220,9 @@ impl Credentials {
     pub(crate) fn tokens(&self) -> Tokens {
         self.tokens.clone()
     }
+}
 
+impl Draft {
     /// The TLS side of a listener.
     pub(crate) fn listener(
         &self,

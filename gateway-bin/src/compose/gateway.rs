@@ -9,26 +9,37 @@ use std::{fmt, io};
 use acme_store::net::http01::Responder;
 use acme_store::net::tls::Acceptor;
 use acme_store::publish::Application;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sip_core::edge::Command;
-use sip_core::flow::ListenerId;
-use sip_core::net::Handle;
+use sip_core::flow::{ListenerId, Peer, Side};
+use sip_core::net::{Handle, Refused, Stream};
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
-use super::credentials::{CredentialError, Credentials};
+use super::credentials::{CredentialError, Credentials, Draft};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
-use super::listen::{self, BindError, Bound, Doors, Key, Row, Welcome};
+use super::listen::{BindError, Bound, Doors, Row, Welcome};
+use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
+use super::places::{Holder, Placed, Places};
+use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, sip_name, wanted};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 
-/// Handshakes that run at once; more wait their turn, and the kernel's queue behind them.
-const HANDSHAKES: usize = 256;
+/// Of the descriptors that the process may have, one in this many for handshakes, and at most this many (S16).
+const HANDSHAKES: (usize, usize) = (8, 2048);
+/// The same for connections of HTTP clients.
+const CLIENTS: (usize, usize) = (8, 4096);
+/// Connections of one phone's certificate: one that works, and those before it that nobody has noticed to be dead.
+const SIP_OF_ONE: usize = 32;
+/// Connections of one HTTP client: its tunnels, and files besides.
+const CLIENTS_OF_ONE: usize = 64;
+/// Connections to the challenge port: in all, and from one address.
+const CHALLENGERS: (usize, usize) = (256, 32);
 /// How often a drain looks whether the last call has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(500);
 
@@ -48,6 +59,9 @@ pub enum StartError {
     /// The keys of routing tokens.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Where phones are registered.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// The relay.
     #[error(transparent)]
     Media(#[from] MediaError),
@@ -63,14 +77,14 @@ pub enum StartError {
 pub struct Gateway {
     settings: Settings,
     doors: Doors,
-    datagrams: BTreeMap<Key, ListenerId>,
+    datagrams: BTreeMap<SocketAddr, ListenerId>,
     credentials: Credentials,
     signalling: Signalling,
     media: Option<MediaPlane>,
     endpoints: BTreeMap<String, Endpoint>,
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
-    handshakes: Arc<Semaphore>,
+    crowd: Crowd,
 }
 
 impl fmt::Debug for Gateway {
@@ -86,19 +100,24 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; then nothing runs.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let descriptors = raise_descriptors();
         let doors = Doors::default();
-        let bound = doors.bind(wanted(&settings).iter())?;
+        let bound = doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &BTreeMap::new())?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
-        let mut credentials = Credentials::open(&settings.state_dir)?;
-        credentials.adopt(&settings, &names)?;
+        let credentials = Credentials::open(&settings.state_dir)?;
+        let draft = credentials.draft(&settings, &names)?;
         let keys = keys::load(&settings.state_dir)?;
         let media = match settings.media.relay {
             true => Some(MediaPlane::start(&settings).await?),
             false => None,
         };
-        let switches = Switches::new(&settings, &credentials)?;
-        let signalling = Signalling::start(&settings, keys, media.clone(), switches, names.clone())?;
+        let switches = Switches::new(&settings, &draft)?;
+        let (location, known) = Location::open(&settings.state_dir)?;
+        let media_side = media.clone();
+        let signalling =
+            Signalling::start(&settings, keys, media_side, switches, names.clone(), location, descriptors)?;
+        signalling.locate(known).await;
         let mut gateway = Self {
             settings,
             doors,
@@ -109,9 +128,10 @@ impl Gateway {
             endpoints: BTreeMap::new(),
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            crowd: Crowd::new(descriptors),
         };
-        let plan = gateway.plan(&gateway.settings, &names)?;
+        let plan = plan(&gateway.settings, &draft, &names)?;
+        gateway.credentials.adopt(draft);
         gateway.open(plan, bound, udp).await?;
         info!(version = env!("CARGO_PKG_VERSION"), "the gateway runs");
         Ok(gateway)
@@ -123,12 +143,14 @@ impl Gateway {
     /// [`StartError`]; then the old settings stay in force.
     pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
         self.fixed(&settings)?;
-        let bound = self.doors.bind(wanted(&settings).iter())?;
+        let bound = self.doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &self.datagrams)?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
-        self.credentials.adopt(&settings, &names)?;
-        let switches = Switches::new(&settings, &self.credentials)?;
-        let plan = self.plan(&settings, &names)?;
+        let draft = self.credentials.draft(&settings, &names)?;
+        let switches = Switches::new(&settings, &draft)?;
+        let plan = plan(&settings, &draft, &names)?;
+        // From here on nothing fails but the operating system.
+        self.credentials.adopt(draft);
         self.signalling.reconfigure(&settings, switches, names).await;
         if let Some(media) = &self.media {
             media.reconfigure(&settings.media);
@@ -141,8 +163,25 @@ impl Gateway {
     pub async fn drain(&mut self, patience: Duration) {
         self.signalling.drain().await;
         let until = Instant::now() + patience;
-        while self.signalling.snapshot().await.dialogs > 0 && Instant::now() < until {
+        while self.signalling.snapshot().await.is_some_and(|state| state.dialogs > 0)
+            && Instant::now() < until
+        {
             tokio::time::sleep(DRAIN_TICK).await;
+        }
+    }
+
+    /// Waits for a part that ends by itself, which only a fault of ours makes it do: the name of that part. The
+    /// gateway serves nobody then, and whoever runs it should start it anew.
+    pub async fn failed(&mut self) -> &'static str {
+        let relay = async {
+            match &mut self.media {
+                Some(media) => media.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.signalling.ended() => "signalling",
+            () = relay => "the media relay",
         }
     }
 
@@ -161,7 +200,6 @@ impl Gateway {
             let net = &settings.net;
             [&net.inside, &net.outside].map(|one| (one.addresses.clone(), one.public_address))
         };
-        let timers = |settings: &Settings| (settings.sip.t1, settings.sip.max_message);
         if old.state_dir != new.state_dir {
             return Err(StartError::Fixed("state_dir"));
         }
@@ -174,16 +212,16 @@ impl Gateway {
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
         }
-        if timers(old) != timers(new) {
-            return Err(StartError::Fixed("sip.t1 or sip.max_message"));
+        if old.sip.max_message != new.sip.max_message {
+            return Err(StartError::Fixed("sip.max_message"));
         }
-        let datagrams = |settings: &Settings| -> BTreeMap<Key, (Vec<ipnet::IpNet>, bool)> {
-            let rules = |row: &SipPort| (row.allow_from.clone(), row.trust_source);
-            datagram_keys(settings).into_iter().map(|(key, row)| (key, rules(row))).collect()
-        };
-        let (before, after) = (datagrams(old), datagrams(new));
-        if after.iter().any(|(key, rules)| before.get(key).is_some_and(|known| known != rules)) {
-            return Err(StartError::Fixed("sip.ports: allow_from or trust_source of a UDP row"));
+        let rules = |row: &SipPort| (row.inside, row.allow_from.clone(), row.trust_source);
+        let (before, after) = (datagram_rows(old), datagram_rows(new));
+        if after
+            .iter()
+            .any(|(address, row)| before.get(address).is_some_and(|known| rules(known) != rules(row)))
+        {
+            return Err(StartError::Fixed("sip.ports: interface, allow_from or trust_source of a UDP row"));
         }
         if old.log != new.log {
             return Err(StartError::Fixed("log"));
@@ -191,34 +229,12 @@ impl Gateway {
         Ok(())
     }
 
-    /// Builds everything that can fail, before anything changes.
-    fn plan(&self, settings: &Settings, names: &Arc<Names>) -> Result<Plan, StartError> {
-        let mut plan = Plan::default();
-        for port in &settings.sip.ports {
-            if let Some(tls) = &port.tls {
-                let listener = self.credentials.listener(tls, Application::Sip)?;
-                let acceptor = Acceptor::new(listener).map_err(CredentialError::from)?;
-                plan.acceptors.insert(sip_name(port), Arc::new(acceptor));
-            }
-        }
-        for (name, endpoint) in &settings.endpoints {
-            let config = http::service(name, endpoint, settings, &self.credentials, names)?;
-            plan.services.insert(name.clone(), config);
-            if let Some(tls) = &endpoint.tls {
-                let listener = self.credentials.listener(tls, Application::Http1)?;
-                let acceptor = Acceptor::new(listener).map_err(CredentialError::from)?;
-                plan.acceptors.insert(http_name(name), Arc::new(acceptor));
-            }
-        }
-        Ok(plan)
-    }
-
     /// Opens, changes and closes listeners so that they are what `self.settings` says.
     async fn open(
         &mut self,
         plan: Plan,
         bound: Bound,
-        udp: Vec<(Key, std::net::UdpSocket)>,
+        udp: Vec<(SocketAddr, std::net::UdpSocket)>,
     ) -> Result<(), StartError> {
         self.acceptors = plan.acceptors;
         self.endpoints.retain(|name, _| plan.services.contains_key(name));
@@ -232,46 +248,48 @@ impl Gateway {
         for port in self.settings.sip.ports.clone() {
             let id = self.listener_id(&port.name);
             if port.transports.iter().any(|transport| *transport != Transport::Udp) {
-                let row = Row { allow_from: port.allow_from.clone().into(), welcome: self.sip(&port, id) };
-                for address in &port.addresses {
-                    rows.insert((sip_name(&port), *address), row.clone());
-                }
+                let row = Row {
+                    name: sip_name(&port).into(),
+                    allow_from: port.allow_from.clone().into(),
+                    welcome: self.sip(&port, id),
+                };
+                rows.extend(port.addresses.iter().map(|address| (*address, row.clone())));
             }
         }
         for (name, endpoint) in &self.settings.endpoints {
             let Some(welcome) = self.http(name, endpoint) else { continue };
-            let row = Row { allow_from: endpoint.allow_from.clone().into(), welcome };
-            for address in &endpoint.addresses {
-                rows.insert((http_name(name), *address), row.clone());
-            }
+            let allow_from = endpoint.allow_from.clone().into();
+            let row = Row { name: http_name(name).into(), allow_from, welcome };
+            rows.extend(endpoint.addresses.iter().map(|address| (*address, row.clone())));
         }
         let everywhere: Arc<[ipnet::IpNet]> =
             Arc::from([ipnet::Ipv4Net::default().into(), ipnet::Ipv6Net::default().into()]);
-        for address in self.settings.challenges.clone() {
-            let row = Row { allow_from: everywhere.clone(), welcome: self.challenges() };
-            rows.insert((CHALLENGES.to_owned(), address), row);
-        }
-        self.doors.change(rows, bound)?;
+        let port_80 = Row { name: CHALLENGES.into(), allow_from: everywhere, welcome: self.challenges() };
+        rows.extend(self.settings.challenges.iter().map(|address| (*address, port_80.clone())));
+        self.doors.change(rows, bound).await?;
         self.open_datagrams(udp).await?;
         Ok(())
     }
 
-    async fn open_datagrams(&mut self, sockets: Vec<(Key, std::net::UdpSocket)>) -> Result<(), StartError> {
-        let wanted: BTreeMap<Key, SipPort> =
-            datagram_keys(&self.settings).into_iter().map(|(key, row)| (key, row.clone())).collect();
+    async fn open_datagrams(
+        &mut self,
+        sockets: Vec<(SocketAddr, std::net::UdpSocket)>,
+    ) -> Result<(), StartError> {
+        let wanted: BTreeMap<SocketAddr, SipPort> =
+            datagram_rows(&self.settings).into_iter().map(|(address, row)| (address, row.clone())).collect();
         let handle = self.signalling.handle();
-        let gone: Vec<Key> =
-            self.datagrams.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
-        for key in gone {
-            if let Some(id) = self.datagrams.remove(&key) {
+        let gone: Vec<SocketAddr> =
+            self.datagrams.keys().filter(|address| !wanted.contains_key(*address)).copied().collect();
+        for address in gone {
+            if let Some(id) = self.datagrams.remove(&address) {
                 let _ = handle.remove_socket(id).await;
             }
         }
-        for (key, socket) in sockets {
-            let Some(row) = wanted.get(&key) else { continue };
-            let id = self.listener_id(&format!("{}/{}", key.0, key.1));
+        for (address, socket) in sockets {
+            let Some(row) = wanted.get(&address) else { continue };
+            let id = self.listener_id(&format!("udp {address}"));
             signalling::datagrams(&handle, row, id, UdpSocket::from_std(socket)?).await;
-            self.datagrams.insert(key, id);
+            self.datagrams.insert(address, id);
         }
         Ok(())
     }
@@ -287,28 +305,30 @@ impl Gateway {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
         let handle: Handle<Command> = self.signalling.handle();
         let port = Arc::new(port.clone());
-        let handshakes = self.handshakes.clone();
+        let crowd = self.crowd.clone();
         Arc::new(move |stream, remote| {
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
-            let handshakes = handshakes.clone();
+            let crowd = crowd.clone();
             tokio::spawn(async move {
-                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
+                let Ok(local) = stream.local_addr() else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
                 let taken = match acceptor {
-                    None => handle.stream(stream, peer),
-                    Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(accepted) => {
+                    None => admit(&handle, stream, peer, &crowd),
+                    Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
+                        Some(Ok(accepted)) => {
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
-                            handle.stream(accepted.stream, peer)
+                            admit(&handle, accepted.stream, peer, &crowd)
                         }
-                        Err(error) => {
+                        Some(Err(error)) => {
                             info!(listener = port.name, %remote, %error, "TLS handshake failed");
                             return;
                         }
+                        None => {
+                            return info!(listener = port.name, %remote, "a stalled TLS handshake made way");
+                        }
                     },
                 };
-                drop(turn);
                 if let Err(error) = taken {
                     debug!(listener = port.name, %remote, %error, "the connection is closed");
                 }
@@ -321,19 +341,24 @@ impl Gateway {
         let service = self.endpoints.get(name)?.clone();
         debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
         let name: Arc<str> = Arc::from(name);
-        let handshakes = self.handshakes.clone();
+        let crowd = self.crowd.clone();
         Some(Arc::new(move |stream, remote| {
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
-            let handshakes = handshakes.clone();
+            let crowd = crowd.clone();
             tokio::spawn(async move {
-                let (Ok(turn), Ok(local)) = (handshakes.acquire().await, stream.local_addr()) else { return };
-                match acceptor.accept(stream).await {
-                    Ok(accepted) => {
-                        drop(turn);
+                let Ok(local) = stream.local_addr() else { return };
+                match crowd.shake(remote, acceptor.accept(stream)).await {
+                    Some(Ok(accepted)) => {
+                        let holder = match &accepted.identity {
+                            Some(identity) => Holder::Certificate(identity.key_hash),
+                            None => Holder::address(remote.ip()),
+                        };
+                        let stream = Placed::new(accepted.stream, crowd.clients.take(holder));
                         let peer = http::peer(remote, local, accepted.identity.as_deref());
-                        service.serve(accepted.stream, peer).await;
+                        service.serve(stream, peer).await;
                     }
-                    Err(error) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
+                    Some(Err(error)) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
+                    None => info!(endpoint = %name, %remote, "a stalled TLS handshake made way"),
                 }
             });
         }))
@@ -341,16 +366,77 @@ impl Gateway {
 
     fn challenges(&self) -> Welcome {
         let responder = Arc::new(Responder::new(self.credentials.tokens()));
+        let crowd = self.crowd.clone();
         Arc::new(move |stream, remote| {
-            let responder = responder.clone();
+            let (responder, place) =
+                (responder.clone(), crowd.challengers.take(Holder::address(remote.ip())));
             tokio::spawn(async move {
-                match responder.serve(stream).await {
-                    Ok(answered) => info!(%remote, status = answered.status, "port 80"),
-                    Err(error) => debug!(%remote, %error, "port 80"),
+                match place.hold(responder.serve(stream)).await {
+                    Some(Ok(answered)) => info!(%remote, status = answered.status, "port 80"),
+                    Some(Err(error)) => debug!(%remote, %error, "port 80"),
+                    None => debug!(%remote, "a stalled connection to port 80 made way"),
                 }
             });
         })
     }
+}
+
+/// Hands a connection to the signalling thread. One certificate outside can't take all the room there is; the
+/// switches inside share theirs.
+fn admit(
+    handle: &Handle<Command>,
+    stream: impl Stream + 'static,
+    peer: Peer,
+    crowd: &Crowd,
+) -> Result<(), Refused> {
+    match (peer.side, &peer.identity) {
+        (Side::Outside, Some(identity)) => {
+            let place = crowd.phones.take(Holder::Certificate(identity.key_hash));
+            handle.stream(Placed::new(stream, place), peer)
+        }
+        (Side::Outside, None) => {
+            let place = crowd.phones.take(Holder::address(peer.remote.ip()));
+            handle.stream(Placed::new(stream, place), peer)
+        }
+        (Side::Inside, _) => handle.stream(stream, peer),
+    }
+}
+
+/// The places of everybody who connects.
+#[derive(Clone)]
+struct Crowd {
+    handshakes: Places,
+    phones: Places,
+    clients: Places,
+    challengers: Places,
+}
+
+impl Crowd {
+    fn new(descriptors: usize) -> Self {
+        let share = |(part, most): (usize, usize)| (descriptors / part).clamp(1, most);
+        Self {
+            handshakes: Places::new(share(HANDSHAKES), usize::MAX),
+            phones: Places::new(usize::MAX, SIP_OF_ONE),
+            clients: Places::new(share(CLIENTS), CLIENTS_OF_ONE),
+            challengers: Places::new(CHALLENGERS.0, CHALLENGERS.1),
+        }
+    }
+
+    /// A handshake, unless it is displaced.
+    async fn shake<F: Future>(&self, remote: SocketAddr, handshake: F) -> Option<F::Output> {
+        self.handshakes.take(Holder::address(remote.ip())).hold(handshake).await
+    }
+}
+
+/// Takes all the descriptors that the process may have (decision 15): each connection, and each port of the relay, is one.
+/// Says how many that are.
+fn raise_descriptors() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    let now = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    usize::try_from(now).unwrap_or(usize::MAX)
 }
 
 /// Everything a configuration needs that could have failed.
@@ -360,45 +446,22 @@ struct Plan {
     services: BTreeMap<String, tunnel::net::Config>,
 }
 
-/// The listener of HTTP-01 challenges.
-const CHALLENGES: &str = "acme";
-
-fn sip_name(port: &SipPort) -> String {
-    format!("sip.ports \"{}\"", port.name)
-}
-
-fn http_name(name: &str) -> String {
-    format!("http.local_endpoints \"{name}\"")
-}
-
-/// Every TCP listener of a configuration.
-fn wanted(settings: &Settings) -> Vec<Key> {
-    let mut keys = Vec::new();
-    let mut add = |name: &str, addresses: &[SocketAddr]| {
-        keys.extend(addresses.iter().map(|address| (name.to_owned(), *address)));
+/// Builds everything that can fail, before anything changes.
+fn plan(settings: &Settings, draft: &Draft, names: &Arc<Names>) -> Result<Plan, StartError> {
+    let mut plan = Plan::default();
+    let acceptor = |tls, application| -> Result<Arc<Acceptor>, CredentialError> {
+        Ok(Arc::new(Acceptor::new(draft.listener(tls, application)?)?))
     };
     for port in &settings.sip.ports {
-        if port.transports.iter().any(|transport| *transport != Transport::Udp) {
-            add(&sip_name(port), &port.addresses);
+        if let Some(tls) = &port.tls {
+            plan.acceptors.insert(sip_name(port), acceptor(tls, Application::Sip)?);
         }
     }
     for (name, endpoint) in &settings.endpoints {
-        add(&http_name(name), &endpoint.addresses);
+        plan.services.insert(name.clone(), http::service(name, endpoint, settings, draft, names)?);
+        if let Some(tls) = &endpoint.tls {
+            plan.acceptors.insert(http_name(name), acceptor(tls, Application::Http1)?);
+        }
     }
-    add(CHALLENGES, &settings.challenges.iter().copied().collect::<Vec<_>>());
-    keys
-}
-
-fn datagram_keys(settings: &Settings) -> BTreeMap<Key, &SipPort> {
-    let rows = settings.sip.ports.iter().filter(|port| port.transports.contains(&Transport::Udp));
-    rows.flat_map(|port| port.addresses.iter().map(move |address| ((sip_name(port), *address), port)))
-        .collect()
-}
-
-fn bind_datagrams(
-    settings: &Settings,
-    open: &BTreeMap<Key, ListenerId>,
-) -> Result<Vec<(Key, std::net::UdpSocket)>, BindError> {
-    let wanted = datagram_keys(settings).into_keys().filter(|key| !open.contains_key(key));
-    wanted.map(|key| listen::datagrams(&key.0, key.1).map(|socket| (key, socket))).collect()
+    Ok(plan)
 }

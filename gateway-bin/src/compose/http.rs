@@ -15,7 +15,7 @@ use tunnel::files::{ChecksumStyle, FileGroup, FileGroupError, FileSource};
 use tunnel::net::{BoxFuture, Config, Dial, Limits, Repository, Resolve, Stream, Tunnel, Upstream};
 use tunnel::repository::{Methods, Remote, Row, Server};
 
-use super::credentials::{CredentialError, Credentials};
+use super::credentials::{CredentialError, Draft};
 use super::listen::keep;
 use super::names::Names;
 use crate::config::{
@@ -42,7 +42,7 @@ pub(crate) fn service(
     name: &str,
     endpoint: &LocalEndpoint,
     settings: &Settings,
-    credentials: &Credentials,
+    draft: &Draft,
     names: &Arc<Names>,
 ) -> Result<Config, ServiceError> {
     let observed = name.to_owned();
@@ -53,17 +53,13 @@ pub(crate) fn service(
         observer: Arc::new(move |event| report::http::log(&observed, &event)),
     };
     match &endpoint.serves {
-        Endpoint::Repository(row) => config.repository = Some(repository(row, credentials, names)?),
+        Endpoint::Repository(row) => config.repository = Some(repository(row, draft, names)?),
         Endpoint::Tunnel(row) => config.tunnel = Some(tunnel(row, settings, names)?),
     }
     Ok(config)
 }
 
-fn repository(
-    row: &FileRepository,
-    credentials: &Credentials,
-    names: &Arc<Names>,
-) -> Result<Repository, ServiceError> {
+fn repository(row: &FileRepository, draft: &Draft, names: &Arc<Names>) -> Result<Repository, ServiceError> {
     let sources = row
         .files
         .iter()
@@ -72,7 +68,7 @@ fn repository(
     let mut connectors = BTreeMap::new();
     let remote = match &row.remote {
         Some(remote) => {
-            connectors.insert(row.name.clone(), connector(remote, credentials)?);
+            connectors.insert(row.name.clone(), connector(remote, draft)?);
             Some(Arc::new(Remote {
                 name: row.name.clone(),
                 server_name: remote.server_name.clone(),
@@ -89,10 +85,10 @@ fn repository(
     Ok(Repository { rows: vec![row], upstream: Arc::new(Servers { connectors, names: names.clone() }) })
 }
 
-fn connector(remote: &RemoteEndpoint, credentials: &Credentials) -> Result<Connector, ServiceError> {
+fn connector(remote: &RemoteEndpoint, draft: &Draft) -> Result<Connector, ServiceError> {
     let trust = remote.trust.as_deref().unwrap_or_default();
     let certificate = remote.certificate.as_deref();
-    let dialler = credentials.dialler(certificate, trust, NameRule::NameOrCommonName, Application::Http1)?;
+    let dialler = draft.dialler(certificate, trust, NameRule::NameOrCommonName, Application::Http1)?;
     Ok(Connector::new(dialler).map_err(CredentialError::from)?)
 }
 

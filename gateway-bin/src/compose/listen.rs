@@ -1,4 +1,4 @@
-//! Listening sockets: bound all or none, compared by name on reload, their rows exchanged whole.
+//! Listening sockets: bound all or none, compared by address on reload, their rows exchanged whole.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,15 +18,14 @@ const BACKLOG: i32 = 1024;
 /// The wait when the process is out of file descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 
-/// Name of the row and address: the same after a reload, the same socket.
-pub(crate) type Key = (String, SocketAddr);
-
 /// What happens with a connection that was let in.
 pub(crate) type Welcome = Arc<dyn Fn(TcpStream, SocketAddr) + Send + Sync>;
 
 /// One row, as of the newest configuration.
 #[derive(Clone)]
 pub(crate) struct Row {
+    /// Its name in the configuration, for logs.
+    pub(crate) name: Arc<str>,
     /// Judged before a byte is read.
     pub(crate) allow_from: Arc<[IpNet]>,
     pub(crate) welcome: Welcome,
@@ -41,10 +40,11 @@ pub struct BindError {
     error: io::Error,
 }
 
-/// All TCP listeners of the gateway.
+/// All TCP listeners of the gateway. A socket belongs to its address, not to its row: a row that gets another
+/// name, or takes an address over from another row, keeps what waits there.
 #[derive(Default)]
 pub(crate) struct Doors {
-    open: BTreeMap<Key, Door>,
+    open: BTreeMap<SocketAddr, Door>,
 }
 
 struct Door {
@@ -58,39 +58,49 @@ impl Drop for Door {
     }
 }
 
-/// Sockets bound for rows that were not there before.
-pub(crate) struct Bound(BTreeMap<Key, std::net::TcpListener>);
+/// Sockets bound at addresses that were not open before.
+pub(crate) struct Bound(BTreeMap<SocketAddr, std::net::TcpListener>);
 
 impl Doors {
     /// Binds what `wanted` has and we haven't. Nothing is accepted yet.
     ///
     /// # Errors
     /// The first address that can't be bound; then nothing stays bound.
-    pub(crate) fn bind<'k>(&self, wanted: impl Iterator<Item = &'k Key>) -> Result<Bound, BindError> {
+    pub(crate) fn bind(&self, wanted: &BTreeMap<SocketAddr, String>) -> Result<Bound, BindError> {
         let mut bound = BTreeMap::new();
-        for key in wanted.filter(|key| !self.open.contains_key(*key)) {
+        for (&address, name) in wanted.iter().filter(|(address, _)| !self.open.contains_key(*address)) {
             let listener =
-                listen(key.1).map_err(|error| BindError { name: key.0.clone(), address: key.1, error })?;
-            bound.insert(key.clone(), listener);
+                listen(address).map_err(|error| BindError { name: name.clone(), address, error })?;
+            bound.insert(address, listener);
         }
         Ok(Bound(bound))
     }
 
     /// Puts `rows` in force: new ones accept on their bound sockets, old ones change over, the rest closes.
-    pub(crate) fn change(&mut self, mut rows: BTreeMap<Key, Row>, bound: Bound) -> io::Result<()> {
-        self.open.retain(|key, door| match rows.remove(key) {
-            Some(row) => {
-                door.row.send_replace(row);
-                true
+    pub(crate) async fn change(
+        &mut self,
+        mut rows: BTreeMap<SocketAddr, Row>,
+        bound: Bound,
+    ) -> io::Result<()> {
+        for (address, mut door) in std::mem::take(&mut self.open) {
+            match rows.remove(&address) {
+                Some(row) => {
+                    door.row.send_replace(row);
+                    self.open.insert(address, door);
+                }
+                None => {
+                    door.task.abort();
+                    // The socket is closed when the task is gone, and the next reload may want its address.
+                    let _ = (&mut door.task).await;
+                }
             }
-            None => false,
-        });
-        for (key, listener) in bound.0 {
-            let Some(row) = rows.remove(&key) else { continue };
+        }
+        for (address, listener) in bound.0 {
+            let Some(row) = rows.remove(&address) else { continue };
             let (sender, receiver) = watch::channel(row);
             let listener = TcpListener::from_std(listener)?;
-            let task = tokio::spawn(accept(listener, key.0.clone(), receiver));
-            self.open.insert(key, Door { row: sender, task });
+            let task = tokio::spawn(accept(listener, receiver));
+            self.open.insert(address, Door { row: sender, task });
         }
         Ok(())
     }
@@ -101,40 +111,41 @@ impl Doors {
     }
 }
 
-async fn accept(listener: TcpListener, name: String, row: watch::Receiver<Row>) {
+async fn accept(listener: TcpListener, row: watch::Receiver<Row>) {
     loop {
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        let row = row.borrow().clone();
+        match accepted {
             Ok((stream, remote)) => {
-                let row = row.borrow().clone();
                 if allowed(&row.allow_from, remote.ip()) {
                     keep(&stream);
                     (row.welcome)(stream, remote);
                 } else {
-                    debug!(listener = name, %remote, "refused: not in allow_from");
+                    debug!(listener = %row.name, %remote, "refused: not in allow_from");
                     // A reset instead of a polite close: nothing of ours answers there.
                     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                 }
             }
             Err(error) => {
-                warn!(listener = name, %error, "a connection can't be accepted");
+                warn!(listener = %row.name, %error, "a connection can't be accepted");
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }
     }
 }
 
-/// A peer that loses power says no goodbye: after a minute of silence it is asked, six times, and an
-/// answer that nobody takes within half a minute ends the connection. Small messages don't wait for each other.
+/// A peer that loses power says no goodbye: after half a minute of silence it is asked, three times, and what
+/// nobody takes within a minute ends the connection. Small messages don't wait for each other.
 pub(super) fn keep(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(6);
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
     // Without these the connection works all the same.
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(30)));
+    // It also bounds the asking, in place of a number of retries (tcp(7)): were it shorter than the silence above,
+    // one lost question would end a connection that lives.
+    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(60)));
 }
 
 /// Whether `address` lies in one of `networks`; IPv4 seen through an IPv6 socket is IPv4.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source
 use sdp_core::relay::{Report, Side};
 use sdp_core::sdp::multipart;
 use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use crate::config::{self, Interface, MediaSettings, Settings};
@@ -47,6 +47,8 @@ pub enum MediaError {
 pub(crate) struct MediaPlane {
     anchor: Arc<Mutex<Anchor>>,
     relay: Arc<Handle>,
+    /// Closed when the relay has ended.
+    running: watch::Receiver<()>,
 }
 
 impl MediaPlane {
@@ -62,7 +64,8 @@ impl MediaPlane {
         let mut config = anchor::Config::new(outside, inside);
         config.policy = policy(&settings.media);
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
-        let plane = Self { anchor, relay: Arc::new(relay) };
+        let (alive, running) = watch::channel(());
+        let plane = Self { anchor, relay: Arc::new(relay), running };
         let ready = async {
             while !plane.lock().is_ready() {
                 plane.with(|_| ());
@@ -80,26 +83,19 @@ impl MediaPlane {
             Ok(ready) => ready?,
             Err(_) => return Err(MediaError::NoPorts),
         }
-        tokio::spawn(plane.clone().consume(reports));
+        let (anchor, relay) = (plane.anchor.clone(), Arc::downgrade(&plane.relay));
+        tokio::spawn(consume(anchor, relay, plane.running.clone(), reports, alive));
         Ok(plane)
+    }
+
+    /// Waits for the end of the relay's thread, which ends by itself only when it panics.
+    pub(crate) async fn ended(&mut self) {
+        while self.running.changed().await.is_ok() {}
     }
 
     /// The policy of calls to come; calls that run keep theirs.
     pub(crate) fn reconfigure(&self, media: &MediaSettings) {
         self.with(|anchor| anchor.reconfigure(policy(media)));
-    }
-
-    async fn consume(self, mut reports: mpsc::UnboundedReceiver<Report>) {
-        let mut tick = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                report = reports.recv() => match report {
-                    Some(report) => self.take(report),
-                    None => return,
-                },
-                _ = tick.tick() => self.with(|anchor| anchor.handle_timeout(Instant::now())),
-            }
-        }
     }
 
     fn take(&self, report: Report) {
@@ -120,6 +116,32 @@ impl MediaPlane {
     // A panic while the lock was held is a fault of ours; the anchor is still the best knowledge there is.
     fn lock(&self) -> MutexGuard<'_, Anchor> {
         self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes reports until the relay ends. It holds the relay for one step at a time, so that the relay ends with the gateway.
+async fn consume(
+    anchor: Arc<Mutex<Anchor>>,
+    relay: Weak<Handle>,
+    running: watch::Receiver<()>,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+    _alive: watch::Sender<()>,
+) {
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        let report = tokio::select! {
+            report = reports.recv() => match report {
+                Some(report) => Some(report),
+                None => return,
+            },
+            _ = tick.tick() => None,
+        };
+        let Some(relay) = relay.upgrade() else { return };
+        let plane = MediaPlane { anchor: anchor.clone(), relay, running: running.clone() };
+        match report {
+            Some(report) => plane.take(report),
+            None => plane.with(|anchor| anchor.handle_timeout(Instant::now())),
+        }
     }
 }
 

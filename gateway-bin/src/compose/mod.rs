@@ -5,8 +5,11 @@ mod gateway;
 mod http;
 mod keys;
 mod listen;
+mod location;
 mod media;
 mod names;
+mod places;
+mod rows;
 mod signalling;
 
 pub use credentials::CredentialError;
@@ -14,6 +17,7 @@ pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;
 pub use keys::KeyError;
 pub use listen::BindError;
+pub use location::LocationError;
 pub use media::MediaError;
 
 /// Randomness of the operating system for one sans-I/O part.

@@ -25,6 +25,14 @@ struct Server {
     resolver: TokioResolver,
 }
 
+impl PartialEq for Names {
+    /// The same servers in the same order, and the same domains: they find the same.
+    fn eq(&self, other: &Self) -> bool {
+        let addresses = |names: &Self| names.servers.iter().map(|server| server.address).collect::<Vec<_>>();
+        addresses(self) == addresses(other) && self.internal_domains == other.internal_domains
+    }
+}
+
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.servers.iter().map(|server| server.address)).finish()

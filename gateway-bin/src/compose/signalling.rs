@@ -10,6 +10,7 @@ use acme_store::certificate::Identity as Certified;
 use acme_store::net::tls::Connector;
 use acme_store::publish::Application;
 use acme_store::verify::NameRule;
+use sip_core::edge::bindings::Change;
 use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
@@ -19,8 +20,9 @@ use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
 
-use super::credentials::{CredentialError, Credentials};
+use super::credentials::{CredentialError, Draft};
 use super::listen::{allowed, keep};
+use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
 use crate::config::{self as settings, Interface, Settings, SipPort};
@@ -36,16 +38,20 @@ pub(crate) struct Signalling {
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Ends after the thread, so that the last change is kept.
+    location: Location,
 }
 
 impl Signalling {
-    /// Starts the thread. No listener yet: see [`Signalling::handle`].
+    /// Starts the thread. No listener yet: see [`Signalling::handle`]. `descriptors` is what the process may have.
     pub(crate) fn start(
         settings: &Settings,
         keys: Keyring,
         media: Option<MediaPlane>,
         switches: Switches,
         names: Arc<Names>,
+        location: Location,
+        descriptors: usize,
     ) -> io::Result<Self> {
         let media: Box<dyn Media + Send> = match media {
             Some(media) => Box::new(media),
@@ -54,24 +60,37 @@ impl Signalling {
         let edge = Edge::new(edge(settings), keys, super::seed()?, media);
         let mut limits = Limits::default();
         limits.message.message = settings.sip.max_message;
+        // The other half is for audio, tunnels and files.
+        limits.streams = limits.streams.min(descriptors / 2);
+        limits.dialled = limits.dialled.min(descriptors / 4);
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
         let (connect, resolve) = (Arc::new(Inside(switches.clone())), Arc::new(Lookups(names.clone())));
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let journal = location.journal();
         let events = move |event| match event {
             Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
+            Event::Location(change) => journal.record(change),
             event => report::signalling::log(&event),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots })
+        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, location })
     }
 
     /// Reaches the thread.
     pub(crate) fn handle(&self) -> Handle<Command> {
         self.handle.clone()
+    }
+
+    /// Phones that were registered before this process began.
+    pub(crate) async fn locate(&self, known: Vec<Change>) {
+        for change in known {
+            // A driver that has ended has no phones.
+            let _ = self.handle.command(Command::Locate(change)).await;
+        }
     }
 
     /// The new configuration from the next message on; the connector from the next dial on.
@@ -82,13 +101,18 @@ impl Signalling {
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
     }
 
-    /// The state a moment from now.
-    pub(crate) async fn snapshot(&mut self) -> Arc<Snapshot> {
+    /// The state a moment from now; `None` when the thread has ended.
+    pub(crate) async fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
         self.snapshots.mark_unchanged();
-        if self.handle.command(Command::Snapshot).await.is_ok() {
-            let _ = self.snapshots.changed().await;
-        }
-        self.snapshots.borrow().clone()
+        self.handle.command(Command::Snapshot).await.ok()?;
+        self.snapshots.changed().await.ok()?;
+        Some(self.snapshots.borrow().clone())
+    }
+
+    /// Waits for the end of the thread, which ends by itself only when it panics.
+    pub(crate) async fn ended(&mut self) {
+        // The driver owns the sending end.
+        while self.snapshots.changed().await.is_ok() {}
     }
 
     /// Nothing new from now on; running calls go on.
@@ -100,7 +124,11 @@ impl Signalling {
     pub(crate) async fn stop(mut self) {
         let _ = self.handle.close_all().await;
         let Some(thread) = self.thread.take() else { return };
-        let ended = tokio::task::spawn_blocking(move || drop(thread.join()));
+        let location = self.location;
+        let ended = tokio::task::spawn_blocking(move || {
+            let _ = thread.join();
+            drop(location);
+        });
         let _ = tokio::time::timeout(FAREWELL, ended).await;
     }
 }
@@ -114,13 +142,13 @@ pub(crate) struct Switches {
 }
 
 impl Switches {
-    pub(crate) fn new(settings: &Settings, credentials: &Credentials) -> Result<Self, CredentialError> {
+    pub(crate) fn new(settings: &Settings, draft: &Draft) -> Result<Self, CredentialError> {
         let inside = &settings.sip.inside;
         let connector = match (&inside.trust, inside.transport) {
             (Some(trust), settings::Transport::Tls) => {
                 let rule = if inside.verify_name { NameRule::NameOrCommonName } else { NameRule::ChainOnly };
                 let certificate = inside.certificate.as_deref();
-                let dialler = credentials.dialler(certificate, trust, rule, Application::Sip)?;
+                let dialler = draft.dialler(certificate, trust, rule, Application::Sip)?;
                 Some(Arc::new(Connector::new(dialler)?))
             }
             _ => None,

@@ -235,8 +235,11 @@ fn yes() -> bool {
     true
 }
 
+/// What a listener offers when nothing is written.
+pub(crate) const TLS_VERSIONS: &str = "1.2+";
+
 fn tls_versions() -> String {
-    "1.2+".to_owned()
+    TLS_VERSIONS.to_owned()
 }
 
 #[derive(Debug, Deserialize)]
@@ -252,8 +255,11 @@ pub(crate) struct SipInside {
     pub(crate) connections: String,
 }
 
+/// How switches are verified when nothing is written.
+pub(crate) const VERIFY_CHAIN: &str = "chain";
+
 fn verify_chain() -> String {
-    "chain".to_owned()
+    VERIFY_CHAIN.to_owned()
 }
 
 fn per_phone() -> String {

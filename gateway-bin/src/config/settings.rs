@@ -120,7 +120,7 @@ pub enum CertificateOrigin {
 }
 
 /// How an ACME certificate is ordered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AcmeDomain {
     /// The service.
     pub directory: Directory,

@@ -44,8 +44,6 @@ pub(super) fn text(
     let certificate = if broken(Fault::Certificate) { &files.outside_stranger } else { &files.outside };
     let tag_routing = !broken(Fault::TagRouting);
     let startup = if broken(Fault::File) { "/elsewhere.cfg" } else { "/startup.cfg" };
-    // A network of the site where nothing is.
-    let tunnel_to = if broken(Fault::Tunnel) { "nowhere" } else { "site" };
     let hq = site.hq_https;
     let shown = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     format!(
@@ -59,7 +57,6 @@ outside = {{ addresses = ["{outside}"] }}
 [net.networks]
 internet = ["0.0.0.0/0"]
 site     = ["{site_net}"]
-nowhere  = ["127.99.1.0/24"]
 
 [acme.accounts.main]
 contact = ["mailto:admin@example.com"]
@@ -154,7 +151,7 @@ files = "local"
 remote = "hq-server"
 [http.tunnels.tunnel]
 endpoint = "secure-tunnel"
-allow_to = "{tunnel_to}"
+allow_to = "site"
 
 [log]
 level = "warn"

@@ -4,6 +4,7 @@ mod configuration;
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use twin::site::{self, Site};
 use twin::timeline::Timeline;
 
 use crate::Gateway;
+use crate::config::{Endpoint, Settings};
 use crate::{config, log};
 use configuration::Ports;
 
@@ -76,8 +78,8 @@ async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn
     let path = folder.0.join("farend.toml");
     std::fs::write(&path, text)?;
     let (mut settings, _) = config::load(&path)?;
-    settings.media.relay = fault != Some(Fault::Relay);
-    log::install(&settings.log);
+    disable(&mut settings, fault);
+    let _log = log::install(&settings.log);
     let gateway = Gateway::start(settings).await?;
     let at = |port| SocketAddr::new(IpAddr::from(plan.gateway_outside), port);
     let outside = play::Gateway {
@@ -105,6 +107,18 @@ async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn
     Ok(report)
 }
 
+/// What no configuration would be accepted without.
+fn disable(settings: &mut Settings, fault: Option<Fault>) {
+    settings.media.relay = fault != Some(Fault::Relay);
+    if fault == Some(Fault::Tunnel) {
+        for endpoint in settings.endpoints.values_mut() {
+            if let Endpoint::Tunnel(row) = &mut endpoint.serves {
+                row.allow_to.clear();
+            }
+        }
+    }
+}
+
 fn invite(
     pki: &Pki,
     files: &twin::pki::Files,
@@ -126,7 +140,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("farend-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
+        // Keys go in there: nobody else's folder, and nobody else may look.
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 }

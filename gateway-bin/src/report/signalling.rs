@@ -4,7 +4,7 @@ use sip_core::edge::Event;
 use sip_core::edge::event::{Arrival, Closing, Departure, DropCause, Phone, Reason, Snapshot, Step};
 use tracing::{debug, info, warn};
 
-/// Writes one line for `event`; location changes are for the location log, not for people.
+/// Writes one line for `event`.
 pub(crate) fn log(event: &Event) {
     match event {
         Event::Registered { phone, source, expires, change } => {

@@ -270,14 +270,16 @@ impl Edge {
     pub(super) fn hop_to(&self, uri: &Uri<'_>, phone: InstanceId, shown: bool) -> Result<Hop, Refusal> {
         let forbidden = || Refusal::forbidden(Reason::Destination);
         let host = host_of(uri);
-        if !uri.is_sip() || self.is_own(&host) {
-            return self.hop_to_own_switch(phone);
-        }
-        if let Some(maddr) = uri.param("maddr") {
+        // First of all: the switch would follow it, wherever we send the request (S8).
+        if let Some(maddr) = uri.param("maddr").filter(|_| uri.is_sip()) {
             let maddr = String::from_utf8_lossy(maddr);
-            if matches!(self.directory().destination(&maddr), Destination::Forbidden) {
+            if !self.is_own(&maddr) && matches!(self.directory().destination(&maddr), Destination::Forbidden)
+            {
                 return Err(forbidden());
             }
+        }
+        if !uri.is_sip() || self.is_own(&host) {
+            return self.hop_to_own_switch(phone);
         }
         let switches = &self.config.switches;
         let transport = transport_of(uri).unwrap_or(switches.transport);

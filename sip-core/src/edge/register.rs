@@ -97,6 +97,10 @@ impl Edge {
         if star && (values.len() > 1 || expires != Some(0)) {
             return Err(bad("* stands alone and with Expires: 0"));
         }
+        // A PBX may tell phones apart by the instance: nobody speaks for another phone under its own tag (SIP-14).
+        if self.names_two_phones(&values) {
+            return Err(bad("two phones"));
+        }
         let tag = self.tag_of(incoming, &values);
         let id = self.identify(incoming, tag.as_deref(), &values);
         self.check_owner(incoming, id, tag.as_deref())?;
@@ -117,6 +121,16 @@ impl Edge {
             record.user.clone_from(&first.user);
         }
         Ok(Registration { record, contacts: sent, expires, provisional: false })
+    }
+
+    fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
+        let Some(pattern) =
+            self.config.tag_routing.pattern.as_ref().filter(|_| self.config.tag_routing.enabled)
+        else {
+            return false;
+        };
+        let mut tags = contacts.iter().flat_map(|contact| pattern.tags(contact.raw()));
+        tags.next().is_some_and(|first| tags.any(|tag| tag != first))
     }
 
     fn tag_of(&mut self, incoming: &Incoming, contacts: &[Address<'_>]) -> Option<String> {

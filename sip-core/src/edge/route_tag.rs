@@ -42,7 +42,7 @@ impl Pattern {
         if head.bytes().chain(tail.bytes()).any(|b| b.is_ascii_control()) {
             return Err(PatternError::Control);
         }
-        let (head, tail) = (unquoted(head.as_bytes()), unquoted(tail.as_bytes()));
+        let (head, tail) = (plain(head.as_bytes()), plain(tail.as_bytes()));
         if head.len() < HEAD_MINIMUM {
             return Err(PatternError::ShortHead);
         }
@@ -61,8 +61,23 @@ impl Pattern {
     /// assert_eq!(pattern.tag(contact).as_deref(), Some("08000FD4CBBF"));
     /// ```
     pub fn tag(&self, value: &[u8]) -> Option<String> {
-        let value = unquoted(value);
-        let at = find(&value, &self.head)?;
+        let value = plain(value);
+        self.tag_at(&value, find(&value, &self.head)?)
+    }
+
+    /// Every tag in one contact value. A peer may read another one than the first as the phone's: with two it speaks for two phones.
+    pub fn tags(&self, value: &[u8]) -> Vec<String> {
+        let value = plain(value);
+        let (mut tags, mut from) = (Vec::new(), 0);
+        while let Some(at) = value.get(from..).and_then(|rest| find(rest, &self.head)) {
+            tags.extend(self.tag_at(&value, from + at));
+            from += at + self.head.len();
+        }
+        tags
+    }
+
+    /// The tag behind the head that stands at `at`.
+    fn tag_at(&self, value: &[u8], at: usize) -> Option<String> {
         let rest = value.get(at + self.head.len()..)?;
         let tag = if self.tail.is_empty() { rest } else { rest.get(..find(rest, &self.tail)?)? };
         let legal = |b: &u8| b.is_ascii_alphanumeric() || b"._~-".contains(b);
@@ -78,13 +93,27 @@ impl Pattern {
 
     /// Whether the value holds the head at all: with no [`tag`](Self::tag) it is one to count and report.
     pub fn has_head(&self, value: &[u8]) -> bool {
-        find(&unquoted(value), &self.head).is_some()
+        find(&plain(value), &self.head).is_some()
     }
 }
 
-/// The value without quotes and without line folding.
-fn unquoted(value: &[u8]) -> Vec<u8> {
-    value.iter().copied().filter(|b| !matches!(b, b'"' | b'\r' | b'\n')).collect()
+/// The value without quotes, line folding, the backslash of quoted pairs and white space around `=`: all spellings
+/// that a peer reads as the same value are one (RFC 3261 §25.1).
+fn plain(value: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(value.len());
+    for b in value.iter().copied().filter(|b| !matches!(b, b'"' | b'\\' | b'\r' | b'\n')) {
+        match b {
+            b'=' => {
+                while let Some(b' ' | b'\t') = plain.last() {
+                    plain.pop();
+                }
+            }
+            b' ' | b'\t' if plain.last() == Some(&b'=') => continue,
+            _ => {}
+        }
+        plain.push(b);
+    }
+    plain
 }
 
 /// The first match without regard to ASCII case.
@@ -120,6 +149,8 @@ mod tests {
             "<sips:anonymous@192.168.1.7>;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-08000FD4CBBF>\";expires=3600",
             "<sips:anonymous@192.168.1.7>;+sip.instance=<urn:uuid:00000000-0000-1000-8000-08000fd4cbbf>",
             "<sips:anonymous@192.168.1.7>;+SIP.Instance=\"<URN:UUID:00000000-0000-1000-8000-08000Fd4cBBF>\"",
+            "<sips:anonymous@192.168.1.7>;+sip.instance \t= \r\n \"<urn:uuid:00000000-0000-1000-8000-08000FD4CBBF>\"",
+            "<sips:anonymous@192.168.1.7>;+sip.instance=\"\\<urn:uuid:00000000-0000-1000-8000-0800\\0FD4CBBF>\"",
             "<sips:a@b>;x=+y;+sip.instance=\"<urn:uuid:00000000-\r\n0000-1000-8000-08000FD4CBBF>\"",
         ] {
             assert_eq!(tag(value).as_deref(), Some("08000FD4CBBF"), "{value}");
@@ -149,6 +180,19 @@ mod tests {
             assert_eq!(tag(value), None, "{value}");
         }
         assert_eq!(tag(&most).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn two_tags_in_one_value_are_both_seen() {
+        let pattern = Pattern::new(HEAD, ">").unwrap();
+        let one = "+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-08000FD4CBBF>\"";
+        let other = "+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-08000fd4cbc0>\"";
+        let both = ["08000FD4CBBF", "08000FD4CBC0"];
+        assert_eq!(pattern.tags(format!("<sips:a@b>;{one};{other}").as_bytes()), both);
+        let quoted = one.replace('"', "\\\"");
+        assert_eq!(pattern.tags(format!("\"{quoted}\" <sips:a@b>;{other}").as_bytes()), both);
+        assert_eq!(pattern.tags(format!("<sips:a@b>;{one}").as_bytes()), ["08000FD4CBBF"]);
+        assert!(pattern.tags(b"<sips:a@b>").is_empty());
     }
 
     #[test]

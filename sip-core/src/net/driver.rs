@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
 
@@ -25,7 +25,8 @@ const ORDERS: usize = 1024;
 enum Order<C> {
     Stream(Box<dyn Stream>, Arc<Peer>),
     Socket(UdpSocket, Datagrams),
-    RemoveSocket(ListenerId),
+    /// The other end hears of the sender's drop when the socket is closed.
+    RemoveSocket(ListenerId, oneshot::Sender<()>),
     Command(C),
     Limits(Limits),
     Drain,
@@ -82,12 +83,16 @@ impl<C> Handle<C> {
         self.order(Order::Socket(socket, rules)).await
     }
 
-    /// Closes the datagram socket of a listener.
+    /// Closes the datagram socket of a listener, once what is queued has left. Its address is free when this returns.
     ///
     /// # Errors
     /// [`Gone`].
     pub async fn remove_socket(&self, listener: ListenerId) -> Result<(), Gone> {
-        self.order(Order::RemoveSocket(listener)).await
+        let (closing, closed) = oneshot::channel();
+        self.order(Order::RemoveSocket(listener, closing)).await?;
+        // Nothing is ever sent: the end of the sender is the message.
+        let _ = closed.await;
+        Ok(())
     }
 
     /// Gives the machine a command.
@@ -264,7 +269,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                 }
             }
             Order::Socket(socket, rules) => self.links.add_socket(socket, rules),
-            Order::RemoveSocket(listener) => self.links.remove_socket(listener),
+            Order::RemoveSocket(listener, closing) => self.links.remove_socket(listener, closing),
             Order::Command(command) => self.machine.handle_command(now(), command),
             Order::Limits(limits) => {
                 self.limits = Arc::new(limits);

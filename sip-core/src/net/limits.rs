@@ -27,6 +27,9 @@ pub struct Limits {
     pub dial: Duration,
     /// Dials under way at once. More fail at once. Default 1,024: one per phone after a PBX restart.
     pub dials: usize,
+    /// Connections that we dialled, open or under way, all together. Further dials fail at once. Default 20,000: as
+    /// many as [`Limits::streams`], where each phone has a connection of its own.
+    pub dialled: usize,
     /// How long a name may take to resolve. Default 5 s.
     pub resolve: Duration,
     /// Look-ups under way at once. More find nothing at once. Default 256.
@@ -47,6 +50,7 @@ impl Default for Limits {
             streams: 20_000,
             dial: Duration::from_secs(5),
             dials: 1024,
+            dialled: 20_000,
             resolve: Duration::from_secs(5),
             lookups: 256,
             inbox: 4096,

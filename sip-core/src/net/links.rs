@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::Stream;
@@ -34,6 +34,8 @@ pub(super) struct Links {
     pub(super) wanted: Vec<Dial>,
     tasks: JoinSet<()>,
     running: HashMap<Id, FlowId>,
+    /// Who waits for a socket to close: told by the drop.
+    closing: HashMap<Id, oneshot::Sender<()>>,
     accepted: usize,
     inbox: mpsc::Sender<Arrival>,
     limits: Arc<Limits>,
@@ -72,6 +74,7 @@ impl Links {
             wanted: Vec::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            closing: HashMap::new(),
             accepted: 0,
             inbox,
             limits,
@@ -183,6 +186,7 @@ impl Links {
     }
 
     fn send_dialled(&mut self, dial: Dial, bytes: Bytes) {
+        let full = self.lines.len() >= self.limits.dialled;
         match self.lines.get_mut(&dial) {
             Some(Line::Open(flow)) => {
                 let flow = *flow;
@@ -195,6 +199,7 @@ impl Links {
                     self.dial_failed(dial);
                 }
             }
+            None if full => self.mishaps.push_back(Input::DialFailed { dial }),
             None => {
                 let octets = Queue::cost(&bytes);
                 self.lines.insert(dial, Line::Dialling { waiting: vec![bytes], octets });
@@ -216,9 +221,11 @@ impl Links {
         }
     }
 
-    /// Closes a socket.
-    pub(super) fn remove_socket(&mut self, listener: ListenerId) {
-        self.sockets.remove(&listener);
+    /// Closes a socket; `closing` is dropped when that is done.
+    pub(super) fn remove_socket(&mut self, listener: ListenerId, closing: oneshot::Sender<()>) {
+        if let Some(port) = self.sockets.remove(&listener) {
+            self.closing.insert(port.task.id(), closing);
+        }
     }
 
     /// Waits for a task to end. A connection says itself that it ended, unless it panicked: then its name comes back.
@@ -226,6 +233,7 @@ impl Links {
         match self.tasks.join_next_with_id().await {
             None => std::future::pending().await,
             Some(Ok((id, ()))) => {
+                self.closing.remove(&id);
                 self.running.remove(&id);
                 None
             }
@@ -237,6 +245,7 @@ impl Links {
         if error.is_panic() {
             tracing::error!(%error, "connection task panicked");
         }
+        self.closing.remove(&error.id());
         self.running.remove(&error.id())
     }
 

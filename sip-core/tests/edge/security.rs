@@ -7,7 +7,7 @@ use sip_core::edge::event::{DropCause, Reason};
 use sip_core::edge::{Command, Event};
 use sip_core::flow::{ListenerId, Source, Transport};
 
-use crate::register::{MAC_A, MAC_B, registered};
+use crate::register::{MAC_A, MAC_B, register, registered};
 use crate::script::{Call, from_pbx, from_phone, target};
 use crate::world::{End, PBX, World, config, reply, row, rows};
 
@@ -20,6 +20,7 @@ fn nothing_leaves_to_where_a_phone_points() {
         "sips:x@203.0.113.9",
         "sip:x@evil.test",
         "sips:x@10.0.1.50;maddr=203.0.113.9",
+        "sips:x@192.0.2.1;maddr=203.0.113.9",
         "sips:x@192.168.1.8",
         "sips:x@127.0.0.1",
         "sips:x@[::1]",
@@ -43,7 +44,7 @@ fn nothing_leaves_to_where_a_phone_points() {
     let options = world.hear_start(own, "OPTIONS ");
     world.say(own, &reply(&options, "200 OK", "t", "X: 1"));
     assert!(row(&world.hear_start(phone, "SIP/2.0 200 "), "Via").contains("received=198.51.100.7"));
-    assert_eq!(world.saw(|e| matches!(e, Event::Refused { reason: Reason::Destination, .. })), 6);
+    assert_eq!(world.saw(|e| matches!(e, Event::Refused { reason: Reason::Destination, .. })), 7);
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn datagrams_on_both_sides() {
         End(Source::Datagram { listener: ListenerId(0), remote: "198.51.100.7:40000".parse().unwrap() });
     world.say(
         phone,
-        &crate::register::register(MAC_A, "192.168.1.7", 1, "")
+        &register(MAC_A, "192.168.1.7", 1, "")
             .replace("sips:", "sip:")
             .replace("TLS", "UDP")
             .replace("5061;branch", "5060;branch"),
@@ -284,7 +285,7 @@ fn datagrams_on_both_sides() {
         End(Source::Datagram { listener: ListenerId(0), remote: "198.51.100.7:40001".parse().unwrap() });
     world.say(
         moved,
-        &crate::register::register(MAC_A, "192.168.1.7", 2, "")
+        &register(MAC_A, "192.168.1.7", 2, "")
             .replace("sips:", "sip:")
             .replace("TLS", "UDP")
             .replace("5061;branch", "5060;branch"),
@@ -305,7 +306,7 @@ fn datagrams_on_both_sides() {
         End(Source::Datagram { listener: ListenerId(0), remote: "203.0.113.66:5060".parse().unwrap() });
     world.say(
         thief,
-        &crate::register::register(MAC_A, "192.168.1.66", 3, "")
+        &register(MAC_A, "192.168.1.66", 3, "")
             .replace("sips:", "sip:")
             .replace("TLS", "UDP")
             .replace("5061;branch", "5060;branch"),
@@ -408,4 +409,36 @@ fn what_is_too_long_to_hide_does_not_leave() {
         world.say(own, &reply(&texts[1], "200 OK", "", "X: 1"));
     }
     assert_eq!(world.edge.snapshot(world.now).dialogs, 0);
+}
+
+#[test]
+fn a_register_speaks_for_one_phone() {
+    let mut world = World::new();
+    let instance = |mac: &str| format!("+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-{mac}>\"");
+    let (_, own, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    let attacker = world.phone(MAC_A, "198.51.100.7:40000");
+    let dials = world.dials.len();
+    let plain = register(MAC_A, "192.168.1.7", 1, "");
+    let first = format!(";{}", instance(MAC_A));
+    assert!(plain.contains(&first));
+    let name = instance(MAC_A).replace('"', "\\\"");
+    for (n, text) in [
+        // A second Contact, a second parameter, its own tag in the display name: each with the other phone's instance.
+        plain.replace(&first, &format!("{first}, <sips:a@192.168.1.7>;{}", instance(MAC_B))),
+        plain.replace(&first, &format!("{first};{}", instance(MAC_B))),
+        plain
+            .replace("Contact: <", &format!("Contact: \"{name}\" <"))
+            .replace(&first, &format!(";{}", instance(MAC_B))),
+    ]
+    .iter()
+    .enumerate()
+    {
+        world.say(attacker, &text.replace("1 REGISTER", &format!("{} REGISTER", n + 1)));
+        let refused = world.hear_start(attacker, "SIP/2.0 ");
+        assert!(refused.starts_with("SIP/2.0 400 Bad Request (Contact: two phones)"), "{n}: {refused}");
+    }
+    assert_eq!(world.dials.len(), dials);
+    world.silent(own);
+    world.say(attacker, &register(MAC_A, "192.168.1.7", 9, ""));
+    world.dialled("10.0.1.50:5061");
 }

@@ -75,8 +75,9 @@ fn certificate(
         judge.refuse(&["certificates", name, "password_file"], "keys under a password are not built yet");
     }
     if let Some(import) = &written.import {
-        if written.common_name.is_some() || written.acme.is_some() || written.key.is_some() {
-            judge.refuse(&key, "expected either import or a request (common_name, key, acme), not both");
+        let requested = written.common_name.is_some() || written.acme.is_some() || written.key.is_some();
+        if requested || !written.dns.is_empty() {
+            judge.refuse(&key, "expected either import or a request (common_name, dns, key, acme), not both");
         }
         return imported(name, import, judge);
     }

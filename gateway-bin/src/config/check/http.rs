@@ -1,8 +1,12 @@
 //! HTTP services: files, groups, endpoints, repositories and tunnels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use tunnel::files::{ChecksumStyle, FileGroup, FileSource};
+
+use super::net::judge_public;
 use super::sip::{WrittenTls, client_certificate, everywhere, listen_tls};
 use super::{Judge, Names};
 use crate::config::file;
@@ -120,13 +124,14 @@ fn repository(
         if list.is_empty() {
             judge.refuse(&group_key, "expected at least one file");
         }
-        let mut paths = BTreeSet::new();
         for file in list {
             let Some(file) = judge.named(&group_key, file, "file", files) else { continue };
-            if !paths.insert(&file.path) {
-                judge.refuse(&group_key, format!("two files have the path \"{}\"", file.path));
-            }
             served.push(file.clone());
+        }
+        // What the service itself would refuse, before it does.
+        let source = |file: &HttpFile| FileSource { path: file.path.clone(), content: Bytes::new() };
+        if let Err(error) = FileGroup::new(served.iter().map(source), ChecksumStyle::default()) {
+            judge.refuse(&group_key, error.to_string());
         }
     }
     let remote = match &row.remote {
@@ -196,13 +201,7 @@ fn tunnel(name: &str, row: &file::Tunnel, names: &Names<'_>, judge: &mut Judge<'
     let key = |part: &'static str| ["http", "tunnels", name, part];
     judge.only(&key("methods"), &row.methods, "DEFAULT", &[]);
     let allow_to = judge.named(&key("allow_to"), &row.allow_to, "network", names.networks)?.clone();
-    if allow_to.iter().any(|net| net.prefix_len() < 8) {
-        judge.refuse_by(
-            "CFG-16",
-            &key("allow_to"),
-            format!("\"{}\" covers public space: that is an open proxy", row.allow_to),
-        );
-    }
+    judge_public(&key("allow_to"), &allow_to, &row.allow_to, "that is an open proxy", judge);
     let mut ports = Vec::new();
     for value in &row.ports {
         match port_range(value) {

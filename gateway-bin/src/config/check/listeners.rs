@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Judge;
-use crate::config::settings::{Settings, Transport};
+use crate::config::settings::{Endpoint, Settings, Transport};
 
 struct Listener {
     key: Vec<String>,
@@ -14,6 +14,7 @@ struct Listener {
 pub(super) fn judge(settings: &Settings, judge: &mut Judge<'_>) {
     let listeners = listeners(settings);
     clashes(&listeners, judge);
+    tunnels(settings, judge);
     let (low, high) = settings.media.port_range;
     for listener in listeners.iter().filter(|one| one.datagrams) {
         if (low..=high).contains(&listener.address.port()) {
@@ -46,6 +47,17 @@ pub(super) fn judge(settings: &Settings, judge: &mut Judge<'_>) {
         && settings.net.inside.addresses.iter().any(|one| settings.net.outside.addresses.contains(one))
     {
         judge.refuse(&["net", "interfaces"], "inside and outside share an address");
+    }
+}
+
+/// Tunnels in the words of the tunnel itself: what it would refuse is refused here.
+fn tunnels(settings: &Settings, judge: &mut Judge<'_>) {
+    for endpoint in settings.endpoints.values() {
+        if let Endpoint::Tunnel(row) = &endpoint.serves
+            && let Err(error) = settings.tunnel_policy(row)
+        {
+            judge.refuse(&["http", "tunnels", &row.name], error.to_string());
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Interfaces, "Networks and Computers", name servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use tunnel::policy::Networks;
 
 use super::Judge;
 use crate::config::file;
@@ -14,7 +15,7 @@ pub(super) fn networks(net: &file::Net, judge: &mut Judge<'_>) -> BTreeMap<Strin
     let mut flat = BTreeMap::new();
     for name in net.networks.keys() {
         let mut prefixes = Vec::new();
-        flatten(name, &net.networks, &mut Vec::new(), &mut prefixes, judge);
+        flatten(name, &net.networks, &mut Flattening::default(), &mut prefixes, judge);
         if prefixes.is_empty() {
             judge.refuse(&["net", "networks", name], "the network is empty: expected at least one address");
         }
@@ -23,41 +24,51 @@ pub(super) fn networks(net: &file::Net, judge: &mut Judge<'_>) -> BTreeMap<Strin
     flat
 }
 
+/// Where the flattening of one group stands.
+#[derive(Default)]
+struct Flattening<'n> {
+    /// The groups that led here, to find one that contains itself.
+    above: Vec<&'n str>,
+    /// The groups that are in already: a second time they add nothing, however often groups nest.
+    done: BTreeSet<&'n str>,
+}
+
 fn flatten<'n>(
     name: &'n str,
     groups: &'n BTreeMap<String, Vec<String>>,
-    above: &mut Vec<&'n str>,
+    state: &mut Flattening<'n>,
     out: &mut Vec<IpNet>,
     judge: &mut Judge<'_>,
 ) {
     let key = ["net", "networks", name];
-    if above.contains(&name) {
-        judge.refuse_by(
-            "NET-04",
-            &key,
-            format!("the network contains itself by way of \"@{}\"", above.join("\", \"@")),
-        );
+    if state.above.contains(&name) {
+        let way = state.above.join("\", \"@");
+        judge.refuse_by("NET-04", &key, format!("the network contains itself by way of \"@{way}\""));
         return;
     }
     let Some(entries) = groups.get(name) else { return };
-    above.push(name);
+    if !state.done.insert(name) {
+        return;
+    }
+    state.above.push(name);
+    let is_top = state.above.len() == 1;
     for entry in entries {
         if let Some(group) = entry.strip_prefix('@') {
             if groups.contains_key(group) {
-                flatten(group, groups, above, out, judge);
-            } else if above.len() == 1 {
+                flatten(group, groups, state, out, judge);
+            } else if is_top {
                 judge.named(&key, group, "network", groups);
             }
-        } else if above.len() == 1 || out.len() < 4096 {
-            match prefixes(entry) {
-                Ok(found) => out.extend(found),
-                // Named once, at the group that holds the entry.
-                Err(why) if above.len() == 1 => judge.refuse_by("NET-04", &key, why),
-                Err(_) => {}
-            }
+            continue;
+        }
+        match prefixes(entry) {
+            Ok(found) => out.extend(found),
+            // Named once, at the group that holds the entry.
+            Err(why) if is_top => judge.refuse_by("NET-04", &key, why),
+            Err(_) => {}
         }
     }
-    above.pop();
+    state.above.pop();
 }
 
 /// One entry: an address, a prefix, or a range `a-b`.
@@ -66,10 +77,11 @@ pub(super) fn prefixes(entry: &str) -> Result<Vec<IpNet>, String> {
         return Ok(vec![IpNet::from(address)]);
     }
     if entry.contains('/') {
-        let net = entry.parse::<IpNet>();
-        return net
-            .map(|net| vec![net.trunc()])
-            .map_err(|_| format!("\"{entry}\" is not a prefix: expected a.b.c.d/n"));
+        return match entry.parse::<IpNet>() {
+            Ok(net) if net.trunc() == net => Ok(vec![net]),
+            Ok(net) => Err(format!("\"{entry}\" has bits behind its mask: expected \"{}\"", net.trunc())),
+            Err(_) => Err(format!("\"{entry}\" is not a prefix: expected a.b.c.d/n")),
+        };
     }
     if let Some((low, high)) = entry.split_once('-')
         && let (Ok(low), Ok(high)) = (low.trim().parse(), high.trim().parse())
@@ -142,6 +154,20 @@ fn interface(name: &str, net: &file::Net, judge: &mut Judge<'_>) -> Option<Inter
     }
     let public = written.public_address.as_deref();
     let public_address = public.and_then(|text| match text.parse::<IpAddr>() {
+        Ok(address)
+            if name == "outside" && !addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4()) =>
+        {
+            judge.refuse_by(
+                "CFG-13",
+                &key,
+                format!("public_address: no address of the family of {address} stands behind it"),
+            );
+            None
+        }
+        Ok(address) if address.is_unspecified() || address.is_multicast() => {
+            judge.refuse(&key, format!("public_address: \"{text}\" is nobody's address"));
+            None
+        }
         Ok(address) if name == "outside" => Some(address),
         Ok(_) => {
             judge.refuse_by(
@@ -160,4 +186,16 @@ fn interface(name: &str, net: &file::Net, judge: &mut Judge<'_>) -> Option<Inter
         }
     });
     Some(Interface { addresses, public_address })
+}
+
+/// CFG-16: networks through which strangers could be reached. A prefix wider than a site's is refused, a narrower one
+/// (a PBX may have public addresses) is worth a warning.
+pub(super) fn judge_public(key: &[&str], nets: &[IpNet], name: &str, what: &str, judge: &mut Judge<'_>) {
+    let public = |net: &&IpNet| Networks::parse([net.to_string()]).is_ok_and(|net| net.reaches_public());
+    let wide = |net: &&IpNet| net.prefix_len() < if net.addr().is_ipv4() { 24 } else { 64 };
+    if let Some(net) = nets.iter().filter(public).find(wide) {
+        judge.refuse_by("CFG-16", key, format!("\"{name}\" covers public space ({net}): {what}"));
+    } else if let Some(net) = nets.iter().find(public) {
+        judge.warn(key, format!("\"{name}\" reaches public addresses ({net}) [CFG-16]"));
+    }
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use acme_store::publish::Versions;
+use sip_core::edge::route_tag::{Pattern, PatternError};
 
+use super::net::judge_public;
 use super::{Judge, Names, nearest};
 use crate::config::file;
 use crate::config::settings::{
@@ -27,8 +29,12 @@ pub(super) fn settings(
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
+    if let Some(nets) = &inside_networks {
+        let what = "phones could send anywhere";
+        judge_public(&["sip", "inside_networks"], nets, &sip.inside_networks, what, judge);
+    }
     let inside = inside(&sip.inside, names, judge);
-    let servers = servers(&sip.servers, judge);
+    let servers = servers(sip, judge);
     let tag_routing = tag_routing(&sip.tag_routing, judge);
     let matching =
         [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
@@ -94,6 +100,10 @@ fn ports(
     }
     if out.is_empty() {
         judge.refuse(&["sip", "ports"], "expected at least one active row");
+    } else if !out.iter().any(|row| !row.inside) {
+        judge.warn(&["sip", "ports"], "no active row faces the outside: no phone can connect");
+    } else if !out.iter().any(|row| row.inside) {
+        judge.warn(&["sip", "ports"], "no active row faces the inside: the switches can't connect");
     }
     out
 }
@@ -131,6 +141,16 @@ fn port(
         };
         Some(listen_tls(&["sip", "ports", at], &written, names, judge)?)
     } else {
+        let idle = [
+            ("certificate", row.certificate.is_some()),
+            ("trust", row.trust.is_some()),
+            ("require_client_cert", row.require_client_cert),
+            ("tls", row.tls != file::TLS_VERSIONS),
+        ];
+        for (name, _) in idle.into_iter().filter(|(_, written)| *written) {
+            judge
+                .refuse(&key(name), "this row has no TLS: expected transport = \"tls\", or the key left out");
+        }
         None
     };
     trust_source(at, row, inside?, judge);
@@ -163,6 +183,8 @@ fn trust_source(at: &str, row: &file::Port, inside: bool, judge: &mut Judge<'_>)
         judge.refuse(&key, "trust_source needs allow_from: who may be trusted by address?");
     } else if !inside {
         judge.refuse(&key, "trust_source is for inside rows: on the Internet an address proves nothing");
+    } else if row.transport == "tls" {
+        judge.refuse(&key, "trust_source is for rows without TLS: here the certificate says who it is");
     } else {
         judge.warn(&key, "peers of this row are trusted by their address alone");
     }
@@ -229,6 +251,18 @@ fn inside(written: &file::SipInside, names: &Names<'_>, judge: &mut Judge<'_>) -
             Some(name) => drop(judge.named(&key("trust"), name, "trust entry", names.trust)),
             None => judge.refuse(&key("trust"), "TLS towards the switches needs a trust entry"),
         }
+    } else {
+        let idle = [
+            ("certificate", written.certificate.is_some()),
+            ("trust", written.trust.is_some()),
+            ("verify", written.verify != file::VERIFY_CHAIN),
+        ];
+        for (name, _) in idle.into_iter().filter(|(_, written)| *written) {
+            judge.refuse(
+                &key(name),
+                "the inside has no TLS: expected transport = \"tls\", or the key left out",
+            );
+        }
     }
     Some(InsideTls {
         transport: transport?,
@@ -252,16 +286,18 @@ pub(super) fn client_certificate(key: &[&str], name: &str, names: &Names<'_>, ju
     }
 }
 
-fn servers(rows: &[file::SipServer], judge: &mut Judge<'_>) -> Vec<SipServer> {
+/// Switches known by name; an address without a port has that of `sip.inside`.
+fn servers(sip: &file::Sip, judge: &mut Judge<'_>) -> Vec<SipServer> {
+    let port = u16::try_from(sip.inside.port).unwrap_or_default();
     let mut out = Vec::new();
-    for (at, row) in rows.iter().enumerate() {
+    for (at, row) in sip.servers.iter().enumerate() {
         let at = at.to_string();
         let key = ["sip", "servers", &at, "addresses"];
         let mut addresses = Vec::new();
         for text in &row.addresses {
             match (text.parse::<SocketAddr>(), text.parse::<IpAddr>()) {
                 (Ok(address), _) => addresses.push(address),
-                (_, Ok(address)) => addresses.push(SocketAddr::new(address, 5061)),
+                (_, Ok(address)) => addresses.push(SocketAddr::new(address, port)),
                 _ => judge.refuse(&key, format!("\"{text}\" is not an address: expected address:port")),
             }
         }
@@ -276,12 +312,9 @@ fn servers(rows: &[file::SipServer], judge: &mut Judge<'_>) -> Vec<SipServer> {
 
 fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagRouting> {
     let key = |name: &'static str| ["sip", "tag_routing", name];
-    let clean = |text: &str| !text.chars().any(char::is_control);
-    if written.head.len() < 4 || !clean(&written.head) {
-        judge.refuse(&key("head"), "expected at least 4 characters, none of them a control character");
-    }
-    if written.tail.len() > 16 || !clean(&written.tail) {
-        judge.refuse(&key("tail"), "expected at most 16 characters, none of them a control character");
+    if let Err(error) = Pattern::new(&written.head, &written.tail) {
+        let part = if error == PatternError::LongTail { "tail" } else { "head" };
+        judge.refuse(&key(part), error.to_string());
     }
     let kinds =
         [("off", TagCertBinding::Off), ("log", TagCertBinding::Log), ("enforce", TagCertBinding::Enforce)];

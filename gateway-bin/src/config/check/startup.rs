@@ -34,8 +34,10 @@ pub(super) fn judge(settings: &Settings, http: &file::Http, judge: &mut Judge<'_
         let ports: Vec<u16> = tunnels.iter().map(|(port, _)| *port).collect();
         let (startup, mut findings) = parse(&file.content);
         let asked = startup.tunnel_port;
-        let tunnel =
-            tunnels.iter().find(|(port, _)| Some(*port) == asked).map(|(port, policy)| (policy, *port));
+        // The phone asks for the HQ server's own port; 443 where the configuration doesn't say.
+        let hq =
+            row.remote.iter().flat_map(|remote| &remote.servers).map(|(_, port)| *port).next().unwrap_or(443);
+        let tunnel = tunnels.iter().find(|(port, _)| Some(*port) == asked).map(|(_, policy)| (policy, hq));
         let around =
             Surroundings { tunnel_ports: &ports, server_group: &group, tunnel, ..Surroundings::default() };
         findings.extend(startup.check(&around));

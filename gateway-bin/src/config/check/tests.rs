@@ -234,6 +234,9 @@ fn the_startup_file_fits_the_rest() {
     refused("config server: 10.0.1.10", "config server: 10.0.1.10, hq.example.internal", key, "mixed");
     refused("config server: 10.0.1.10", "config server: hq.example.internal", key, "CFG-08");
     refused("config server: 10.0.1.10", "config server: 10.9.9.9", key, "not in the networks");
+    // The tunnel must lead to the HQ server's port, not to its own.
+    changed("ports = []", "ports = [443]").unwrap();
+    refused("ports = []", "ports = [80]", key, "not in the networks");
     let (_, warnings) = changed("backup outbound proxy:", "backup outbound proxy:\nlanguage: de").unwrap();
     assert!(warnings.iter().any(|one| one.message.contains("unknown key")), "{warnings:?}");
 }
@@ -241,4 +244,82 @@ fn the_startup_file_fits_the_rest() {
 #[test]
 fn names_need_a_name_server() {
     refused("dns = [\"10.0.1.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
+}
+
+/// A key that would do nothing is not accepted in silence.
+#[test]
+fn keys_that_would_not_act_are_refused() {
+    let phones = "transport = \"tls\"\nallow_from = \"internet\"";
+    for key in ["certificate", "trust", "require_client_cert"] {
+        let full = format!("sip.ports[0].{key}");
+        refused(phones, "transport = \"tcp\"\nallow_from = \"internet\"", &full, "has no TLS");
+    }
+    let inside =
+        "[sip.inside]                                  # how switches are reached\ntransport = \"tls\"";
+    refused(inside, "[sip.inside]\ntransport = \"tcp\"", "sip.inside.certificate", "has no TLS");
+    let switches = "transport = \"tls\"\nallow_from = \"mitel-appliances\"";
+    let trusting = format!("{switches}\ntrust_source = true");
+    refused(switches, &trusting, "sip.ports[1].trust_source", "for rows without TLS");
+    let import = "import = \"hq_signed.crt\"";
+    refused(import, &format!("{import}\ndns = [\"x.example\"]"), "certificates.inside", "not both");
+    // Of four characters two are quotes, which are not searched for.
+    let head = "head = '+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-'";
+    refused(head, "head = '\"ab\"'", "sip.tag_routing.head", "at least 4 characters besides quotes");
+}
+
+#[test]
+fn networks_are_taken_whole() {
+    refused(
+        "[\"10.0.1.86\"]",
+        "[\"10.0.1.86/24\"]",
+        "net.networks.mitel-vtrunks",
+        "expected \"10.0.1.0/24\"",
+    );
+    // Groups that nest thirty deep, each twice in the next, are neither cut nor unrolled.
+    let mut groups = "deep-0 = [\"10.7.7.7\"]\n".to_owned();
+    for level in 1..=30 {
+        groups.push_str(&format!("deep-{level} = [\"@deep-{0}\", \"@deep-{0}\"]\n", level - 1));
+    }
+    let trunks = "mitel-vtrunks    = [\"10.0.1.86\"]";
+    let (settings, _) =
+        changed(trunks, &format!("{groups}mitel-vtrunks = [\"@deep-30\", \"10.0.1.86\"]")).unwrap();
+    let nets = &settings.sip.inside_networks;
+    assert!(
+        nets.contains(&"10.7.7.7/32".parse().unwrap()) && nets.contains(&"10.0.1.86/32".parse().unwrap())
+    );
+    let many: Vec<String> = (0..5000).map(|n| format!("\"10.{}.{}.1\"", n / 250, n % 250)).collect();
+    let many = format!("many = [{}]\nmitel-vtrunks = [\"@many\"]", many.join(", "));
+    let (settings, _) = changed(trunks, &many).unwrap();
+    assert!(settings.sip.inside_networks.contains(&"10.19.249.1/32".parse().unwrap()), "the last one");
+}
+
+#[test]
+fn public_space_is_refused_and_public_hosts_are_named() {
+    refused("[\"10.0.1.86\"]", "[\"8.8.0.0/16\"]", "sip.inside_networks", "CFG-16");
+    let (_, warnings) = changed("[\"10.0.1.86\"]", "[\"198.51.100.7\"]").unwrap();
+    assert_eq!(
+        warnings.iter().filter(|one| one.message.contains("198.51.100.7/32")).count(),
+        2,
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_public_address_stands_before_an_address_of_its_family() {
+    let public = "public_address = \"203.0.113.10\"";
+    refused(public, "public_address = \"2001:db8::1\"", "net.interfaces.outside", "CFG-13");
+}
+
+#[test]
+fn a_switch_without_a_port_has_that_of_the_inside() {
+    let server =
+        "[[sip.servers]]\nname = \"a\"\naddresses = [\"10.0.1.50\", \"10.0.1.51:5099\"]\n[sip.tag_routing]";
+    let (settings, _) = judged(&FIRST.replacen("[sip.tag_routing]", server, 1).replacen(
+        "port = 5061\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
+        "port = 5071\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
+        1,
+    ))
+    .unwrap();
+    let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
+    assert_eq!(ports, [5071, 5099]);
 }

@@ -45,6 +45,25 @@ async fn phones_with_connections_of_their_own_don_t_share() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn there_is_an_end_to_connections_of_our_own() {
+    let mut rig = Rig::with(Limits { dialled: 2, ..Limits::default() });
+    for affinity in [Some(1), Some(2)] {
+        rig.dial(Dial { affinity, ..dial(5061) }, "x").await;
+        assert!(matches!(rig.sees().await, Seen::Opened(..)));
+    }
+    let third = Dial { affinity: Some(3), ..dial(5061) };
+    rig.dial(third, "x").await;
+    assert_eq!(rig.sees().await, Seen::DialFailed(third));
+    // One that stands goes on being used, and one that ends makes room.
+    rig.dial(Dial { affinity: Some(1), ..dial(5061) }, "y").await;
+    let mut answered = rig.answered();
+    drop(answered.remove(1));
+    assert!(matches!(rig.sees().await, Seen::Closed(_)));
+    rig.dial(third, "z").await;
+    assert!(matches!(rig.sees().await, Seen::Opened(_, Some(dialled)) if dialled == third));
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_come_in_on_dialled_connections_and_silence_is_borne() {
     let mut rig = Rig::new();
     rig.dial(dial(5061), "x").await;
