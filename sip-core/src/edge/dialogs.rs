@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::event::shown;
 use crate::flow::{Dial, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
@@ -203,7 +204,7 @@ impl DialogKey {
     /// The Call-ID, for events.
     pub(super) fn call_id(&self) -> String {
         let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
-        String::from_utf8_lossy(&self.0[..end]).into_owned()
+        shown(&self.0[..end])
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Edge;
 use super::config::Policy;
+use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::uri_codec::host_of;
@@ -231,7 +232,7 @@ impl Edge {
         self.tell(Event::Refused {
             side: incoming.peer.side,
             remote: incoming.peer.remote,
-            method: String::from_utf8_lossy(incoming.method().as_bytes()).into_owned(),
+            method: shown(incoming.method().as_bytes()),
             status,
             reason,
             call_id: incoming.call_id(),
@@ -292,6 +293,8 @@ impl Edge {
         let port = via.port();
         if let Destination::Addresses(addresses) = self.directory().destination(&host)
             && let Some((address, known)) = addresses.first()
+            && !self.is_own(&host)
+            && !self.is_own(&address.to_canonical().to_string())
         {
             let port = port.or(*known).unwrap_or_else(|| transport.default_port());
             let dial =
