@@ -12,6 +12,7 @@ mod names;
 mod places;
 mod rows;
 mod signalling;
+mod silent;
 
 pub use credentials::CredentialError;
 pub use gateway::{Gateway, StartError};
