@@ -11,8 +11,8 @@ use acme_store::net::tls::Acceptor;
 use acme_store::publish::Application;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sip_core::edge::Command;
-use sip_core::flow::{ListenerId, Peer, Side};
-use sip_core::net::{Handle, Refused, Stream};
+use sip_core::flow::ListenerId;
+use sip_core::net::Handle;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -35,8 +35,6 @@ use crate::report::strangers::Strangers;
 const HANDSHAKES: (usize, usize) = (8, 2048);
 /// The same for connections of HTTP clients.
 const CLIENTS: (usize, usize) = (8, 4096);
-/// Connections of one phone's certificate: one that works, and those before it that nobody has noticed to be dead.
-const SIP_OF_ONE: usize = 32;
 /// Connections of one HTTP client: its tunnels, and files besides.
 const CLIENTS_OF_ONE: usize = 64;
 /// Connections to the challenge port: in all, and from one address.
@@ -316,12 +314,12 @@ impl Gateway {
                 let Ok(local) = stream.local_addr() else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
                 let taken = match acceptor {
-                    None => admit(&handle, stream, peer, &crowd),
+                    None => handle.stream(stream, peer),
                     Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
                         Some(Ok(accepted)) => {
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
-                            admit(&handle, accepted.stream, peer, &crowd)
+                            handle.stream(accepted.stream, peer)
                         }
                         Some(Err(error)) => {
                             return strangers.handshake_failed(&port.name, remote, &error);
@@ -384,32 +382,10 @@ impl Gateway {
     }
 }
 
-/// Hands a connection to the signalling thread. One certificate outside can't take all the room there is; the
-/// switches inside share theirs.
-fn admit(
-    handle: &Handle<Command>,
-    stream: impl Stream + 'static,
-    peer: Peer,
-    crowd: &Crowd,
-) -> Result<(), Refused> {
-    match (peer.side, &peer.identity) {
-        (Side::Outside, Some(identity)) => {
-            let place = crowd.phones.take(Holder::Certificate(identity.key_hash));
-            handle.stream(Placed::new(stream, place), peer)
-        }
-        (Side::Outside, None) => {
-            let place = crowd.phones.take(Holder::address(peer.remote.ip()));
-            handle.stream(Placed::new(stream, place), peer)
-        }
-        (Side::Inside, _) => handle.stream(stream, peer),
-    }
-}
-
 /// The places of everybody who connects.
 #[derive(Clone)]
 struct Crowd {
     handshakes: Places,
-    phones: Places,
     clients: Places,
     challengers: Places,
 }
@@ -419,7 +395,6 @@ impl Crowd {
         let share = |(part, most): (usize, usize)| (descriptors / part).clamp(1, most);
         Self {
             handshakes: Places::new(share(HANDSHAKES), usize::MAX),
-            phones: Places::new(usize::MAX, SIP_OF_ONE),
             clients: Places::new(share(CLIENTS), CLIENTS_OF_ONE),
             challengers: Places::new(CHALLENGERS.0, CHALLENGERS.1),
         }
