@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
+use super::claim::{Claim, ClaimError};
 use super::credentials::{CredentialError, Credentials, Draft};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
@@ -64,6 +65,9 @@ pub enum StartError {
     /// The relay.
     #[error(transparent)]
     Media(#[from] MediaError),
+    /// The state folder.
+    #[error("state: {0}")]
+    Claim(#[from] ClaimError),
     /// The operating system.
     #[error("the operating system refused: {0}")]
     System(#[from] io::Error),
@@ -85,6 +89,7 @@ pub struct Gateway {
     listener_ids: BTreeMap<String, ListenerId>,
     crowd: Crowd,
     strangers: Arc<Strangers>,
+    _claim: Claim,
 }
 
 impl fmt::Debug for Gateway {
@@ -105,6 +110,7 @@ impl Gateway {
         let bound = doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &BTreeMap::new())?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
+        let claim = Claim::new(&settings.state_dir)?;
         let credentials = Credentials::open(&settings.state_dir)?;
         let draft = credentials.draft(&settings, &names)?;
         let keys = keys::load(&settings.state_dir)?;
@@ -129,6 +135,7 @@ impl Gateway {
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
             crowd: Crowd::new(descriptors),
+            _claim: claim,
             strangers: Arc::default(),
         };
         let plan = plan(&gateway.settings, &draft, &names)?;

@@ -1,6 +1,7 @@
 //! The composition: the four libraries joined by their seams.
 
 mod aside;
+mod claim;
 mod credentials;
 mod gateway;
 mod http;
@@ -14,6 +15,7 @@ mod rows;
 mod signalling;
 mod silent;
 
+pub use claim::ClaimError;
 pub use credentials::CredentialError;
 pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;
