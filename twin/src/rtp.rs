@@ -205,6 +205,22 @@ pub fn tone(samples: &[i16], hertz: f64) -> f64 {
     2.0 * power / (samples.len() as f64 * energy)
 }
 
+/// Ten seconds of a tone as a WAV file of 16-bit samples at 8 kHz.
+pub fn wave(hertz: f64) -> Vec<u8> {
+    let sample = |i: u32| ((f64::from(i) * hertz / 8000.0 * TAU).sin() * 8000.0) as i16;
+    let data: Vec<u8> = (0..80_000).map(sample).flat_map(i16::to_le_bytes).collect();
+    let length = data.len() as u32;
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + length).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend(8000_u32.to_le_bytes());
+    file.extend(16_000_u32.to_le_bytes());
+    file.extend(b"\x02\0\x10\0data");
+    file.extend(length.to_le_bytes());
+    file.extend(data);
+    file
+}
+
 #[cfg(test)]
 #[path = "rtp/tests.rs"]
 mod tests;

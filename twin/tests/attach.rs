@@ -54,7 +54,7 @@ async fn curl_and_openssl_do_what_the_lines_say() {
     pki.write_phone(&files, handset.mac).expect("phone");
     let site = Site::start(&plan, &pki, &Options::default()).await.expect("site");
     let gateway = gateway::start(&plan, &pki, &site, None).await;
-    let lines = attach(&gateway, &site, &files, handset);
+    let lines = attach(&gateway, &site, &files, handset).expect("lines");
     let line = |with: &str| lines.iter().find(|line| line.contains(with)).expect(with).trim().to_owned();
 
     if let Some((ok, text)) = run(&line("/startup.cfg")).await {
@@ -70,6 +70,23 @@ async fn curl_and_openssl_do_what_the_lines_say() {
     let certificate = format!("--cert {}", files.phone(handset.mac).display());
     if let Some((ok, text)) = run(&line("/startup.cfg").replace(&certificate, "")).await {
         assert!(!ok && !text.contains("mivoice"), "{text}");
+    }
+    // baresip with the folder that was made for it: it registers at the switch through the gateway.
+    let mut words = line("baresip -f").split_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter();
+    let mut baresip = Command::new(words.next().expect("a program"));
+    let baresip = baresip
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    match baresip.spawn() {
+        Ok(_running) => {
+            let registered =
+                site.wait(Duration::from_secs(10), |records| records.find(&handset.extension).is_some());
+            registered.await.expect("baresip registers");
+        }
+        Err(_) => eprintln!("left out, baresip is not installed"),
     }
     // The HQ server and the CAS, seen by a client that nobody here wrote.
     let hq = site.addresses().hq_https;

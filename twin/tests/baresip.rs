@@ -26,22 +26,6 @@ impl Drop for Folder {
     }
 }
 
-/// Ten seconds of a tone as a WAV file of 16-bit samples at 8 kHz.
-fn wave(hertz: f64) -> Vec<u8> {
-    let samples =
-        (0..80_000).map(|i| ((f64::from(i) * hertz / 8000.0 * std::f64::consts::TAU).sin() * 8000.0) as i16);
-    let data: Vec<u8> = samples.flat_map(i16::to_le_bytes).collect();
-    let mut file = b"RIFF".to_vec();
-    file.extend((36 + data.len() as u32).to_le_bytes());
-    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    file.extend(8000_u32.to_le_bytes());
-    file.extend(16_000_u32.to_le_bytes());
-    file.extend(b"\x02\0\x10\0data");
-    file.extend((data.len() as u32).to_le_bytes());
-    file.extend(data);
-    file
-}
-
 /// The samples of the recording that baresip made of what it heard.
 fn recording(folder: &Path) -> Vec<i16> {
     let files = std::fs::read_dir(folder).expect("folder").filter_map(Result::ok).map(|entry| entry.path());
@@ -54,7 +38,7 @@ fn recording(folder: &Path) -> Vec<i16> {
 /// What baresip wants in its folder: an account at the switch, a certificate, a tone to send.
 fn configure(folder: &Path, files: &Files, handset: &Handset, switch: SocketAddr) {
     let (path, here) = (|name: &str| folder.join(name), folder.display());
-    std::fs::write(path("tone.wav"), wave(1000.0)).expect("tone");
+    std::fs::write(path("tone.wav"), rtp::wave(1000.0)).expect("tone");
     std::fs::write(path("contacts"), "").expect("contacts");
     std::fs::write(path("uuid"), handset.mac.instance().trim_start_matches("urn:uuid:")).expect("uuid");
     let account = format!("<sip:110@{switch};transport=tls>;auth_pass=none;regint=60\n");

@@ -40,7 +40,7 @@ impl fmt::Display for Refusal {
 pub struct Invalid {
     /// The file that was read.
     pub path: PathBuf,
-    /// Every reason found, in the order of the file's tables.
+    /// Every reason found, in the order of the file.
     pub refusals: Vec<Refusal>,
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use twin::fault::Fault;
 use twin::pki::Pki;
 use twin::plan::{Handset, Plan};
@@ -64,6 +65,7 @@ fn verdict(report: &Report, fault: Option<Fault>) -> ExitCode {
 }
 
 async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn Error>> {
+    let mut end = End::new()?;
     let folder = Folder::new()?;
     let plan = Plan::default();
     let handsets = plan.handsets(PHONES);
@@ -93,18 +95,38 @@ async fn demonstrate(fault: Option<Fault>, stay: bool) -> Result<Report, Box<dyn
         fqdn: plan.fqdn.clone(),
     };
     let mut timeline = Timeline::new(Box::new(std::io::stdout()));
+    for line in legend(&plan, &site, &outside) {
+        timeline.line(&line);
+    }
     let options = Options { stay, rehome, fault, ..Options::default() };
-    let report = play::run(&outside, &site, &pki, &handsets, &options, &mut timeline).await;
+    let report = tokio::select! {
+        report = play::run(&outside, &site, &pki, &handsets, &options, &mut timeline) => report,
+        () = end.come() => return Err("interrupted".into()),
+    };
     if stay && report.held() {
         // A phone of its own, which is none of those that are up.
         if let Some(guest) = plan.handsets(PHONES + 1).pop() {
             invite(&pki, &files, &outside, &site, &guest)?;
         }
-        println!("configuration: {}\nend with Ctrl-C", path.display());
-        tokio::signal::ctrl_c().await?;
+        println!("\nconfiguration of the gateway: {}", path.display());
+        println!("end with Ctrl-C, which removes {}", folder.0.display());
+        end.come().await;
     }
     gateway.stop().await;
     Ok(report)
+}
+
+/// Who is at which address.
+fn legend(plan: &Plan, site: &Site, gateway: &play::Gateway) -> Vec<String> {
+    let at = site.addresses();
+    let [one, two, three] = at.switches;
+    let homes: Vec<_> = plan.homes.iter().map(|[a, b, c]| format!("{a}.{b}.{c}.0/24")).collect();
+    vec![
+        format!("site     HQ server {}, CAS {}, switches 1 {one}, 2 {two}, 3 {three}", at.hq_https, at.cas),
+        format!("gateway  inside {}", gateway.inside_sip),
+        format!("         outside SIP {}, files {}, tunnel {}", gateway.sip, gateway.files, gateway.tunnel),
+        format!("phones   at home in {}, named by their MACs", homes.join(" and ")),
+    ]
 }
 
 /// What no configuration would be accepted without.
@@ -128,10 +150,24 @@ fn invite(
 ) -> Result<(), Box<dyn Error>> {
     pki.write_phone(files, guest.mac)?;
     println!();
-    for line in attach::attach(gateway, site, files, guest) {
+    for line in attach::attach(gateway, site, files, guest)? {
         println!("{line}");
     }
     Ok(())
+}
+
+/// SIGINT or SIGTERM, so that the folder goes whoever ends the demonstration.
+struct End(Signal, Signal);
+
+impl End {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    async fn come(&mut self) {
+        let Self(interrupt, terminate) = self;
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    }
 }
 
 /// A folder that goes when the demonstration ends.

@@ -149,8 +149,11 @@ pub async fn run(
         }
         play.timeline.heading("phones call each other through the relay");
         play.calls(&stations).await;
+    } else {
+        let (up, all) = (stations.len(), handsets.len());
+        play.timeline.line(&format!("\n({up} of {all} phones are up: no calls)"));
     }
-    if !options.stay {
+    if !options.stay && !stations.is_empty() {
         play.timeline.heading("good night");
         for station in stations.drain(..) {
             play.deregister(station).await;
@@ -305,7 +308,8 @@ impl Play<'_> {
                 None => Ok(((), "binding removed at the switch".to_owned())),
                 Some(binding) => Err(format!("the switch still has {}", binding.uri)),
             },
-            Ok(other) => Err(format!("expires=0 left {other:?}")),
+            Ok(Registered::Bound(contacts)) => Err(format!("expires=0 left {}", contacts.join(", "))),
+            Ok(Registered::Moved(to)) => Err(format!("expires=0 was sent on to {to}")),
             Err(error) => Err(error.to_string()),
         };
         self.step("deregister", Some(mac), outcome);

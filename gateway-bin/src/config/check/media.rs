@@ -45,7 +45,11 @@ fn port_range([low, high]: [i64; 2], judge: &mut Judge<'_>) -> Option<(u16, u16)
     let first = judge.number::<u16>(&key, low, (1024, 65535))?;
     let last = judge.number::<u16>(&key, high, (1024, 65535))?;
     if last < first || last - first < 99 {
-        judge.refuse_by("CFG-18", &key, format!("[{low}, {high}] holds fewer than 100 ports"));
+        judge.refuse_by(
+            "CFG-18",
+            &key,
+            format!("[{low}, {high}] holds fewer than 100 ports: expected [lowest, highest]"),
+        );
         return None;
     }
     if high >= EPHEMERAL {

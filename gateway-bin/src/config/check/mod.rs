@@ -35,6 +35,10 @@ pub fn read(text: &str, path: &Path, base: &Path) -> Result<(Settings, Vec<Refus
         broken: BTreeSet::new(),
     };
     let settings = settings(&file, &mut judge);
+    // In the order of the file; what is missing altogether stands last.
+    for found in [&mut judge.refusals, &mut judge.warnings] {
+        found.sort_by_key(|refusal| refusal.line.unwrap_or(usize::MAX));
+    }
     match settings {
         Some(settings) if judge.refusals.is_empty() => Ok((settings, judge.warnings)),
         _ => Err(invalid(judge.refusals)),
@@ -71,7 +75,10 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
         log,
     };
     listeners::judge(&settings, judge);
-    startup::judge(&settings, &file.http, judge);
+    // Judged by networks and tunnels: what those lack is said once, there.
+    if !judge.refused("net.") {
+        startup::judge(&settings, &file.http, judge);
+    }
     resolvable(file, judge);
     Some(settings)
 }
@@ -157,6 +164,11 @@ impl Judge<'_> {
         self.refusals.push(refusal);
     }
 
+    /// Whether a key below `table` is refused already: what follows from that is not said again.
+    fn refused(&self, table: &str) -> bool {
+        self.refusals.iter().any(|refusal| refusal.key.starts_with(table))
+    }
+
     fn warn(&mut self, key: &[&str], message: impl Into<String>) {
         let warning = self.finding(key, None, message.into());
         self.warnings.push(warning);
@@ -220,8 +232,9 @@ impl Judge<'_> {
 
 /// `; did you mean "x"?` for the nearest of `names`, or nothing.
 fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let text = text.to_lowercase();
     names
-        .map(|name| (strsim::jaro_winkler(text, name), name))
+        .map(|name| (strsim::jaro_winkler(&text, &name.to_lowercase()), name))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map_or_else(String::new, |(_, name)| format!("; did you mean \"{name}\"?"))
@@ -232,13 +245,34 @@ fn unparsed(error: &toml::de::Error, lines: &Lines<'_>) -> Refusal {
     let message = error.message().to_owned();
     let near =
         unknown_key(&message).map(|(unknown, known)| nearest(unknown, known.into_iter())).unwrap_or_default();
-    Refusal {
-        line: error.span().map(|span| lines.line_at(span.start)),
-        key: error.span().map_or_else(String::new, |span| spelled(&lines.key_at(span.start))),
-        rule: None,
-        message: format!("{}{near}", message.replace('\n', " ")),
+    let mut line = error.span().map(|span| lines.line_at(span.start));
+    let mut key = error.span().map_or_else(Vec::new, |span| lines.key_at(span.start));
+    if let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        // The span is the table's own. A key of the top level is nowhere.
+        if error.span().is_some_and(|span| span.start == 0) {
+            (line, key) = (None, Vec::new());
+        }
+        key.push(missing.to_owned());
+        return Refusal { line, key: spelled(&key), rule: None, message: "this key is missing".to_owned() };
     }
+    let mut message = message.replace('\n', " ");
+    for (rust, plain) in TYPES {
+        if let Some(rest) = message.strip_suffix(rust) {
+            message = format!("{rest}{plain}");
+        }
+    }
+    Refusal { line, key: spelled(&key), rule: None, message: format!("{message}{near}") }
 }
+
+/// How the parser calls types, and how a person does.
+const TYPES: [(&str, &str); 6] = [
+    ("expected i64", "expected an integer"),
+    ("expected f64", "expected a number"),
+    ("expected a boolean", "expected true or false"),
+    ("expected a map", "expected a table"),
+    ("expected a sequence", "expected a list"),
+    ("expected a tuple of size 2", "expected a list of two"),
+];
 
 /// The unknown key and the known ones, out of serde's sentence.
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {

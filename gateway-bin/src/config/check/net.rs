@@ -16,7 +16,7 @@ pub(super) fn networks(net: &file::Net, judge: &mut Judge<'_>) -> BTreeMap<Strin
     for name in net.networks.keys() {
         let mut prefixes = Vec::new();
         flatten(name, &net.networks, &mut Flattening::default(), &mut prefixes, judge);
-        if prefixes.is_empty() {
+        if prefixes.is_empty() && !judge.refused("net.networks.") {
             judge.refuse(&["net", "networks", name], "the network is empty: expected at least one address");
         }
         flat.insert(name.clone(), IpNet::aggregate(&prefixes));

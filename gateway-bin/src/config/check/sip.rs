@@ -98,6 +98,9 @@ fn ports(
             out.push(port);
         }
     }
+    if judge.refused("sip.ports[") {
+        return out;
+    }
     if out.is_empty() {
         judge.refuse(&["sip", "ports"], "expected at least one active row");
     } else if !out.iter().any(|row| !row.inside) {
@@ -271,7 +274,7 @@ fn inside(written: &file::SipInside, names: &Names<'_>, judge: &mut Judge<'_>) -
             Some(name) => drop(judge.named(&key("trust"), name, "trust entry", names.trust)),
             None => judge.refuse(&key("trust"), "TLS towards the switches needs a trust entry"),
         }
-    } else {
+    } else if transport.is_some() {
         let tls = [
             ("certificate", written.certificate.is_some()),
             ("trust", written.trust.is_some()),

@@ -72,7 +72,10 @@ fn unknown_keys_and_wrong_types_are_refused() {
     );
     assert!(invalid.contains("line "), "{invalid}");
     let invalid = changed("port = 5061", "port = \"5061\"").unwrap_err().to_string();
-    assert!(invalid.contains("sip.ports[0].port: invalid type: string \"5061\", expected i64"), "{invalid}");
+    assert!(
+        invalid.contains("sip.ports[0].port: invalid type: string \"5061\", expected an integer"),
+        "{invalid}"
+    );
     let invalid = changed("[16384, 32767]", "\"all\"").unwrap_err().to_string();
     assert!(invalid.contains("media.port_range: invalid type: string \"all\""), "{invalid}");
     let invalid = judged("state_dir = [").unwrap_err().to_string();
@@ -107,6 +110,26 @@ fn names_must_refer_to_something() {
 fn what_is_refused_once_is_not_refused_again_where_it_is_used() {
     let invalid = changed("import = \"hq_signed.crt\"", "import = \"hq.crt\"").unwrap_err();
     assert_eq!(invalid.refusals.len(), 1, "{invalid}");
+    for (old, new) in [
+        ("[\"10.0.1.86\"]", "[\"10.0.1.0/33\"]"),
+        ("\"@mitel-hq\"", "\"@mitel-qh\""),
+        ("# how switches are reached\ntransport = \"tls\"", "\ntransport = \"TLS\""),
+    ] {
+        let invalid = changed(old, new).unwrap_err();
+        assert_eq!(invalid.refusals.len(), 1, "{invalid}");
+    }
+}
+
+#[test]
+fn refusals_stand_in_the_order_of_the_file_and_speak_no_rust() {
+    let invalid = changed("port = 5061", "port = 0").unwrap_err();
+    assert!(invalid.refusals.is_sorted_by_key(|refusal| refusal.line.unwrap_or(usize::MAX)), "{invalid}");
+    let invalid = judged("").unwrap_err().to_string();
+    assert_eq!(invalid, "farend.toml: state_dir: this key is missing");
+    let invalid = changed("interface = \"outside\"\n", "").unwrap_err().to_string();
+    assert!(invalid.ends_with("sip.ports[0].interface: this key is missing"), "{invalid}");
+    let invalid = changed("transport = \"tls\"", "transport = \"TLS\"").unwrap_err().to_string();
+    assert!(invalid.contains("did you mean \"tls\"?"), "{invalid}");
 }
 
 #[test]
@@ -217,7 +240,7 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(
         keys,
-        ["media.process", "fent.media_route", "fent.keep_alive", "admin", "guard.auth", "monitor.sip"],
+        ["guard.auth", "monitor.sip", "media.process", "fent.media_route", "fent.keep_alive", "admin"],
         "{invalid}"
     );
 }
