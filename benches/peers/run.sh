@@ -41,6 +41,7 @@ if [ -z "${FAREND:-}" ]; then
   FAREND=$root/target/release/farend
 fi
 [ -s "$run/certs/server.pem" ] || "$here/certs.sh" "$run/certs" || fail "no certificates"
+mkdir -p "$run/certs/phones"
 
 answers() { # waits for a TCP listener: host port
   for _ in $(seq 100); do (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null && return 0; sleep 0.1; done
@@ -61,8 +62,7 @@ start() { # kamailio | farend
   *) fail "no server is called $1";;
   esac
   server=$!
-  answers 127.0.0.10 5061 || { tail -5 "$run/$1/log" >&2; fail "$1 does not answer"; }
-  sleep 0.5
+  answers 127.0.0.10 5061 && sleep 0.5 && kill -0 "$server" 2>/dev/null || { tail -5 "$run/$1/log" >&2; fail "$1 does not answer"; }
 }
 uas() {
   taskset -c "$UAS_CORE" "$sipload" uas --listen "udp:$REGISTRAR" >/dev/null 2>&1 &
@@ -73,7 +73,7 @@ load() { # mode label arguments...
   local mode=$1 label=$2
   shift 2
   taskset -c "$LOAD_CORES" "$sipload" "$mode" --label "$label" --pid "$server" --secs "$SECS" --phones "$PHONES" \
-    --inflight "$INFLIGHT" --ca "$run/certs/ca.pem" --ca-key "$run/certs/ca.key" --src 127.1.0.1 --srcs 64 "$@" \
+    --inflight "$INFLIGHT" --ca "$run/certs/ca.pem" --ca-key "$run/certs/ca.key" --keep "$run/certs/phones" --src 127.1.0.1 --srcs 64 "$@" \
     2>>"$run/load.log" | tee -a "$run/results" | sed "s/^/    /"
 }
 pss() { # kB of the server's processes
@@ -88,7 +88,7 @@ mem() {
   local label=$1 before now phones=${MEM_PHONES:-1000} idle
   before=$(pss)
   taskset -c "$LOAD_CORES" "$sipload" idle --target $TLS --phones "$phones" --hold 60 --ca "$run/certs/ca.pem" \
-    --ca-key "$run/certs/ca.key" --src 127.1.0.1 --srcs 64 >"$run/idle" 2>>"$run/load.log" &
+    --ca-key "$run/certs/ca.key" --keep "$run/certs/phones" --src 127.1.0.1 --srcs 64 >"$run/idle" 2>>"$run/load.log" &
   idle=$!
   for _ in $(seq 300); do grep -q READY "$run/idle" && break; sleep 0.2; done
   sleep "${SETTLE:-8}" # the transactions of the last REGISTERs end
@@ -100,6 +100,8 @@ mem() {
 measure() { # server test
   local inbound="--inside-listen $REGISTRAR --proxy-inside $INSIDE" text="--body-type text/plain"
   case $2 in inbound | signal-in) ;; *) uas ;; esac
+  # What earlier tests left in its memory would be reused, and not be seen.
+  [ "$2" = mem ] && end "$server" && start "$1"
   case $2 in
   reg-tls) load reg "$1/$2" --target $TLS;;
   reg-udp) load reg "$1/$2" --target $UDP;;

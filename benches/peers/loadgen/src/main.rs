@@ -13,6 +13,7 @@
 //!
 //! TLS: --ca F --cert F --key F --sni NAME --tls 1.2|1.3 ; --no-cert connects without a client
 //! certificate; --ca-key F makes a certificate for each phone (CN = its MAC), as gateways that count per certificate need.
+//! --keep DIR keeps these certificates from one run to the next.
 //! --src 127.1.0.1 --srcs 64 spreads phones over source addresses.
 
 use sipload::*;
@@ -76,6 +77,11 @@ fn connectors(a: &Args) -> Vec<TlsConnector> {
     (0..a.num("certs", a.num("phones", 500usize)))
         .map(|i| {
             let mac = format!("{:012X}", i + MAC0);
+            let kept = a.opt("keep").map(|folder| std::path::Path::new(folder).join(format!("{mac}.pem")));
+            if let Some(kept) = kept.as_ref().and_then(|file| file.exists().then(|| file.to_str()).flatten())
+            {
+                return connector(a, Some((certs(kept), key(kept))));
+            }
             let pair = rcgen::KeyPair::generate().unwrap();
             let mut c =
                 rcgen::CertificateParams::new(vec![format!("{}.phones.example.test", mac.to_lowercase())])
@@ -85,6 +91,9 @@ fn connectors(a: &Args) -> Vec<TlsConnector> {
             c.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
             c.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
             let cert = c.signed_by(&pair, &issuer).unwrap();
+            if let Some(kept) = kept {
+                std::fs::write(kept, cert.pem() + &pair.serialize_pem()).unwrap();
+            }
             let key = rustls::pki_types::PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
             connector(a, Some((vec![cert.der().clone()], key)))
         })
@@ -840,13 +849,14 @@ async fn inside_call(
     body: &str,
 ) -> Result<(String, u32), String> {
     let local = sock.local_addr().unwrap();
-    let id = format!("in-{n}-{:x}@inside", std::process::id());
+    let pid = std::process::id();
+    let id = format!("in-{n}-{pid:x}@inside");
     let (tx, mut rx) = mpsc::unbounded_channel();
     inside.waiting.lock().unwrap().insert(id.clone(), tx);
     let (contact, path) = binding;
     let route = if path.is_empty() { String::new() } else { format!("Route: {}\r\n", path.join(", ")) };
     let req = format!(
-        "INVITE {contact} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK-in-{n};rport\r\nMax-Forwards: 70\r\n{route}From: <sip:inside@example.test>;tag=i{n}\r\n\
+        "INVITE {contact} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK-in-{pid:x}-{n};rport\r\nMax-Forwards: 70\r\n{route}From: <sip:inside@example.test>;tag=i{n}\r\n\
 To: <{contact}>\r\nCall-ID: {id}\r\nCSeq: 1 INVITE\r\nContact: <sip:inside@{local}>\r\n{ALLOW}Content-Type: {body}\r\nContent-Length: {}\r\n\r\n{SDP}",
         SDP.len()
     );
@@ -866,7 +876,7 @@ To: <{contact}>\r\nCall-ID: {id}\r\nCSeq: 1 INVITE\r\nContact: <sip:inside@{loca
         let uri = list(&ok, "Contact").first().map(|s| uri_in(s).to_string()).unwrap_or_default();
         for (i, meth) in [(1, "ACK"), (2, "BYE")] {
             let m = format!(
-                "{meth} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK-in{meth}-{n};rport\r\nMax-Forwards: 70\r\n{route}From: <sip:inside@example.test>;tag=i{n}\r\n\
+                "{meth} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK-in{meth}-{pid:x}-{n};rport\r\nMax-Forwards: 70\r\n{route}From: <sip:inside@example.test>;tag=i{n}\r\n\
 To: {to}\r\nCall-ID: {id}\r\nCSeq: {i} {meth}\r\nContent-Length: 0\r\n\r\n");
             sock.send_to(m.as_bytes(), proxy).await.map_err(|e| e.to_string())?;
         }
