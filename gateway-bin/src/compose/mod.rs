@@ -1,5 +1,6 @@
 //! The composition: the four libraries joined by their seams.
 
+mod carry;
 mod credentials;
 mod gateway;
 mod http;
