@@ -1,6 +1,8 @@
 //! The composition: the four libraries joined by their seams.
 
+mod aside;
 mod carry;
+mod claim;
 mod credentials;
 mod gateway;
 mod http;
@@ -12,7 +14,9 @@ mod names;
 mod places;
 mod rows;
 mod signalling;
+mod silent;
 
+pub use claim::ClaimError;
 pub use credentials::CredentialError;
 pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;
