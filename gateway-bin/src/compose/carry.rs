@@ -93,7 +93,7 @@ mod tests {
             let (far, _) = listener.accept().await.unwrap();
             (Carried::new(near), far.into_std().unwrap())
         });
-        std::io::Write::write_all(&mut far, b"early").unwrap();
+        io::Write::write_all(&mut far, b"early").unwrap();
         carried.leave().unwrap();
         carried.leave().unwrap();
         drop(first);
