@@ -7,12 +7,12 @@ use tracing::{debug, info, warn};
 /// Writes one line for `event`.
 pub(crate) fn log(event: &Event) {
     match event {
+        // Every phone says so every few minutes: of no use to whoever looks for what happened.
+        Event::Registered { phone, source, expires, change: Arrival::Refreshed } => {
+            debug!(tag = tag(phone), user = phone.user, ?source, expires, change = "refreshed", "registered");
+        }
         Event::Registered { phone, source, expires, change } => {
-            let change = match change {
-                Arrival::New => "new",
-                Arrival::Refreshed => "refreshed",
-                Arrival::Moved => "moved",
-            };
+            let change = if *change == Arrival::New { "new" } else { "moved" };
             info!(tag = tag(phone), user = phone.user, ?source, expires, change, "registered");
         }
         Event::Unregistered { phone, cause } => {
