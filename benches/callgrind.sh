@@ -1,14 +1,15 @@
 #!/bin/sh
 # Instructions and heap allocations per message of the tasks in benches/src/sip.rs, on the INVITE of 1,465 octets:
-# (count(120) - count(20)) / 100, by callgrind and memcheck. Exits non-zero when one of ours is above its bar.
+# (count(120) - count(20)) / 100, by callgrind and memcheck; and instructions per call through the edge. Exits non-zero when one of ours is above its bar.
 #
 #   benches/callgrind.sh
 #
 # Needs valgrind (`apt-get install valgrind`).
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --quiet --release -p farend-benches --bin count_sip
-binary=${CARGO_TARGET_DIR:-target}/release/count_sip
+cargo build --quiet --release -p farend-benches --bin count_sip --bin count_edge
+release=${CARGO_TARGET_DIR:-target}/release
+binary=$release/count_sip
 
 instructions() { # LIBRARY TASK N
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$@" 2>&1 | sed -n 's/.*Collected *: *//p'
@@ -20,7 +21,10 @@ each() { # COUNTER LIBRARY TASK
     echo $((($($1 "$2" "$3" 120) - $($1 "$2" "$3" 20)) / 100))
 }
 bar() {
-    case $1 in parse) echo 10000 ;; access) echo 16000 ;; proxy) echo 12000 ;; esac
+    case $1 in
+    parse) echo 10000 ;; access) echo 16000 ;; proxy) echo 12000 ;;
+    refused) echo 250000 ;; answered) echo 650000 ;;
+    esac
 }
 
 failed=0
@@ -30,5 +34,15 @@ for task in parse access proxy; do
     printf '%-8s %14s %8s %8s %14s %8s\n' $task "$ours" "$(bar $task)" "$(each allocations farend $task)" \
         "$(each instructions rsip $task)" "$(each allocations rsip $task)"
     [ "$ours" -gt 0 ] && [ "$ours" -le "$(bar $task)" ] || failed=1
+done
+# Whole calls through the edge, with the scripts at both ends (about two fifths of the count).
+binary=$release/count_edge
+instructions_of_call() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 | sed -n 's/.*Collected *: *//p'
+}
+for task in refused answered; do
+    calls=$((($(instructions_of_call $task 120) - $(instructions_of_call $task 20)) / 100))
+    printf '%-8s %14s %8s\n' $task "$calls" "$(bar $task)"
+    [ "$calls" -gt 0 ] && [ "$calls" -le "$(bar $task)" ] || failed=1
 done
 exit $failed

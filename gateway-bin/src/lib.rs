@@ -16,5 +16,6 @@ pub mod log;
 mod report;
 
 pub use compose::{
-    BindError, CredentialError, Gateway, KeyError, LocationError, MediaError, ServiceError, StartError,
+    BindError, ClaimError, CredentialError, Gateway, KeyError, LocationError, MediaError, ServiceError,
+    StartError,
 };

@@ -1,8 +1,12 @@
 //! Structured logs on standard error: one line an event, as text or JSON.
 
+mod sparing;
+
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogSettings;
 
@@ -27,6 +31,11 @@ pub fn install(settings: &LogSettings) -> Log {
         .finish(std::io::stderr());
     let builder = fmt().with_env_filter(filter).with_writer(lines).with_target(false).with_ansi(false);
     // It fails only when a log is installed already, which then stays.
-    let _ = if settings.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    let sparing = sparing::Sparing::default();
+    let _ = if settings.json {
+        builder.json().flatten_event(true).finish().with(sparing).try_init()
+    } else {
+        builder.finish().with(sparing).try_init()
+    };
     Log { _writer: writer }
 }

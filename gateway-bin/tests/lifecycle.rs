@@ -111,6 +111,18 @@ async fn a_row_may_change_its_name_and_take_over_an_address() {
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_gateway_leaves_the_state_of_the_first_alone() {
+    let place = Place::new();
+    let gateway = Gateway::start(place.settings(&row("a", 5060))).await.unwrap();
+    let second = Gateway::start(place.settings(&row("b", 5062))).await.unwrap_err();
+    assert!(second.to_string().ends_with("another farend runs on this state_dir"), "{second}");
+    assert!(TcpStream::connect((IpAddr::V4(place.address), 5062)).is_err(), "nothing is left half-started");
+    assert_eq!(place.ask("117", 5060), "SIP/2.0 404 Not Found");
+    gateway.stop().await;
+    Gateway::start(place.settings(&row("b", 5062))).await.unwrap().stop().await;
+}
+
 /// A registration as a gateway that ran before has left it behind (§1.1 step 8).
 const REGISTERED: &str = r#"{"until":4102444800,"change":{"Put":{"id":81985529216486895,"tag":"08000FD4CBBF","contact":"sips:117@192.168.1.7","user":"117","domain":"10.0.1.50","users":["anonymous"],"expires_in":3600,"certificate":[7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7],"contact_token":"abc","flow_tokens":["d","e"],"switch":null,"outbound":false}}}"#;
 

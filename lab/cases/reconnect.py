@@ -1,5 +1,6 @@
 """One phone loses its TLS connection: who is reachable, what the switch sees, and whether its call can still be ended."""
 
+import signal
 import time
 
 from cases import case, check, same
@@ -145,3 +146,33 @@ def takeover(lab):
     same([m.method for _, m in taker.received[received:]], [], "requests that the other phone got")
     same(caller.ring(taker.mac), 180, "call to the other phone itself")
     return f"same address and port ({peer}): call 480, BYE {bye.status}, the other phone got nothing but its own call"
+
+
+@case("reconnect-restart")
+def restart(lab):
+    """kill -9: phones that have not come back answer 480, not 404; who comes back is reachable under the same Contact, and its call can be ended"""
+    gateway, phones, caller = setting(lab)
+    before = lab.kamailio.contacts()
+    phone = phones[0]
+    phone.on_invite = "answer"
+    call, final = caller.call(phone.mac)
+    same(final.status, 200, "INVITE")
+    theirs = phone.calls[call.call_id]
+    gateway.proc.stop(signal.SIGKILL)
+    for other in phones:
+        other.wire.close()
+    start = time.monotonic()
+    gateway.start()
+    took = time.monotonic() - start
+    same([caller.ring(p.mac) for p in phones[1:]], [480, 480], "status of calls to phones that have not come back")
+    # Only the connection is new: no REGISTER, the switch's Contact and the call are those of before.
+    phone.connect()
+    theirs.wire = phone.wire
+    same(theirs.bye().status, 200, "BYE of the call of before, by the phone")
+    check(call.ended.wait(2), "the other end got the BYE")
+    for other in phones[1:]:
+        again(other)
+    phone.on_invite = "ring"
+    same([caller.ring(p.mac) for p in phones], [180, 180, 180], "status of calls after the return")
+    same(lab.kamailio.contacts(), before, "Kamailio's location")
+    return f"up again {took:.1f} s after kill -9; 480 for who is away, 180 three times, the same 3 Contacts; BYE of the running call 200"

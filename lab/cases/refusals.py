@@ -7,6 +7,7 @@ import time
 from cases import Failed, case, check, same
 from gateway import Gateway
 from net import KAMAILIO, LITERAL
+from proc import until
 from sip import Phone, token
 
 
@@ -104,10 +105,15 @@ def pbx(lab):
         answer = phone.register(timeout=20)
         took = time.monotonic() - start
         same(answer.status, 503, "packets to the switch vanish")
+        check(took < 5, f"packets vanish: 503 after {took:.1f} s")
+        start = time.monotonic()
+        same(phone.register(timeout=20).status, 503, "packets still vanish")
+        check(time.monotonic() - start < 1, "a switch known to be silent is answered for at once")
     finally:
         lab.net.nft("inside", "delete table inet hole")
     lab.kamailio.start()
-    same(phone.register().status, 200, "REGISTER when the switch is back")
+    # A silent switch is remembered for 10 s.
+    until("REGISTER when the switch is back", lambda: phone.register().status == 200, 15)
     return f"refused connection: 503 after {max(times) * 1000:.0f} ms; packets vanish: 503 after {took:.1f} s; 200 when the switch is back"
 
 

@@ -58,7 +58,9 @@ fn configure(folder: &Path, files: &Files, handset: &Handset, switch: SocketAddr
 #[tokio::test]
 async fn baresip_and_a_virtual_phone_hear_each_other() {
     if !Path::new(MODULES).exists() {
-        eprintln!("left out, baresip is not installed");
+        let required = std::env::var("FAREND_REQUIRE_PEERS").as_deref() == Ok("1");
+        assert!(!required, "baresip is not installed");
+        eprintln!("left out: a call with baresip, which is not installed");
         return;
     }
     let plan = Plan {

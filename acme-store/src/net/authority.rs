@@ -131,7 +131,10 @@ impl Acme {
         let account = match self.stored(&name)? {
             Some(credentials) => {
                 let builder = Account::builder_with_http(Box::new(self.https.clone()));
-                builder.from_credentials(credentials).await.map_err(|error| self.explain(error))?
+                let account =
+                    builder.from_credentials(credentials).await.map_err(|error| self.explain(error))?;
+                self.tell_contacts(&account).await;
+                account
             }
             None => self.register(&name, None).await?,
         };
@@ -176,6 +179,15 @@ impl Acme {
             account.update_contacts(&contacts).await.map_err(|error| self.explain(error))?;
         }
         Ok(account)
+    }
+
+    /// The contacts may be others than those the account was registered with (RFC 8555 §7.3.2). They are for reminders:
+    /// an order does not fail for them, and one that the service forgot is found out by the order.
+    async fn tell_contacts(&self, account: &Account) {
+        let contacts: Vec<&str> = self.settings.contacts.iter().map(String::as_str).collect();
+        if !contacts.is_empty() {
+            let _ = account.update_contacts(&contacts).await;
+        }
     }
 
     /// The service does not know the stored account (it was reset): registers the same key again.

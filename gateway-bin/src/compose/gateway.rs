@@ -11,13 +11,14 @@ use acme_store::net::tls::Acceptor;
 use acme_store::publish::Application;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sip_core::edge::Command;
-use sip_core::flow::{ListenerId, Peer, Side};
-use sip_core::net::{Handle, Refused, Stream};
+use sip_core::flow::ListenerId;
+use sip_core::net::Handle;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
+use super::claim::{Claim, ClaimError};
 use super::credentials::{CredentialError, Credentials, Draft};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
@@ -29,13 +30,12 @@ use super::places::{Holder, Placed, Places};
 use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, sip_name, wanted};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
+use crate::report::strangers::Strangers;
 
 /// Of the descriptors that the process may have, one in this many for handshakes, and at most this many (S16).
 const HANDSHAKES: (usize, usize) = (8, 2048);
 /// The same for connections of HTTP clients.
 const CLIENTS: (usize, usize) = (8, 4096);
-/// Connections of one phone's certificate: one that works, and those before it that nobody has noticed to be dead.
-const SIP_OF_ONE: usize = 32;
 /// Connections of one HTTP client: its tunnels, and files besides.
 const CLIENTS_OF_ONE: usize = 64;
 /// Connections to the challenge port: in all, and from one address.
@@ -65,6 +65,9 @@ pub enum StartError {
     /// The relay.
     #[error(transparent)]
     Media(#[from] MediaError),
+    /// The state folder.
+    #[error("state: {0}")]
+    Claim(#[from] ClaimError),
     /// The operating system.
     #[error("the operating system refused: {0}")]
     System(#[from] io::Error),
@@ -85,6 +88,8 @@ pub struct Gateway {
     acceptors: BTreeMap<String, Arc<Acceptor>>,
     listener_ids: BTreeMap<String, ListenerId>,
     crowd: Crowd,
+    strangers: Arc<Strangers>,
+    _claim: Claim,
 }
 
 impl fmt::Debug for Gateway {
@@ -105,6 +110,7 @@ impl Gateway {
         let bound = doors.bind(&wanted(&settings))?;
         let udp = bind_datagrams(&settings, &BTreeMap::new())?;
         let names = Arc::new(Names::new(&settings.net.dns, &settings.net.internal_domains)?);
+        let claim = Claim::new(&settings.state_dir)?;
         let credentials = Credentials::open(&settings.state_dir)?;
         let draft = credentials.draft(&settings, &names)?;
         let keys = keys::load(&settings.state_dir)?;
@@ -129,6 +135,8 @@ impl Gateway {
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
             crowd: Crowd::new(descriptors),
+            _claim: claim,
+            strangers: Arc::default(),
         };
         let plan = plan(&gateway.settings, &draft, &names)?;
         gateway.credentials.adopt(draft);
@@ -305,27 +313,26 @@ impl Gateway {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
         let handle: Handle<Command> = self.signalling.handle();
         let port = Arc::new(port.clone());
-        let crowd = self.crowd.clone();
+        let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         Arc::new(move |stream, remote| {
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
-            let crowd = crowd.clone();
+            let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
                 let Ok(local) = stream.local_addr() else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
                 let taken = match acceptor {
-                    None => admit(&handle, stream, peer, &crowd),
+                    None => handle.stream(stream, peer),
                     Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
                         Some(Ok(accepted)) => {
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
-                            admit(&handle, accepted.stream, peer, &crowd)
+                            handle.stream(accepted.stream, peer)
                         }
                         Some(Err(error)) => {
-                            info!(listener = port.name, %remote, %error, "TLS handshake failed");
-                            return;
+                            return strangers.handshake_failed(&port.name, remote, &error);
                         }
                         None => {
-                            return info!(listener = port.name, %remote, "a stalled TLS handshake made way");
+                            return strangers.made_way(&port.name, remote);
                         }
                     },
                 };
@@ -341,10 +348,10 @@ impl Gateway {
         let service = self.endpoints.get(name)?.clone();
         debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
         let name: Arc<str> = Arc::from(name);
-        let crowd = self.crowd.clone();
+        let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         Some(Arc::new(move |stream, remote| {
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
-            let crowd = crowd.clone();
+            let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
                 let Ok(local) = stream.local_addr() else { return };
                 match crowd.shake(remote, acceptor.accept(stream)).await {
@@ -357,8 +364,8 @@ impl Gateway {
                         let peer = http::peer(remote, local, accepted.identity.as_deref());
                         service.serve(stream, peer).await;
                     }
-                    Some(Err(error)) => info!(endpoint = %name, %remote, %error, "TLS handshake failed"),
-                    None => info!(endpoint = %name, %remote, "a stalled TLS handshake made way"),
+                    Some(Err(error)) => strangers.handshake_failed(&name, remote, &error),
+                    None => strangers.made_way(&name, remote),
                 }
             });
         }))
@@ -366,13 +373,14 @@ impl Gateway {
 
     fn challenges(&self) -> Welcome {
         let responder = Arc::new(Responder::new(self.credentials.tokens()));
-        let crowd = self.crowd.clone();
+        let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         Arc::new(move |stream, remote| {
+            let strangers = strangers.clone();
             let (responder, place) =
                 (responder.clone(), crowd.challengers.take(Holder::address(remote.ip())));
             tokio::spawn(async move {
                 match place.hold(responder.serve(stream)).await {
-                    Some(Ok(answered)) => info!(%remote, status = answered.status, "port 80"),
+                    Some(Ok(answered)) => strangers.asked(remote, answered.status),
                     Some(Err(error)) => debug!(%remote, %error, "port 80"),
                     None => debug!(%remote, "a stalled connection to port 80 made way"),
                 }
@@ -381,32 +389,10 @@ impl Gateway {
     }
 }
 
-/// Hands a connection to the signalling thread. One certificate outside can't take all the room there is; the
-/// switches inside share theirs.
-fn admit(
-    handle: &Handle<Command>,
-    stream: impl Stream + 'static,
-    peer: Peer,
-    crowd: &Crowd,
-) -> Result<(), Refused> {
-    match (peer.side, &peer.identity) {
-        (Side::Outside, Some(identity)) => {
-            let place = crowd.phones.take(Holder::Certificate(identity.key_hash));
-            handle.stream(Placed::new(stream, place), peer)
-        }
-        (Side::Outside, None) => {
-            let place = crowd.phones.take(Holder::address(peer.remote.ip()));
-            handle.stream(Placed::new(stream, place), peer)
-        }
-        (Side::Inside, _) => handle.stream(stream, peer),
-    }
-}
-
 /// The places of everybody who connects.
 #[derive(Clone)]
 struct Crowd {
     handshakes: Places,
-    phones: Places,
     clients: Places,
     challengers: Places,
 }
@@ -416,7 +402,6 @@ impl Crowd {
         let share = |(part, most): (usize, usize)| (descriptors / part).clamp(1, most);
         Self {
             handshakes: Places::new(share(HANDSHAKES), usize::MAX),
-            phones: Places::new(usize::MAX, SIP_OF_ONE),
             clients: Places::new(share(CLIENTS), CLIENTS_OF_ONE),
             challengers: Places::new(CHALLENGERS.0, CHALLENGERS.1),
         }

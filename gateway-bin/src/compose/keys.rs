@@ -1,11 +1,13 @@
 //! The keys of routing tokens: made once, kept in the state folder.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sip_core::token::{Key, Keyring};
+
+use super::aside;
 
 /// One newest key; rotation is not built yet.
 const NEWEST: u8 = 1;
@@ -51,25 +53,12 @@ pub(crate) fn load(state_dir: &Path) -> Result<Keyring, KeyError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = super::seed().map_err(io)?;
-            save(&path, &secret).map_err(io)?;
+            aside::replace(&path, &secret).map_err(io)?;
             secret
         }
         Err(error) => return Err(io(error)),
     };
     Ok(Keyring::new(Key::new(NEWEST, secret), Vec::new()))
-}
-
-/// Writes aside, syncs and renames: the name never stands for half a key.
-fn save(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(secret)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@
 //! as much as it held.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -17,6 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sip_core::edge::bindings::Change;
 use tracing::{error, info, warn};
+
+use super::aside;
 
 /// The file is not written anew before so many lines were added.
 const GROWTH: usize = 1024;
@@ -243,27 +244,14 @@ fn read(path: &Path, now: u64) -> io::Result<BTreeMap<u64, Line>> {
     Ok(table)
 }
 
-/// Writes aside, syncs and renames: the name never stands for half a log. Gives the file to append to.
+/// Writes the log anew. Gives the file to append to.
 fn rewrite(path: &Path, table: &BTreeMap<u64, Line>) -> io::Result<File> {
-    let aside = path.with_extension("new");
-    // One that a crash left behind may have another mode.
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&aside)?;
     let mut text = Vec::new();
     for line in table.values() {
         serde_json::to_writer(&mut text, line)?;
         text.push(b'\n');
     }
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(file)
+    aside::replace(path, &text)
 }
 
 fn now() -> u64 {
@@ -272,6 +260,8 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use sip_core::edge::bindings::Record;
 
     use super::*;

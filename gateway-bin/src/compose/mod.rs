@@ -1,5 +1,7 @@
 //! The composition: the four libraries joined by their seams.
 
+mod aside;
+mod claim;
 mod credentials;
 mod gateway;
 mod http;
@@ -11,7 +13,9 @@ mod names;
 mod places;
 mod rows;
 mod signalling;
+mod silent;
 
+pub use claim::ClaimError;
 pub use credentials::CredentialError;
 pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;

@@ -25,9 +25,13 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
+use super::silent::Silent;
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
 
+/// How long a switch on the LAN may take to accept a connection, TLS included. Below the driver's own limit,
+/// so that silence is noticed here.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long what is queued may take to leave at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -66,7 +70,10 @@ impl Signalling {
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        let (connect, resolve) = (Arc::new(Inside(switches.clone())), Arc::new(Lookups(names.clone())));
+        let (connect, resolve) = (
+            Arc::new(Inside { switches: switches.clone(), silent: Silent::default() }),
+            Arc::new(Lookups(names.clone())),
+        );
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let events = move |event| match event {
@@ -163,12 +170,30 @@ impl Switches {
 }
 
 /// Seam C: connections to the switches, from our inside address.
-struct Inside(Arc<RwLock<Switches>>);
+struct Inside {
+    switches: Arc<RwLock<Switches>>,
+    silent: Silent,
+}
 
 impl Connect for Inside {
     async fn connect(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
+        if self.silent.holds(dial.remote) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the switch was silent a moment ago"));
+        }
+        match tokio::time::timeout(PATIENCE, self.dial(dial)).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                self.silent.note(dial.remote);
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent"))
+            }
+        }
+    }
+}
+
+impl Inside {
+    async fn dial(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
         let (connector, from, trusted) = {
-            let switches = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let switches = self.switches.read().unwrap_or_else(PoisonError::into_inner);
             let from = switches.from.iter().find(|from| from.is_ipv4() == dial.remote.is_ipv4()).copied();
             (switches.connector.clone(), from, allowed(&switches.trusted, dial.remote.ip()))
         };

@@ -7,6 +7,7 @@ mod check;
 mod file;
 mod refusal;
 mod settings;
+mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -24,8 +25,13 @@ pub use settings::{
 /// # Errors
 /// [`Invalid`] lists every reason why this configuration must not run, each with its line and key.
 pub fn load(path: &Path) -> Result<(Settings, Vec<Refusal>), Invalid> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Invalid::unreadable(path, &format!("the file can't be read: {error}")))?;
+    let bytes = source::read(path, source::CONFIGURATION)
+        .map_err(|error| Invalid::unreadable(path, None, format!("the file can't be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Invalid::unreadable(path, Some(line), "an octet that is not UTF-8: expected text".to_owned())
+    })?;
     let base = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     read(&text, path, &base)
 }

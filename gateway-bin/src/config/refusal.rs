@@ -45,8 +45,8 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn unreadable(path: &Path, message: &str) -> Self {
-        let refusal = Refusal { line: None, key: String::new(), rule: None, message: message.to_owned() };
+    pub(crate) fn unreadable(path: &Path, line: Option<usize>, message: String) -> Self {
+        let refusal = Refusal { line, key: String::new(), rule: None, message };
         Self { path: path.to_owned(), refusals: vec![refusal] }
     }
 }

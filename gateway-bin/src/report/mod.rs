@@ -5,3 +5,4 @@
 pub(crate) mod http;
 pub(crate) mod media;
 pub(crate) mod signalling;
+pub(crate) mod strangers;

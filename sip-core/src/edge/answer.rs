@@ -143,6 +143,9 @@ impl Edge {
         match self.write_response(exchange, index, message, body.as_deref()) {
             Ok(bytes) => self.send_answer(now, exchange, index, message, bytes),
             Err(_) if status >= 200 => {
+                if exchange.is_invite() && status < 300 {
+                    self.hang_up(now, exchange, index, message);
+                }
                 self.conclude(now, exchange, 502, "Bad Gateway", Reason::Unforwardable);
             }
             Err(_) => {}

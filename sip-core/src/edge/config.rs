@@ -236,6 +236,8 @@ pub struct Limits {
     pub contexts: usize,
     /// Calls that are remembered; new ones are refused with 503.
     pub dialogs: usize,
+    /// Calls that phones with one certificate make and that are remembered at once; new ones are refused with 503 (S14).
+    pub dialogs_per_certificate: usize,
     /// Branches of one fork (RFC 5393 Max-Breadth).
     pub breadth: usize,
     /// Names being looked up; more are refused with 503.
@@ -250,6 +252,7 @@ impl Default for Limits {
             flows_per_certificate: 16,
             contexts: 200_000,
             dialogs: 100_000,
+            dialogs_per_certificate: 100,
             breadth: 60,
             lookups: 1_000,
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::event::shown;
 use crate::flow::{Dial, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
@@ -63,6 +64,8 @@ pub(super) struct Dialog {
 pub(super) struct Dialogs {
     table: HashMap<DialogKey, Dialog>,
     idle: BTreeSet<(Instant, DialogKey)>,
+    /// How many dialogs the phones with one certificate key have.
+    certificates: HashMap<[u8; 32], usize>,
     /// How many dialogs and branches hold a session.
     holders: HashMap<SessionId, usize>,
     /// How many dialogs were made over a connection.
@@ -100,6 +103,7 @@ impl Dialogs {
             if let Some(path) = dialog.path {
                 *self.paths.entry(path).or_default() += 1;
             }
+            *self.certificates.entry(dialog.certificate).or_default() += 1;
         }
         self.table.entry(key).or_insert(dialog)
     }
@@ -119,7 +123,18 @@ impl Dialogs {
                 self.paths.remove(path);
             }
         }
+        if let Some(dialogs) = self.certificates.get_mut(&dialog.certificate) {
+            *dialogs -= 1;
+            if *dialogs == 0 {
+                self.certificates.remove(&dialog.certificate);
+            }
+        }
         Some(dialog)
+    }
+
+    /// The dialogs of all phones with this certificate key.
+    pub(super) fn of_certificate(&self, certificate: &[u8; 32]) -> usize {
+        self.certificates.get(certificate).copied().unwrap_or(0)
     }
 
     /// Whether a dialog was made over this connection.
@@ -189,7 +204,7 @@ impl DialogKey {
     /// The Call-ID, for events.
     pub(super) fn call_id(&self) -> String {
         let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
-        String::from_utf8_lossy(&self.0[..end]).into_owned()
+        shown(&self.0[..end])
     }
 }
 
@@ -249,6 +264,7 @@ mod tests {
         dialogs.remove(&two);
         assert_eq!(dialogs.poll_ended(), Some(session));
         assert!(dialogs.poll_ended().is_none() && dialogs.holders.is_empty());
+        assert!(dialogs.certificates.is_empty());
     }
 
     #[test]

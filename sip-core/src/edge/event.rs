@@ -27,7 +27,10 @@ pub enum Command {
     Snapshot,
 }
 
-/// What happened. Ids only; texts from the network are bounded by the message limits.
+/// The most octets of a Call-ID or method in an event.
+pub const SHOWN: usize = 128;
+
+/// What happened. Ids only; a Call-ID or method that is longer than [`SHOWN`] is cut, so that a log can't be flooded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -319,4 +322,9 @@ pub struct PhoneState {
     pub expires: u64,
     /// The connection's name, for the driver.
     pub flow: Option<FlowId>,
+}
+
+/// A Call-ID or method as it stands in events.
+pub(super) fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text.get(..SHOWN).unwrap_or(text)).into_owned()
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::dialogs::DialogKey;
-use super::event::Reason;
+use super::event::{Reason, shown};
 use super::register::Registration;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
 use crate::header::{CallId, To};
@@ -42,7 +42,7 @@ impl Incoming {
 
     pub(super) fn call_id(&self) -> String {
         let id = self.message.header::<CallId>().and_then(Result::ok).unwrap_or_default();
-        String::from_utf8_lossy(id).into_owned()
+        shown(id)
     }
 
     /// Whether it looks as if it were part of a dialog: To has a tag (RFC 3261 §12.2.2).

@@ -18,6 +18,16 @@ use crate::proxy::context::{Context, Ringing};
 use crate::token::LoopHash;
 use crate::transaction::ServerKey;
 
+/// Limits were for the peer; what we sent ourselves is read as it is.
+const OWN: Limits = Limits {
+    message: usize::MAX,
+    rows: usize::MAX,
+    row_bytes: usize::MAX,
+    uri: usize::MAX,
+    vias: usize::MAX,
+    contacts: usize::MAX,
+};
+
 impl Edge {
     /// Starts a response context and sends every branch.
     pub(super) fn proxy(
@@ -121,17 +131,9 @@ impl Edge {
         let registration = exchange.registration.as_deref();
         match self.write_request(&exchange.incoming, &branch.way, &id, body.as_ref(), registration) {
             Err(error) => {
-                let phrase = if error.status() == 400 {
-                    "Bad Request (not forwardable)"
-                } else {
-                    "Server Internal Error"
-                };
-                self.fail_branch(
-                    now,
-                    exchange,
-                    index,
-                    Answer::Own(error.status(), phrase, Reason::Unforwardable),
-                );
+                let (status, phrase) = error.status();
+                let answer = Answer::Own(status, phrase, Reason::Unforwardable);
+                self.fail_branch(now, exchange, index, answer);
             }
             Ok(bytes) => {
                 let method = exchange.incoming.method();
@@ -193,7 +195,7 @@ impl Edge {
         let Some(branch) = exchange.branches.get(index) else { return };
         let Some(target) = branch.way.hop.target() else { return };
         // RFC 3261 §9.1: the CANCEL of what was sent on this branch.
-        let sent = Message::parse(branch.sent.clone(), &Limits::default()).ok();
+        let sent = Message::parse(branch.sent.clone(), &OWN).ok();
         if let Some(cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
             self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
         }

@@ -6,7 +6,7 @@ use super::Edge;
 use super::bindings::Binding;
 use super::config::{Ambiguous, UserMatching};
 use super::dialogs::{Dialog, DialogKey};
-use super::event::{Event, Reason, Step};
+use super::event::{Event, Reason, Step, shown};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::uri_codec::{CONTACT_TOKEN, FLOW_TOKEN, GRUU, host_of, unescape, with_user};
 use crate::flow::Side;
@@ -41,7 +41,7 @@ impl Edge {
         }
         let phone = ways.first().map_or(first, |way| way.phone);
         if incoming.method() != Method::Ack {
-            let method = String::from_utf8_lossy(incoming.method().as_bytes()).into_owned();
+            let method = shown(incoming.method().as_bytes());
             self.tell(Event::Resolved { step, phone, method, call_id: incoming.call_id() });
         }
         Ok(Plan { phone, dialog, ways })

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Edge;
 use super::config::Policy;
+use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::uri_codec::host_of;
@@ -121,6 +122,13 @@ impl Edge {
         if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
+        // Without a certificate nobody is told apart.
+        let certificate = incoming.peer.identity.as_ref().filter(|_| incoming.peer.side == Side::Outside);
+        if let (true, Method::Invite, Some(one)) = (fresh, incoming.method(), certificate)
+            && self.dialogs.of_certificate(&one.key_hash) >= self.config.limits.dialogs_per_certificate
+        {
+            return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs_per_certificate")));
+        }
         if incoming.peer.side == Side::Outside {
             self.policy(incoming)?;
         }
@@ -130,6 +138,7 @@ impl Edge {
     fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {
         let (phrase, reason) = match status {
             483 if field == "Max-Forwards" => ("Too Many Hops".to_owned(), Reason::TooManyHops),
+            483 => (format!("Too Many Hops ({field})"), Reason::Malformed(field.to_owned())),
             505 => ("Version Not Supported".to_owned(), Reason::Malformed(field.to_owned())),
             416 => ("Unsupported URI Scheme".to_owned(), Reason::Malformed(field.to_owned())),
             420 => ("Bad Extension".to_owned(), Reason::Malformed(field.to_owned())),
@@ -223,7 +232,7 @@ impl Edge {
         self.tell(Event::Refused {
             side: incoming.peer.side,
             remote: incoming.peer.remote,
-            method: String::from_utf8_lossy(incoming.method().as_bytes()).into_owned(),
+            method: shown(incoming.method().as_bytes()),
             status,
             reason,
             call_id: incoming.call_id(),
@@ -284,6 +293,8 @@ impl Edge {
         let port = via.port();
         if let Destination::Addresses(addresses) = self.directory().destination(&host)
             && let Some((address, known)) = addresses.first()
+            && !self.is_own(&host)
+            && !self.is_own(&address.to_canonical().to_string())
         {
             let port = port.or(*known).unwrap_or_else(|| transport.default_port());
             let dial =

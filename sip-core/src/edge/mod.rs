@@ -24,8 +24,10 @@ mod outbound;
 mod owner;
 mod register;
 mod rewrite;
+mod seals;
 mod status;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -38,6 +40,7 @@ use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use lines::Lines;
+use seals::Seals;
 
 use crate::flow::{FlowId, Peer};
 use crate::machine::{Input, Machine, Output};
@@ -49,6 +52,7 @@ use crate::transaction::{self, ClientKey, Layer, ServerKey};
 pub struct Edge {
     config: Config,
     keys: Keyring,
+    seals: RefCell<Seals>,
     random: Random,
     layer: Layer,
     media: Box<dyn Media + Send>,
@@ -97,6 +101,7 @@ impl Edge {
             layer: Layer::new(transactions(&config)),
             config,
             keys,
+            seals: RefCell::default(),
             random,
             media,
             bindings: Bindings::default(),

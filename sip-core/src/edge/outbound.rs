@@ -9,6 +9,7 @@ use super::dialogs::DialogKey;
 use super::event::{Event, Reason};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::register::user_of;
+use super::seals::Seal;
 use super::uri_codec::{
     CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
 };
@@ -86,7 +87,7 @@ impl Edge {
                 Some(uri) if routes.token.is_none() && uri.param(FLOW_TOKEN).is_some() => {
                     routes.token = uri.param(FLOW_TOKEN).map(<[u8]>::to_vec);
                     if let Some(sealed) = uri.param(SEALED_ROUTES) {
-                        let text = self.keys.open(SEALED_ROUTES, sealed);
+                        let text = self.opened(Seal::Routes, sealed);
                         let text = text.ok_or_else(|| Refusal::forbidden(Reason::Token))?;
                         routes.sealed = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
                     }
@@ -238,8 +239,8 @@ impl Edge {
             return Err(Refusal::forbidden(Reason::Token));
         }
         let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
-        let text = self.keys.open(SEALED_CONTACT, sealed);
-        text.map(Some).ok_or_else(|| Refusal::forbidden(Reason::Token))
+        let text = self.opened(Seal::Contact, sealed);
+        text.map(|text| Some(text.to_vec())).ok_or_else(|| Refusal::forbidden(Reason::Token))
     }
 
     /// The Request-URI towards the switch where the phone named us instead.

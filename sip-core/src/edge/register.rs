@@ -50,6 +50,12 @@ impl Edge {
         let uri = self.request_uri(incoming)?;
         let mut registration = self.registration(now, incoming)?;
         let id = InstanceId(registration.record.id);
+        if let Some(token) = &routes.token
+            && !token_matches(&registration.record.flow_tokens[0], token)
+        {
+            // It is not this phone's: forged, or of another one (S12).
+            return Err(Refusal::forbidden(Reason::Token));
+        }
         self.adopt(incoming, id);
         let hop = self.hop_to(&uri, id, false)?;
         let request_uri = self.towards_switch(&uri, id);

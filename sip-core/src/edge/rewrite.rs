@@ -1,20 +1,47 @@
 //! What changes in a message on its way across: the addresses, the hops, and what must not cross at all.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Edge;
 use super::exchange::{Exchange, Hop, Incoming, Way};
 use super::register::Registration;
+use super::seals::Seal;
 use super::uri_codec::{
     CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress,
 };
 use crate::flow::{Side, Transport};
 use crate::header::{Address, Contact, Header, MaxForwards, RecordRoute, ReferTo, ReferredBy, Via};
-use crate::message::{Edit, EditError, Message, Method, Name, Row};
+use crate::message::{Edit, EditError, Limits, Message, Method, Name, Row};
 use crate::token::InstanceId;
 use crate::uri::Uri;
+
+/// An inside address or route set that is too long to be hidden: better unsaid than shown (SIP-64).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an inside address is too long to be hidden")]
+pub(super) struct TooLong;
+
+/// Why a message does not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WriteError {
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+impl WriteError {
+    /// The status and phrase for whoever sent the request.
+    pub(super) fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::TooLong(TooLong) => (513, "Message Too Large"),
+            Self::Edit(error) if error.status() == 400 => (400, "Bad Request (not forwardable)"),
+            Self::Edit(_) => (500, "Server Internal Error"),
+        }
+    }
+}
 
 impl Edge {
     /// The request as it leaves on one branch (RFC 3261 §16.6).
@@ -25,7 +52,7 @@ impl Edge {
         branch: &str,
         body: Option<&Bytes>,
         registration: Option<&Registration>,
-    ) -> Result<Bytes, EditError> {
+    ) -> Result<Bytes, WriteError> {
         let message = &incoming.message;
         let mut edit = message.edit();
         if let Some(uri) = &way.request_uri {
@@ -34,12 +61,12 @@ impl Edge {
         self.set_hops(message, &mut edit);
         match way.hop.side() {
             Side::Inside => self.towards_inside(incoming, way, branch, registration, &mut edit),
-            Side::Outside => self.towards_phone(message, way, branch, &mut edit),
+            Side::Outside => self.towards_phone(message, way, branch, &mut edit)?,
         }
         if let Some(body) = body {
             edit.set_body(body);
         }
-        edit.to_bytes()
+        Ok(edit.to_bytes()?)
     }
 
     /// SAM-35: lower what is higher, add what is missing, then one less.
@@ -90,19 +117,26 @@ impl Edge {
         self.reveal_header::<ReferredBy>(message, edit);
     }
 
-    fn towards_phone(&self, message: &Message, way: &Way, branch: &str, edit: &mut Edit<'_>) {
+    fn towards_phone(
+        &self,
+        message: &Message,
+        way: &Way,
+        branch: &str,
+        edit: &mut Edit<'_>,
+    ) -> Result<(), TooLong> {
         // Vias, Record-Routes and Contacts of the inside stay inside (SIP-64); answers get them back.
         edit.replace_values(Name::Via, &[self.via(&way.hop, branch)]);
         edit.remove(Name::Route);
         let routes: Vec<&[u8]> = message.headers::<RecordRoute>().flatten().map(|r| r.raw()).collect();
         if message.method().is_some_and(|m| records(m)) && !has_to_tag(message) {
-            let own = self.record_route(Side::Outside, way.phone, message, Some(&routes));
+            let sealed = self.sealed_routes(&routes)?;
+            let own = self.record_route(Side::Outside, way.phone, message, sealed.as_deref());
             edit.replace_values(Name::RecordRoute, &[own]);
         } else if !routes.is_empty() {
             edit.remove(Name::RecordRoute);
         }
-        self.hide_contacts(message, edit);
-        self.hide_header::<ReferTo>(message, edit);
+        self.hide_contacts(message, edit)?;
+        self.hide_header::<ReferTo>(message, edit)
     }
 
     /// Our Via: sent-by is our address on that side.
@@ -124,6 +158,14 @@ impl Edge {
         via.into_bytes()
     }
 
+    /// The rest of the route set, for a phone; `None` when there is none.
+    fn sealed_routes(&self, routes: &[&[u8]]) -> Result<Option<Arc<str>>, TooLong> {
+        if routes.is_empty() {
+            return Ok(None);
+        }
+        self.sealed(Seal::Routes, &routes.join(&b'\n')).map(Some).ok_or(TooLong)
+    }
+
     /// Our Record-Route entry on one side, with the flow token for that side. Towards phones it hides the rest of the
     /// route set: one entry a side, instead of the two of RFC 5658, so that no inside address is shown.
     fn record_route(
@@ -131,16 +173,10 @@ impl Edge {
         side: Side,
         phone: InstanceId,
         message: &Message,
-        hidden: Option<&[&[u8]]>,
+        sealed: Option<&str>,
     ) -> Vec<u8> {
         let secure =
             message.request_uri().and_then(|uri| Uri::parse(uri).ok()).is_some_and(|uri| is_secure(&uri));
-        let sealed = hidden.filter(|routes| !routes.is_empty());
-        let sealed = sealed.and_then(|routes| self.keys.seal(SEALED_ROUTES, &routes.join(&b'\n')));
-        self.route_entry(side, phone, secure, sealed.as_deref())
-    }
-
-    fn route_entry(&self, side: Side, phone: InstanceId, secure: bool, sealed: Option<&str>) -> Vec<u8> {
         let face = match side {
             Side::Outside => &self.config.outside,
             Side::Inside => &self.config.inside,
@@ -160,47 +196,40 @@ impl Edge {
 
     /// The phone's Contacts towards the PBX: user kept, our host, its token (§1.1 step 9).
     fn encode_contacts(&self, message: &Message, token: Option<&str>, edit: &mut Edit<'_>) {
-        self.map_contacts(message, edit, |contact| {
+        map_contacts(message, edit, |contact| {
             let uri = contact.uri().ok().filter(Uri::is_sip)?;
             Some(readdress(contact, &self.contact_uri(token, &uri)))
         });
     }
 
     /// The PBX's Contacts towards a phone: user kept, our host, the rest sealed.
-    fn hide_contacts(&self, message: &Message, edit: &mut Edit<'_>) {
-        self.map_contacts(message, edit, |contact| {
-            let uri = contact.uri().ok()?;
-            Some(readdress(contact, &self.hidden(&uri)?))
+    fn hide_contacts(&self, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong> {
+        let mut fits = Ok(());
+        map_contacts(message, edit, |contact| match self.hidden(&contact.uri().ok()?) {
+            Ok(hidden) => Some(readdress(contact, &hidden?)),
+            Err(too_long) => {
+                fits = Err(too_long);
+                None
+            }
         });
+        fits
     }
 
-    fn map_contacts(
-        &self,
-        message: &Message,
-        edit: &mut Edit<'_>,
-        map: impl Fn(&Address<'_>) -> Option<Vec<u8>>,
-    ) {
-        let contacts: Vec<Vec<u8>> = message
-            .headers::<Contact>()
-            .flatten()
-            .map(|contact| map(&contact).unwrap_or_else(|| contact.raw().to_vec()))
-            .collect();
-        if !contacts.is_empty() {
-            edit.replace_values(Name::Contact, &contacts);
-        }
-    }
-
-    /// `user@us;pc=SEALED` for an inside URI; `None` when it is not one that can be hidden.
-    fn hidden(&self, uri: &Uri<'_>) -> Option<Vec<u8>> {
+    /// `user@us;pc=SEALED` for an inside URI; `None` when it is none.
+    fn hidden(&self, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, TooLong> {
         if !uri.is_sip() {
-            return None;
+            return Ok(None);
         }
         let (plain, headers) = split_headers(uri);
-        let sealed = self.keys.seal(SEALED_CONTACT, plain)?;
+        let sealed = self.sealed(Seal::Contact, plain).ok_or(TooLong)?;
         let mut text =
             own_uri(&self.config.outside, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
+        // It comes back as a Request-URI.
+        if text.len() > Limits::default().uri {
+            return Err(TooLong);
+        }
         text.extend_from_slice(headers);
-        Some(text)
+        Ok(Some(text))
     }
 
     /// The inside URI behind one of ours that a phone gives back, with its `?headers` kept (SIP-42).
@@ -208,7 +237,7 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return None;
         }
-        let mut text = self.keys.open(SEALED_CONTACT, uri.param(SEALED_CONTACT)?)?;
+        let mut text = self.opened(Seal::Contact, uri.param(SEALED_CONTACT)?)?.to_vec();
         text.extend_from_slice(split_headers(uri).1);
         Some(text)
     }
@@ -225,19 +254,20 @@ impl Edge {
     }
 
     /// A Refer-To that names a phone by its inside address is hidden; other targets are reached through us anyway.
-    fn hide_header<H>(&self, message: &Message, edit: &mut Edit<'_>)
+    fn hide_header<H>(&self, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong>
     where
         H: for<'a> Header<View<'a> = Address<'a>>,
     {
-        let Some(Ok(address)) = message.header::<H>() else { return };
-        let Ok(uri) = address.uri() else { return };
+        let Some(Ok(address)) = message.header::<H>() else { return Ok(()) };
+        let Ok(uri) = address.uri() else { return Ok(()) };
         if uri.is_sip()
             && self.is_own(&host_of(&uri))
             && uri.param(CONTACT_TOKEN).is_some()
-            && let Some(hidden) = self.hidden(&uri)
+            && let Some(hidden) = self.hidden(&uri)?
         {
             edit.set_header(H::NAME, &readdress(&address, &hidden));
         }
+        Ok(())
     }
 
     /// A response as it leaves to whoever asked: the hops of the request, and the addresses of that side.
@@ -247,13 +277,13 @@ impl Edge {
         branch: usize,
         message: &Message,
         body: Option<&[u8]>,
-    ) -> Result<Bytes, EditError> {
+    ) -> Result<Bytes, WriteError> {
         let mut edit = message.edit();
         let incoming = &exchange.incoming;
         edit.replace_values(Name::Via, &vias(incoming));
         let phone = exchange.branches.get(branch).map_or(exchange.phone, |b| b.way.phone);
         match incoming.peer.side {
-            Side::Outside => self.answer_to_phone(exchange, phone, message, &mut edit),
+            Side::Outside => self.answer_to_phone(exchange, phone, message, &mut edit)?,
             Side::Inside => self.answer_to_switch(exchange, phone, message, &mut edit),
         }
         match body {
@@ -264,7 +294,7 @@ impl Edge {
             Some(body) => edit.set_body(body),
             None => {}
         }
-        edit.to_bytes()
+        Ok(edit.to_bytes()?)
     }
 
     fn answer_to_phone(
@@ -273,7 +303,7 @@ impl Edge {
         phone: InstanceId,
         message: &Message,
         edit: &mut Edit<'_>,
-    ) {
+    ) -> Result<(), TooLong> {
         let status = message.status().unwrap_or_default();
         if let Some(registration) = &exchange.registration {
             edit.remove(Name::Path);
@@ -283,19 +313,19 @@ impl Edge {
                 let contacts = self.restored_contacts(registration, message);
                 edit.replace_values(Name::Contact, &contacts);
             }
-            return;
+            return Ok(());
         }
         let routes: Vec<Address<'_>> = message.headers::<RecordRoute>().flatten().collect();
         if !routes.is_empty() {
             edit.remove(Name::RecordRoute);
             if exchange.recorded {
-                let further = self.after_us(&routes);
-                let entry =
-                    self.record_route(Side::Outside, phone, &exchange.incoming.message, Some(&further));
+                let further = self.sealed_routes(&self.after_us(&routes))?;
+                let request = &exchange.incoming.message;
+                let entry = self.record_route(Side::Outside, phone, request, further.as_deref());
                 edit.replace_values(Name::RecordRoute, &[entry]);
             }
         }
-        self.hide_contacts(message, edit);
+        self.hide_contacts(message, edit)
     }
 
     /// What stands above our entry came after us: the further route set of whoever asked, in reverse (RFC 3261 §12.1.2).
@@ -325,7 +355,7 @@ impl Edge {
         }
         if (300..400).contains(&status) {
             // Where a phone redirects to is somebody else.
-            self.map_contacts(message, edit, |contact| {
+            map_contacts(message, edit, |contact| {
                 let uri = contact.uri().ok()?;
                 Some(readdress(contact, &self.unhidden(&uri)?))
             });
@@ -333,6 +363,21 @@ impl Edge {
             let token = self.bindings.get(phone).and_then(|b| b.record.contact_token.as_deref());
             self.encode_contacts(message, token, edit);
         }
+    }
+}
+
+fn map_contacts(
+    message: &Message,
+    edit: &mut Edit<'_>,
+    mut map: impl FnMut(&Address<'_>) -> Option<Vec<u8>>,
+) {
+    let contacts: Vec<Vec<u8>> = message
+        .headers::<Contact>()
+        .flatten()
+        .map(|contact| map(&contact).unwrap_or_else(|| contact.raw().to_vec()))
+        .collect();
+    if !contacts.is_empty() {
+        edit.replace_values(Name::Contact, &contacts);
     }
 }
 

@@ -322,3 +322,24 @@ fn cancel(invite: &str) -> String {
     }
     text.trim_end().to_owned()
 }
+
+#[test]
+fn an_invite_at_the_limits_can_be_cancelled() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    // As many rows as a message may have; a Request-URI as long as it may be. Both leave with more.
+    let rows = (0..192).map(|n| format!("X-{n}: 1\n")).collect::<String>();
+    let long = "9".repeat(1024 - "sips:@10.0.1.2".len());
+    let many = from_pbx("INVITE", &target(&token), "c", 1, "", rows.trim_end());
+    let tall = from_phone("INVITE", &format!("sips:{long}@10.0.1.2"), "d", 1, "", "X-0: 1");
+    for (asks, asked, invite) in [(pbx, phone, many), (phone, own, tall)] {
+        world.say(asks, &invite);
+        let left = world.hear_start(asked, "INVITE ");
+        world.say(asked, &reply(&left, "180 Ringing", "a", "X: 1"));
+        let head = invite.split("X-0:").next().unwrap_or_default();
+        world
+            .say(asks, head.replace("INVITE sips", "CANCEL sips").replace("1 INVITE", "1 CANCEL").trim_end());
+        world.hear_start(asked, "CANCEL ");
+    }
+}

@@ -239,6 +239,30 @@ fn ceilings_answer_503_and_let_calls_end() {
 }
 
 #[test]
+fn the_calls_of_one_certificate_are_bounded() {
+    let mut tight = config();
+    tight.limits.dialogs_per_certificate = 2;
+    let mut world = World::with(tight);
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let (other, other_own, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    for n in ["1", "2"] {
+        world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", n, 1, "", ""));
+        let invite = world.hear_start(own, "INVITE ");
+        world.say(own, &reply(&invite, "200 OK", "t", "Contact: <sips:200@10.0.1.50>"));
+        world.hear_start(phone, "SIP/2.0 200 ");
+    }
+    world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "3", 1, "", ""));
+    assert!(row(&world.hear_start(phone, "SIP/2.0 503 Too Many Calls\r\n"), "Retry-After").len() == 2);
+    // Other phones call, it is called, and it does everything else.
+    world.say(other, &from_phone("INVITE", "sips:200@10.0.1.50", "4", 1, "", ""));
+    world.hear_start(other_own, "INVITE ");
+    world.say(own, &from_pbx("INVITE", &target(&token), "5", 1, "", ""));
+    world.hear_start(phone, "INVITE ");
+    world.say(phone, &from_phone("OPTIONS", "sips:200@10.0.1.50", "6", 1, "", ""));
+    world.hear_start(own, "OPTIONS ");
+}
+
+#[test]
 fn datagrams_on_both_sides() {
     let outside = Face::new("192.0.2.1", 5060, Transport::Udp);
     let inside = Face::new("10.0.1.2", 5060, Transport::Udp);
@@ -341,6 +365,77 @@ fn allowed_routes_lead_inside_only() {
 }
 
 #[test]
+fn an_answer_never_goes_to_ourselves() {
+    let mut config = config();
+    config.inside_networks = ["10.0.1.0/24".parse().unwrap()].into_iter().collect();
+    let mut world = World::with(config);
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    for (n, (sent_by, dials)) in [("10.0.1.2:5061", 0), ("10.0.1.60:5061", 1)].into_iter().enumerate() {
+        let before = world.dials.len();
+        let pbx = world.switch("10.0.1.50:33000");
+        let text = from_pbx("OPTIONS", &target(&token), &format!("f{n}"), 1, "", "");
+        world.say(pbx, &text.replace("TLS 10.0.1.50:5061", &format!("TLS {sent_by}")));
+        let options = world.hear_start(phone, "OPTIONS ");
+        world.hang(pbx);
+        world.say(phone, &reply(&options, "200 OK", "a", "X: 1"));
+        assert_eq!(world.dials.len() - before, dials, "{sent_by}\n{}", world.story());
+    }
+}
+
+#[test]
+fn events_show_so_much_of_a_call_id_and_no_more() {
+    let mut world = World::new();
+    let (phone, pbx, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let long = "c".repeat(5_000);
+    world.say(phone, &from_phone("INVITE", "sips:x@203.0.113.9", &long, 1, "", ""));
+    world.say(phone, &from_phone(&"M".repeat(500), "sips:x@203.0.113.9", "m", 1, "", ""));
+    world.say(pbx, &from_pbx("OPTIONS", &target(&token), &long, 1, "", ""));
+    let mut seen = 0;
+    for event in &world.events {
+        if let Event::Refused { method, call_id, .. } | Event::Resolved { method, call_id, .. } = event {
+            assert!(method.len() <= 128 && call_id.len() <= 128);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn what_is_too_long_to_hide_does_not_leave() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    let ours = "Contact: <sips:200@10.0.1.50:5061;transport=tls>";
+    // Sealed it would not fit into a Request-URI, or not be sealed at all; and a route set of many proxies.
+    let contacts = [600, 1100].map(|n| format!("Contact: <sips:200@10.0.1.50;x={}>", "1".repeat(n)));
+    let routes = format!("{ours}\nRecord-Route: {}", vec!["<sips:10.0.1.51;lr>"; 60].join(","));
+    for (n, more) in contacts.iter().chain([&routes]).enumerate() {
+        let invite = from_pbx("INVITE", &target(&token), &format!("w{n}"), 1, "", "");
+        world.say(pbx, &invite.replace(ours, more));
+        world.hear_start(pbx, "SIP/2.0 513 ");
+        world.silent(phone);
+        // In an answer: the phone is refused, and who answered gets ACK and BYE.
+        world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", &format!("v{n}"), 1, "", ""));
+        let invite = world.hear_start(own, "INVITE ");
+        let ok = reply(&invite, "200 OK", "u", more);
+        let own_route = row(&invite, "Record-Route").to_owned();
+        // A proxy stands above us.
+        let ok = if n == 2 {
+            ok.replace(&format!("Record-Route: {own_route}\n"), "") + &format!(",{own_route}")
+        } else {
+            ok
+        };
+        world.say(own, &ok);
+        world.hear_start(phone, "SIP/2.0 502 ");
+        let mut texts = [world.hear(own), world.hear(own)];
+        texts.sort();
+        assert!(texts[0].starts_with("ACK ") && texts[1].starts_with("BYE "), "{texts:?}");
+        world.say(own, &reply(&texts[1], "200 OK", "", "X: 1"));
+    }
+    assert_eq!(world.edge.snapshot(world.now).dialogs, 0);
+}
+
+#[test]
 fn a_register_speaks_for_one_phone() {
     let mut world = World::new();
     let instance = |mac: &str| format!("+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-{mac}>\"");
@@ -370,4 +465,19 @@ fn a_register_speaks_for_one_phone() {
     world.silent(own);
     world.say(attacker, &register(MAC_A, "192.168.1.7", 9, ""));
     world.dialled("10.0.1.50:5061");
+}
+
+#[test]
+fn a_register_with_a_token_that_is_not_its_own_is_refused() {
+    let mut world = World::new();
+    let (phone, _, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let register = register(MAC_A, "192.168.1.7", 2, "");
+    let route = |token: &str| {
+        register.replace(
+            "Max-Forwards",
+            &format!("Route: <sips:192.0.2.1:5061;lr;ft={token}>\n        Max-Forwards"),
+        )
+    };
+    world.say(phone, &route("aeaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    world.hear_start(phone, "SIP/2.0 403 ");
 }

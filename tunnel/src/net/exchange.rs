@@ -256,8 +256,13 @@ fn escape(c: char) -> impl Iterator<Item = char> {
 fn check_frame<B>(request: &Request<B>, limits: &Limits) -> Result<(), StatusCode> {
     let headers = request.headers();
     let empty = headers.get_all(header::CONTENT_LENGTH).iter().all(|length| length == "0");
-    let hosts = headers.get_all(header::HOST).iter().count();
-    let enough = hosts == 1 || (hosts == 0 && request.version() == Version::HTTP_10);
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let enough = match hosts.next() {
+        // That of a CONNECT is read with its target.
+        Some(_) if request.method() == Method::CONNECT => hosts.next().is_none(),
+        Some(host) => hosts.next().is_none() && host.as_bytes().iter().all(is_host_byte),
+        None => request.version() == Version::HTTP_10,
+    };
     if headers.contains_key(header::TRANSFER_ENCODING) || !empty || !enough {
         return Err(StatusCode::BAD_REQUEST);
     }
@@ -270,6 +275,11 @@ fn check_frame<B>(request: &Request<B>, limits: &Limits) -> Result<(), StatusCod
         return Err(StatusCode::URI_TOO_LONG);
     }
     Ok(())
+}
+
+/// `Host = uri-host [ ":" port ]`, without the user information that a URI may have there (RFC 9112 §3.2).
+fn is_host_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
 }
 
 /// The path of an origin-form target: this is no proxy, so the absolute form is refused.

@@ -2,7 +2,8 @@
 //!
 //! hyper takes a bare LF for a line end; two parties that disagree about line ends disagree about where a
 //! request ends, which is request smuggling. [`HeadScan`] turns every such byte into a NUL, which hyper refuses
-//! with a 400 in the right place among the answers. [`Guard`] also bounds the time a peer may refuse to read.
+//! with a 400 in the right place among the answers. So does a second Content-Length, of which hyper would show only one
+//! when both agree. [`Guard`] also bounds the time a peer may refuse to read.
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 const CONNECT: &[u8] = b"CONNECT ";
+const LENGTH: &[u8] = b"content-length:";
 
 /// Watches the line ends of request heads. Requests with bodies are refused, so one head follows the other.
 #[derive(Debug, Default)]
@@ -25,6 +27,10 @@ pub(super) struct HeadScan {
     in_head: bool,
     /// How many bytes of the head's first line are those of [`CONNECT`].
     connect: usize,
+    /// How many bytes of the current row are those of [`LENGTH`].
+    length: usize,
+    /// The current head has a Content-Length.
+    has_length: bool,
     /// The head of a CONNECT is complete: what follows is the tunnel's.
     through: bool,
     /// Complete heads.
@@ -48,26 +54,39 @@ impl HeadScan {
                 self.end_line();
             } else if !self.after_cr {
                 self.text(*byte);
+                if self.is_second_length() {
+                    *byte = 0;
+                }
             }
         }
+    }
+
+    /// Whether the byte just seen ends the name of one Content-Length too many (H4).
+    fn is_second_length(&mut self) -> bool {
+        let complete = self.length == LENGTH.len() && self.line == LENGTH.len();
+        complete && std::mem::replace(&mut self.has_length, true)
     }
 
     fn text(&mut self, byte: u8) {
         if !self.in_head && CONNECT.get(self.line) == Some(&byte) && self.connect == self.line {
             self.connect += 1;
         }
+        let of_length = LENGTH.get(self.line) == Some(&byte.to_ascii_lowercase());
+        if self.in_head && of_length && self.length == self.line {
+            self.length += 1;
+        }
         self.line += 1;
     }
 
     fn end_line(&mut self) {
         let blank = self.line == 0;
-        self.line = 0;
+        (self.line, self.length) = (0, 0);
         if !blank {
             self.in_head = true;
         } else if self.in_head {
             self.heads += 1;
             self.through = self.connect == CONNECT.len();
-            (self.in_head, self.connect) = (false, 0);
+            (self.in_head, self.connect, self.has_length) = (false, 0, false);
         }
     }
 
@@ -178,6 +197,14 @@ mod tests {
         ] {
             assert_eq!(scanned(text).0, expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_second_length_becomes_no_header() {
+        let one = "GET / HTTP/1.1\r\nContent-Length: 0\r\nX: Content-Length: 0\r\nContent-Lengths: 1\r\n\r\n";
+        assert_eq!(scanned(&format!("{one}{one}")).0, format!("{one}{one}"));
+        let two = "GET / HTTP/1.1\r\nContent-Length: 0\r\ncontent-LENGTH: 0\r\n\r\n";
+        assert_eq!(scanned(two).0, two.replace("LENGTH:", "LENGTH!"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use acme_store::trust::Trust;
 use super::Judge;
 use crate::config::file::{self, File};
 use crate::config::settings::{AcmeDomain, CertificateOrigin, NetSettings};
+use crate::config::source;
 
 pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trust> {
     let mut out = BTreeMap::new();
@@ -237,7 +238,7 @@ impl Judge<'_> {
     /// The bytes of a file, whose name is relative to the configuration.
     pub(super) fn contents(&mut self, key: &[&str], name: &str) -> Option<Vec<u8>> {
         let path = self.base.join(name);
-        match std::fs::read(&path) {
+        match source::read(&path, source::CERTIFICATES) {
             Ok(contents) => Some(contents),
             Err(error) => {
                 self.refuse(key, format!("the file \"{}\" can't be read: {error}", path.display()));

@@ -135,45 +135,65 @@ fn port(
         Some(name) => judge.named(&key("allow_from"), name, "network", names.networks)?.clone(),
         None => everywhere(),
     };
-    let tls = if transports.contains(&Transport::Tls) {
-        let written = WrittenTls {
-            certificate: row.certificate.as_deref(),
-            trust: row.trust.as_deref(),
-            require_client_cert: row.require_client_cert,
-            versions: &row.tls,
-        };
-        Some(listen_tls(&["sip", "ports", at], &written, names, judge)?)
-    } else {
-        let idle = [
-            ("certificate", row.certificate.is_some()),
-            ("trust", row.trust.is_some()),
-            ("require_client_cert", row.require_client_cert),
-            ("tls", row.tls != file::TLS_VERSIONS),
-        ];
-        for (name, _) in idle.into_iter().filter(|(_, written)| *written) {
-            judge
-                .refuse(&key(name), "this row has no TLS: expected transport = \"tls\", or the key left out");
-        }
-        None
-    };
-    trust_source(at, row, inside?, judge);
-    if inside == Some(false) && tls.as_ref().is_some_and(|tls| !tls.require_client_cert) {
-        judge.refuse_by("CFG-10", &key("require_client_cert"), "expected true on an outside TLS row");
-    }
-    let interface = net.map(|net| if inside == Some(true) { &net.inside } else { &net.outside })?;
-    let addresses =
-        interface.addresses.iter().map(|address| SocketAddr::new(*address, number.unwrap_or(0))).collect();
-    number?;
+    let tls = if transports.contains(&Transport::Tls) { Some(row_tls(at, row, names, judge)?) } else { None };
+    let inside = inside?;
+    trust_source(at, row, inside, judge);
+    whom_it_lets_in(at, row, inside, tls.as_ref(), judge);
+    let interface = net.map(|net| if inside { &net.inside } else { &net.outside })?;
+    let number = number?;
+    let addresses = interface.addresses.iter().map(|address| SocketAddr::new(*address, number)).collect();
     Some(SipPort {
         name: row.name.clone(),
         row: at.parse().unwrap_or(0),
-        inside: inside?,
+        inside,
         addresses,
         transports: transports.to_vec(),
         allow_from,
         tls,
         trust_source: row.trust_source,
     })
+}
+
+fn row_tls(at: &str, row: &file::Port, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<ListenTls> {
+    let written = WrittenTls {
+        certificate: row.certificate.as_deref(),
+        trust: row.trust.as_deref(),
+        require_client_cert: row.require_client_cert,
+        versions: &row.tls,
+    };
+    listen_tls(&["sip", "ports", at], &written, names, judge)
+}
+
+/// What a row must demand of those who connect.
+fn whom_it_lets_in(at: &str, row: &file::Port, inside: bool, tls: Option<&ListenTls>, judge: &mut Judge<'_>) {
+    let key = |name: &'static str| ["sip", "ports", at, name];
+    if tls.is_none() {
+        let keys = [
+            ("certificate", row.certificate.is_some()),
+            ("trust", row.trust.is_some()),
+            ("require_client_cert", row.require_client_cert),
+            ("tls", row.tls != file::TLS_VERSIONS),
+        ];
+        only_with_tls(&["sip", "ports", at], &keys, judge);
+    }
+    match tls {
+        Some(tls) if !inside && !tls.require_client_cert => {
+            judge.refuse_by("CFG-10", &key("require_client_cert"), "expected true on an outside TLS row");
+        }
+        None if !inside => judge.warn(
+            &key("transport"),
+            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\"",
+        ),
+        _ => {}
+    }
+}
+
+/// Keys that do nothing without TLS: whoever writes one expects it to act.
+fn only_with_tls(table: &[&str], keys: &[(&str, bool)], judge: &mut Judge<'_>) {
+    for (name, _) in keys.iter().filter(|(_, written)| *written) {
+        let key = [table, &[*name]].concat();
+        judge.refuse(&key, "there is no TLS here: expected transport = \"tls\", or the key left out");
+    }
 }
 
 /// Decision 3: peers of a row without TLS may count as verified, from a named network only.
@@ -255,17 +275,12 @@ fn inside(written: &file::SipInside, names: &Names<'_>, judge: &mut Judge<'_>) -
             None => judge.refuse(&key("trust"), "TLS towards the switches needs a trust entry"),
         }
     } else if transport.is_some() {
-        let idle = [
+        let tls = [
             ("certificate", written.certificate.is_some()),
             ("trust", written.trust.is_some()),
             ("verify", written.verify != file::VERIFY_CHAIN),
         ];
-        for (name, _) in idle.into_iter().filter(|(_, written)| *written) {
-            judge.refuse(
-                &key(name),
-                "the inside has no TLS: expected transport = \"tls\", or the key left out",
-            );
-        }
+        only_with_tls(&["sip", "inside"], &tls, judge);
     }
     Some(InsideTls {
         transport: transport?,

@@ -275,11 +275,11 @@ fn keys_that_would_not_act_are_refused() {
     let phones = "transport = \"tls\"\nallow_from = \"internet\"";
     for key in ["certificate", "trust", "require_client_cert"] {
         let full = format!("sip.ports[0].{key}");
-        refused(phones, "transport = \"tcp\"\nallow_from = \"internet\"", &full, "has no TLS");
+        refused(phones, "transport = \"tcp\"\nallow_from = \"internet\"", &full, "there is no TLS here");
     }
     let inside =
         "[sip.inside]                                  # how switches are reached\ntransport = \"tls\"";
-    refused(inside, "[sip.inside]\ntransport = \"tcp\"", "sip.inside.certificate", "has no TLS");
+    refused(inside, "[sip.inside]\ntransport = \"tcp\"", "sip.inside.certificate", "there is no TLS here");
     let switches = "transport = \"tls\"\nallow_from = \"mitel-appliances\"";
     let trusting = format!("{switches}\ntrust_source = true");
     refused(switches, &trusting, "sip.ports[1].trust_source", "for rows without TLS");
@@ -288,6 +288,14 @@ fn keys_that_would_not_act_are_refused() {
     // Of four characters two are quotes, which are not searched for.
     let head = "head = '+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-'";
     refused(head, "head = '\"ab\"'", "sip.tag_routing.head", "at least 4 characters besides quotes");
+}
+
+#[test]
+fn an_outside_row_without_tls_serves_nobody() {
+    let row = "[[sip.ports]]\nname = \"plain\"\ninterface = \"outside\"\nport = 5060\ntransport = \"udp+tcp\"\n[sip]";
+    let (_, warnings) = judged(&FIRST.replacen("[sip]", row, 1)).unwrap();
+    let told: Vec<_> = warnings.iter().map(|one| (one.key.as_str(), one.message.contains("403"))).collect();
+    assert_eq!(told, [("sip.ports[2].transport", true)]);
 }
 
 #[test]
@@ -345,4 +353,17 @@ fn a_switch_without_a_port_has_that_of_the_inside() {
     .unwrap();
     let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
     assert_eq!(ports, [5071, 5099]);
+}
+
+#[test]
+fn what_is_no_text_is_refused_with_its_line() {
+    let path = folder().join("octets.toml");
+    std::fs::write(&path, b"state_dir = \"x\"\n# \xff\n").unwrap();
+    let invalid = crate::config::load(&path).unwrap_err();
+    assert_eq!(
+        invalid.to_string(),
+        format!("{}: line 2: an octet that is not UTF-8: expected text", path.display())
+    );
+    let invalid = crate::config::load(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(invalid.to_string(), "/dev/zero: the file can't be read: it is not a regular file");
 }
