@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 from cases import Failed
 from net import GW_IN4, GW_IN6, GW_OUT4, GW_OUT6, PEBBLE
@@ -205,6 +206,7 @@ class Gateway:
 
     def events(self, message, since=0):
         """The log lines with this message, as dictionaries; `since` is a place in the log, `proc.size()` of before."""
+        time.sleep(0.3)  # the log is written by a thread of its own
         found = []
         for line in self.proc.text(since).splitlines():
             try:
