@@ -48,3 +48,15 @@ pub fn install(settings: &LogSettings) -> Log {
     };
     Log { _writer: writer }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_stay_at_info() {
+        assert_eq!(directives("warn"), "warn");
+        let directives = directives("debug");
+        assert!(directives.starts_with("info,farend=debug,") && directives.parse::<EnvFilter>().is_ok());
+    }
+}

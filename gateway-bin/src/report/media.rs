@@ -108,3 +108,15 @@ fn drops(dropped: &Dropped) -> String {
 fn name(stream: StreamId) -> String {
     format!("{}/{}", stream.session, stream.index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_named_only_where_there_are_some() {
+        assert_eq!(drops(&Dropped::default()), "none");
+        let some = Dropped { stranger: 60, early: 2, ..Dropped::default() };
+        assert_eq!(drops(&some), "early 2, stranger 60");
+    }
+}
