@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 use tunnel::net::Endpoint;
 
+use super::carry::Carried;
 use super::claim::{Claim, ClaimError};
 use super::credentials::{CredentialError, Credentials, Draft};
 use super::http::{self, ServiceError};
@@ -330,10 +331,17 @@ impl Gateway {
             tokio::spawn(async move {
                 let Ok(local) = stream.local_addr() else { return };
                 let mut peer = signalling::peer(&port, id, remote, local);
+                let mut stream = Carried::new(stream);
                 let taken = match acceptor {
-                    None => handle.stream(stream, peer),
+                    None => match stream.leave() {
+                        Ok(()) => handle.stream(stream, peer),
+                        Err(_) => return,
+                    },
                     Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
-                        Some(Ok(accepted)) => {
+                        Some(Ok(mut accepted)) => {
+                            if accepted.stream.get_mut().0.leave().is_err() {
+                                return;
+                            }
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
                             handle.stream(accepted.stream, peer)

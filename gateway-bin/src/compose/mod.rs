@@ -1,6 +1,7 @@
 //! The composition: the four libraries joined by their seams.
 
 mod aside;
+mod carry;
 mod claim;
 mod credentials;
 mod gateway;

@@ -34,12 +34,13 @@ impl Lines {
 
 fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
     match event {
+        // Every phone says so every few minutes: of no use to whoever looks for what happened.
+        Event::Registered { phone, source, expires, change: Arrival::Refreshed } => {
+            let flow = flow(source);
+            debug!(tag = tag(phone), user = phone.user, flow, expires, change = "refreshed", "registered");
+        }
         Event::Registered { phone, source, expires, change } => {
-            let change = match change {
-                Arrival::New => "new",
-                Arrival::Refreshed => "refreshed",
-                Arrival::Moved => "moved",
-            };
+            let change = if *change == Arrival::New { "new" } else { "moved" };
             let flow = flow(source);
             info!(tag = tag(phone), user = phone.user, flow, expires, change, "registered");
         }

@@ -39,7 +39,7 @@ const LARGEST: usize = 65_536;
 
 /// Everything a socket's task owns.
 pub(super) struct Socket {
-    pub(super) socket: UdpSocket,
+    pub(super) socket: Arc<UdpSocket>,
     pub(super) local: SocketAddr,
     pub(super) rules: Datagrams,
     /// Ends the task when its sending end is dropped.

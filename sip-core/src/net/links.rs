@@ -1,6 +1,7 @@
 //! All open connections and sockets, and who gets which octets.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,10 +59,25 @@ enum Line {
 }
 
 struct Port {
+    socket: Arc<UdpSocket>,
+    /// What the socket has no room for at the moment. Its drop ends the socket's task.
     queue: mpsc::Sender<(SocketAddr, Bytes)>,
     local: SocketAddr,
     side: Side,
     task: AbortHandle,
+}
+
+impl Port {
+    /// Sends at once if the socket takes it. What can't be sent is lost, as datagrams are; retransmission is above.
+    fn send(&self, remote: SocketAddr, bytes: Bytes) {
+        let queued = self.queue.capacity() < self.queue.max_capacity();
+        if !queued
+            && !matches!(self.socket.try_send_to(&bytes, remote), Err(error) if error.kind() == ErrorKind::WouldBlock)
+        {
+            return;
+        }
+        drop(self.queue.try_send((remote, bytes)));
+    }
 }
 
 impl Links {
@@ -157,7 +173,7 @@ impl Links {
             Target::Flow(flow) => self.send(flow, bytes),
             Target::Datagram { listener, remote } => {
                 if let Some(port) = self.sockets.get(&listener) {
-                    drop(port.queue.try_send((remote, bytes)));
+                    port.send(remote, bytes);
                 }
             }
             Target::Dial(dial) if dial.transport == Transport::Udp => self.send_datagram(dial, bytes),
@@ -180,7 +196,7 @@ impl Links {
         // Of several sockets always the same one, so that a peer sees one source.
         let port = self.sockets.iter().filter(|(_, port)| fits(port)).min_by_key(|(listener, _)| **listener);
         match port {
-            Some((_, port)) => drop(port.queue.try_send((dial.remote, bytes))),
+            Some((_, port)) => port.send(dial.remote, bytes),
             None => self.mishaps.push_back(Input::DialFailed { dial }),
         }
     }
@@ -210,13 +226,19 @@ impl Links {
 
     /// Starts a socket's task, in place of an earlier one of that port row.
     pub(super) fn add_socket(&mut self, socket: UdpSocket, rules: Datagrams) {
+        // Whoever bound it may have done so on another runtime: were that to watch it, each datagram would wake two threads.
+        let socket = match socket.into_std().and_then(UdpSocket::from_std) {
+            Ok(socket) => Arc::new(socket),
+            Err(error) => return tracing::error!(%error, "a datagram socket is lost"),
+        };
         let Ok(local) = socket.local_addr() else { return };
         let (queue, end) = mpsc::channel(DATAGRAMS);
         let (listener, side) = (rules.listener, rules.side);
         let inbox = self.inbox.clone();
+        let sending = socket.clone();
         let socket = Socket { socket, local, rules, queue: end, inbox, limits: self.limits.clone() };
         let task = self.tasks.spawn(socket.run());
-        if let Some(old) = self.sockets.insert(listener, Port { queue, local, side, task }) {
+        if let Some(old) = self.sockets.insert(listener, Port { socket: sending, queue, local, side, task }) {
             old.task.abort();
         }
     }

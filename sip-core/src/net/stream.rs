@@ -1,10 +1,15 @@
 //! One stream connection: a task that reads frames, answers keep-alives and writes what is queued.
 
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -120,7 +125,6 @@ impl Reader {
         let mut silent_until =
             self.peer.listener.is_some().then(|| Instant::now() + self.limits.first_message);
         let mut whole_until = None;
-        let mut buffer = vec![0; READ];
         loop {
             let heard = match self.take_frames().await {
                 Ok(heard) => heard,
@@ -139,7 +143,7 @@ impl Reader {
                 (Some(at), _) => (Some(at), Ending::Slow),
                 (None, at) => (at, Ending::Silent),
             };
-            let read = self.input.read(&mut buffer);
+            let read = self.read();
             let read = match deadline {
                 Some(at) => match timeout_at(at, read).await {
                     Ok(read) => read,
@@ -149,10 +153,22 @@ impl Reader {
             };
             match read {
                 Ok(0) => return Ending::Eof,
-                Ok(n) => self.framer.push(buffer.get(..n).unwrap_or_default()),
+                Ok(_) => {}
                 Err(_) => return Ending::Broken,
             }
         }
+    }
+
+    /// Reads into the framer, by way of the stack: a connection at rest holds no buffer for what may come.
+    async fn read(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let mut space = [MaybeUninit::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.input).poll_read(cx, &mut buffer))?;
+            self.framer.push(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+        .await
     }
 
     /// Hands over every frame that is complete. Says whether a message was among them.

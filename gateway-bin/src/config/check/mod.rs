@@ -2,6 +2,7 @@
 
 mod certificates;
 mod http;
+mod interop;
 mod listeners;
 mod media;
 mod net;
