@@ -75,6 +75,7 @@ part_lab() {
   python3 lab/run.py --farend target/release/farend
 }
 
+command -v cargo >/dev/null || { echo "cargo is not in PATH: install Rust (the rustup way or your distribution's)" >&2; exit 2; }
 for part in ${*:-$PARTS}; do
   case " $PARTS " in *" $part "*) ;; *) echo "there is no part \"$part\": $PARTS" >&2; exit 2 ;; esac
   echo "=== $part"
@@ -82,7 +83,7 @@ for part in ${*:-$PARTS}; do
   "part_$part"
   case $? in
     0) passed+=("$part"); echo "=== $part: passed in $((SECONDS - start)) s" ;;
-    77) echo "=== $part: left out" ;;
+    77) echo "=== ${left_out[-1]/:/: left out:}" ;;
     *) failed+=("$part"); echo "=== $part: FAILED after $((SECONDS - start)) s" ;;
   esac
 done

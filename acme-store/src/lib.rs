@@ -17,6 +17,25 @@
 //!
 //! All but `net` is free of sockets, clocks and tasks: the time is an argument. Server certificates are renewed without closing a
 //! connection; a change of trust starts new session tickets, so that nobody slips in by resumption.
+//!
+//! The package is `farend-acme-store`, the library `acme_store`:
+//!
+//! ```
+//! use std::time::SystemTime;
+//! use acme_store::key::{Key, KeyKind};
+//! use acme_store::publish::Certificate;
+//! use acme_store::request::{Form, INTERIM_LIFETIME, self_signed};
+//!
+//! let form = Form::for_names(&["gw.example".to_owned()]);
+//! let interim = self_signed(&Key::generate(KeyKind::EcdsaP256)?, &form, SystemTime::now(), INTERIM_LIFETIME)?;
+//! assert!(interim.details().is_self_signed_leaf());
+//! let shown = Certificate::new(interim); // listeners are built around it; `publish` exchanges it
+//! # drop(shown);
+//! assert!(acme_store::import::credential(&[b"no PEM"], SystemTime::now()).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `examples/mutual_tls.rs` goes on from there to handshakes (feature `tokio`).
 #![forbid(unsafe_code)]
 
 pub mod account;

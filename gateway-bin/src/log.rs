@@ -21,9 +21,18 @@ pub struct Log {
     _writer: WorkerGuard,
 }
 
+/// The level, for our own crates alone where it is below `info`: name servers and TLS would fill the log.
+fn directives(level: &str) -> String {
+    if !["debug", "trace"].contains(&level) {
+        return level.to_owned();
+    }
+    let ours = ["farend", "sip_core", "sdp_core", "tunnel", "acme_store"];
+    ours.iter().fold("info".to_owned(), |all, name| format!("{all},{name}={level}"))
+}
+
 /// Installs the log of the process. A second call changes nothing.
 pub fn install(settings: &LogSettings) -> Log {
-    let filter = EnvFilter::new(&settings.level);
+    let filter = EnvFilter::new(directives(&settings.level));
     let (lines, writer) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING)
         .lossy(true)
@@ -38,4 +47,16 @@ pub fn install(settings: &LogSettings) -> Log {
         builder.finish().with(sparing).try_init()
     };
     Log { _writer: writer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_stay_at_info() {
+        assert_eq!(directives("warn"), "warn");
+        let directives = directives("debug");
+        assert!(directives.starts_with("info,farend=debug,") && directives.parse::<EnvFilter>().is_ok());
+    }
 }

@@ -14,6 +14,8 @@
 //!
 //! # Driving it
 //!
+//! The package is `farend-sdp-core`, the library `sdp_core`.
+//!
 //! The anchor lives where the signalling lives and never blocks; the relay has its own thread. Commands go down,
 //! reports come up, both could cross a process border as they are:
 //!

@@ -13,6 +13,29 @@
 //! 8. [`proxy`]: the response context of RFC 3261 §16.
 //! 9. [`edge`]: the whole signalling gateway as one machine.
 #![cfg_attr(feature = "tokio", doc = "10. [`net`]: the driver, on tokio.")]
+//!
+//! The package is `farend-sip-core`, the library `sip_core`. A message is read once; answers and forwarded requests are
+//! made from it:
+//!
+//! ```
+//! use sip_core::message::{Limits, Message, Name, ResponseBuilder};
+//!
+//! let text = "OPTIONS sip:pbx.example SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.7;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+//!     From: <sip:a@pbx.example>;tag=1\r\nTo: <sip:pbx.example>\r\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+//! let message = Message::parse(text.into(), &Limits::default())?;
+//! assert_eq!(message.raw(Name::CallId), Some(&b"c1"[..]));
+//!
+//! let answer = ResponseBuilder::new(&message, 200, "OK").to_tag("t1").build();
+//! assert!(answer.starts_with(b"SIP/2.0 200 OK\r\n"));
+//!
+//! let mut edit = message.edit();
+//! edit.push_via(b"SIP/2.0/TLS gw.example;branch=z9hG4bK2");
+//! edit.set_max_forwards(69);
+//! assert_eq!(Message::parse(edit.to_bytes()?, &Limits::default())?.count(Name::Via), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `examples/tag_routing.rs` drives the whole [`edge`] by hand.
 #![forbid(unsafe_code)]
 
 pub mod edge;

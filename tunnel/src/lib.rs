@@ -13,7 +13,8 @@
 //! 8. `net` (feature `tokio`): endpoints on hyper, dialling, splicing, upstream servers.
 //!
 //! Layers 1 to 7 have no socket, clock or task. TLS, DNS and listening sockets belong to the embedder: an
-//! endpoint takes a stream that is already connected, and dials through traits.
+//! endpoint takes a stream that is already connected, and dials through traits. The package is `farend-tunnel`, the
+//! library `tunnel`.
 //!
 //! ```
 //! use tunnel::{authority::Target, policy::{Decision, Networks, Policy, Ports, Rule}};

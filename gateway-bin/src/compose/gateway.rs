@@ -93,6 +93,13 @@ pub struct Gateway {
     _claim: Claim,
 }
 
+/// Every listener with its address.
+fn listening(settings: &Settings) -> impl Iterator<Item = (&str, &SocketAddr)> {
+    let ports = settings.sip.ports.iter().map(|row| (row.name.as_str(), &row.addresses));
+    let endpoints = settings.endpoints.iter().map(|(name, row)| (name.as_str(), &row.addresses));
+    ports.chain(endpoints).flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, address)))
+}
+
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway").field("settings", &self.settings).finish_non_exhaustive()
@@ -142,6 +149,9 @@ impl Gateway {
         let plan = plan(&gateway.settings, &draft, &names)?;
         gateway.credentials.adopt(draft);
         gateway.open(plan, bound, udp).await?;
+        for (listener, address) in listening(&gateway.settings) {
+            info!(listener, %address, "listening");
+        }
         info!(version = env!("CARGO_PKG_VERSION"), "the gateway runs");
         Ok(gateway)
     }

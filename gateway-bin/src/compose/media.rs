@@ -49,6 +49,8 @@ pub(crate) struct MediaPlane {
     relay: Arc<Handle>,
     /// Closed when the relay has ended.
     running: watch::Receiver<()>,
+    /// The youngest session: their numbers go up.
+    newest: u64,
 }
 
 impl MediaPlane {
@@ -65,7 +67,7 @@ impl MediaPlane {
         config.policy = policy(&settings.media);
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
-        let plane = Self { anchor, relay: Arc::new(relay), running };
+        let plane = Self { anchor, relay: Arc::new(relay), running, newest: 0 };
         let ready = async {
             while !plane.lock().is_ready() {
                 plane.with(|_| ());
@@ -137,7 +139,7 @@ async fn consume(
             _ = tick.tick() => None,
         };
         let Some(relay) = relay.upgrade() else { return };
-        let plane = MediaPlane { anchor: anchor.clone(), relay, running: running.clone() };
+        let plane = MediaPlane { anchor: anchor.clone(), relay, running: running.clone(), newest: 0 };
         match report {
             Some(report) => plane.take(report),
             None => plane.with(|anchor| anchor.handle_timeout(Instant::now())),
@@ -159,6 +161,11 @@ impl Media for MediaPlane {
             sip_core::flow::Side::Inside => Side::Inside,
         };
         let (source, to) = (leg.signalling.to_canonical(), leg.to_signalling.to_canonical());
+        if session.0 > self.newest {
+            self.newest = session.0;
+            let (phone, switch) = if from == Side::Outside { (source, to) } else { (to, source) };
+            report::media::began(session.0, phone, switch);
+        }
         let Some(part) = part(description) else {
             warn!(session = session.0, ?role, "no single session description in a multipart body: refused");
             return Err(Refusal::NotAcceptable);

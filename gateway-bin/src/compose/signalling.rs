@@ -76,10 +76,11 @@ impl Signalling {
         );
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
+        let mut lines = report::signalling::Lines::default();
         let events = move |event| match event {
             Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
             Event::Location(change) => journal.record(change),
-            event => report::signalling::log(&event),
+            event => lines.log(&event),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));

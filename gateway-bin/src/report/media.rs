@@ -1,6 +1,8 @@
 //! Reports of the relay as log lines.
 
-use sdp_core::relay::{LegStatistics, Report, StreamId};
+use std::net::IpAddr;
+
+use sdp_core::relay::{Dropped, LegStatistics, Report, StreamId};
 use tracing::{debug, info, warn};
 
 /// Writes one line for `report`. The counters of a running stream are `debug`, the last ones `info`.
@@ -34,9 +36,15 @@ pub(crate) fn log(report: &Report) {
     }
 }
 
+/// Writes one line for a session that begins: whose streams those with its number are.
+pub(crate) fn began(session: u64, phone: IpAddr, switch: IpAddr) {
+    info!(session, %phone, %switch, "media begins");
+}
+
 fn leg(stream: StreamId, side: &str, leg: &LegStatistics, ended: bool) {
     let stream = name(stream);
-    let (received, sent, receiver) = (leg.received_rtp, leg.sent, leg.receiver);
+    let (received, sent) = (leg.received_rtp, leg.sent);
+    let receiver = leg.receiver.map_or_else(|| "none".to_owned(), |receiver| receiver.to_string());
     let ttl = leg.hop_limit_received;
     let ttl_received = ttl.average();
     let ttl_minimum = (ttl.count > 0).then_some(ttl.minimum);
@@ -50,20 +58,65 @@ fn leg(stream: StreamId, side: &str, leg: &LegStatistics, ended: bool) {
             received,
             received_rtcp = leg.received_rtcp,
             sent,
-            ?receiver,
+            receiver,
             ttl_received,
             ttl_minimum,
             ttl_sent,
             ttl_expired,
             dropped,
-            drops = ?leg.dropped,
+            drops = drops(&leg.dropped),
             "stream ended"
         );
     } else {
-        debug!(%stream, side, received, sent, ?receiver, ttl_received, ttl_minimum, ttl_sent, ttl_expired, dropped, "stream");
+        debug!(%stream, side, received, sent, receiver, ttl_received, ttl_minimum, ttl_sent, ttl_expired, dropped, "stream");
     }
+}
+
+/// Why packets were dropped, and how many for each reason: `stranger 60, early 2`.
+fn drops(dropped: &Dropped) -> String {
+    let Dropped {
+        early,
+        stranger,
+        senders,
+        malformed,
+        stun_dtls,
+        payload,
+        hop_limit,
+        own,
+        rate,
+        no_receiver,
+        send,
+    } = dropped;
+    let reasons = [
+        ("early", early),
+        ("stranger", stranger),
+        ("senders", senders),
+        ("malformed", malformed),
+        ("stun_dtls", stun_dtls),
+        ("payload", payload),
+        ("hop_limit", hop_limit),
+        ("own", own),
+        ("rate", rate),
+        ("no_receiver", no_receiver),
+        ("send", send),
+    ];
+    let some = reasons.iter().filter(|(_, count)| **count > 0);
+    let some: Vec<String> = some.map(|(reason, count)| format!("{reason} {count}")).collect();
+    if some.is_empty() { "none".to_owned() } else { some.join(", ") }
 }
 
 fn name(stream: StreamId) -> String {
     format!("{}/{}", stream.session, stream.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_named_only_where_there_are_some() {
+        assert_eq!(drops(&Dropped::default()), "none");
+        let some = Dropped { stranger: 60, early: 2, ..Dropped::default() };
+        assert_eq!(drops(&some), "early 2, stranger 60");
+    }
 }

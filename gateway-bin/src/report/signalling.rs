@@ -1,19 +1,48 @@
 //! Signalling events as log lines.
 
+use std::collections::HashMap;
+
 use sip_core::edge::Event;
 use sip_core::edge::event::{Arrival, Closing, Departure, DropCause, Phone, Reason, Snapshot, Step};
+use sip_core::flow::{Side, Source};
+use sip_core::token::InstanceId;
 use tracing::{debug, info, warn};
 
-/// Writes one line for `event`.
-pub(crate) fn log(event: &Event) {
+/// Writes the lines. It knows the tags of the phones that are registered, so that every line about a phone has its
+/// tag; what it knows is bounded by the bindings.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    tags: HashMap<InstanceId, String>,
+}
+
+impl Lines {
+    /// Writes one line for `event`.
+    pub(crate) fn log(&mut self, event: &Event) {
+        match event {
+            Event::Registered { phone, .. } | Event::PhoneMoved { phone, .. } => {
+                self.tags.insert(phone.id, tag(phone).to_owned());
+            }
+            _ => {}
+        }
+        let known = |id: &InstanceId| self.tags.get(id).map_or("-", String::as_str);
+        log(event, &known);
+        if let Event::Unregistered { phone, .. } = event {
+            self.tags.remove(&phone.id);
+        }
+    }
+}
+
+fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
     match event {
         // Every phone says so every few minutes: of no use to whoever looks for what happened.
         Event::Registered { phone, source, expires, change: Arrival::Refreshed } => {
-            debug!(tag = tag(phone), user = phone.user, ?source, expires, change = "refreshed", "registered");
+            let flow = flow(source);
+            debug!(tag = tag(phone), user = phone.user, flow, expires, change = "refreshed", "registered");
         }
         Event::Registered { phone, source, expires, change } => {
             let change = if *change == Arrival::New { "new" } else { "moved" };
-            info!(tag = tag(phone), user = phone.user, ?source, expires, change, "registered");
+            let flow = flow(source);
+            info!(tag = tag(phone), user = phone.user, flow, expires, change, "registered");
         }
         Event::Unregistered { phone, cause } => {
             let cause = match cause {
@@ -25,7 +54,9 @@ pub(crate) fn log(event: &Event) {
         Event::PhoneLost { phone } => {
             info!(tag = tag(phone), "the phone's connection is gone: it answers 480")
         }
-        Event::PhoneMoved { phone, source } => info!(tag = tag(phone), ?source, "the phone is back"),
+        Event::PhoneMoved { phone, source } => {
+            info!(tag = tag(phone), flow = flow(source), "the phone is back");
+        }
         Event::Refused { side, remote, method, status, reason, call_id } => {
             refused(*side, remote, method, *status, reason, call_id);
         }
@@ -33,7 +64,7 @@ pub(crate) fn log(event: &Event) {
             info!(
                 step = number(*step),
                 carrier = carrier(*step),
-                phone = phone.0,
+                tag = tag_of(phone),
                 method,
                 call_id,
                 "resolved"
@@ -47,9 +78,15 @@ pub(crate) fn log(event: &Event) {
             warn!(tag = tag(phone), subject, takeover, accepted, "the certificate doesn't name the tag");
         }
         Event::CallStarted { call_id, phone, from } => {
-            info!(call_id, phone = phone.0, ?from, "call answered")
+            info!(call_id, tag = tag_of(phone), ?from, "call answered");
         }
-        Event::CallEnded { call_id, phone, by } => info!(call_id, phone = phone.0, ?by, "call ended"),
+        Event::CallEnded { call_id, phone, by } => {
+            let by = by.map_or("nobody", |side| match side {
+                Side::Outside => "Outside",
+                Side::Inside => "Inside",
+            });
+            info!(call_id, tag = tag_of(phone), by, "call ended");
+        }
         Event::Dropped { side, remote, cause } => debug!(?side, %remote, cause = dropped(*cause), "dropped"),
         Event::FlowClosed { remote, why: Closing::Idle } => debug!(%remote, "an idle connection was closed"),
         Event::FlowClosed { remote, why: Closing::Surplus } => {
@@ -63,7 +100,7 @@ pub(crate) fn log(event: &Event) {
 }
 
 fn refused(
-    side: sip_core::flow::Side,
+    side: Side,
     remote: &std::net::SocketAddr,
     method: &str,
     status: Option<u16>,
@@ -89,6 +126,14 @@ fn log_snapshot(state: &Snapshot) {
         calls = state.calls,
         "signalling"
     );
+}
+
+/// The connection a phone is on, as the lines about connections name it.
+fn flow(source: &Source) -> String {
+    match source {
+        Source::Flow(flow) => flow.to_string(),
+        other => format!("{other:?}"),
+    }
 }
 
 fn tag(phone: &Phone) -> &str {

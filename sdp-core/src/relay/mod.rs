@@ -14,4 +14,4 @@ pub mod stream;
 pub mod table;
 
 pub use command::{Command, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup};
-pub use report::{Component, LegStatistics, Pair, PairId, Report};
+pub use report::{Component, Dropped, LegStatistics, Pair, PairId, Report};
