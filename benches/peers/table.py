@@ -7,14 +7,14 @@ import sys
 UNITS = {
     "reg-tls": "REGISTER, mutual TLS to UDP",
     "reg-udp": "REGISTER, UDP to UDP",
-    "call-tls": "call, mutual TLS to UDP, audio anchored by Farend",
     "signal-tls": "call, mutual TLS to UDP, signalling alone",
-    "inbound": "call from inside to a phone, audio anchored by Farend",
     "signal-in": "call from inside to a phone, signalling alone",
     "conn12": "new connection, TLS 1.2, and REGISTER",
     "conn13": "new connection, TLS 1.3, and REGISTER",
     "rate-reg": "REGISTER at 500/s, mutual TLS to UDP",
-    "rate-call": "call at 150/s, mutual TLS to UDP",
+    "rate-signal": "call at 150/s, mutual TLS to UDP, signalling alone",
+    "rate-call": "call at 150/s, Farend anchors the audio",
+    "rate-in": "call from inside at 150/s, Farend anchors the audio",
     "mem": "bytes per idle registered phone",
 }
 RESULT = re.compile(r"RESULT \S+ (\w+)/(\S+) ok=(\d+) fail=(\d+) .*per_s=(\d+) .*cpu_per_1000=([\d.]+)s")

@@ -266,7 +266,7 @@ fn the_startup_file_fits_the_rest() {
 
 #[test]
 fn names_need_a_name_server() {
-    refused("dns = [\"10.0.1.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
+    refused("dns = [\"10.0.0.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
 }
 
 /// A key that would do nothing is not accepted in silence.
