@@ -217,6 +217,8 @@ impl Listener {
         let mut config = builder.with_cert_resolver(resolver);
         // Tickets, not a cache: a cache of bounded size is emptied by strangers, and a thousand phones come back at once.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        // A phone has one connection to come back by; each ticket more is sealed and sent for nothing.
+        config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = self.application.protocols();
         Ok(Arc::new(config))
