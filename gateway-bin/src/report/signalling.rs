@@ -75,7 +75,11 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         }
         Event::Mismatch { phone, identity, takeover, accepted } => {
             let subject = identity.as_ref().map(|identity| identity.subject.as_str());
-            warn!(tag = tag(phone), subject, takeover, accepted, "the certificate doesn't name the tag");
+            if *takeover {
+                warn!(tag = tag(phone), subject, accepted, "another certificate claims the tag");
+            } else {
+                warn!(tag = tag(phone), subject, accepted, "the certificate doesn't name the tag");
+            }
         }
         Event::CallStarted { call_id, phone, from } => {
             info!(call_id, tag = tag_of(phone), ?from, "call answered");
