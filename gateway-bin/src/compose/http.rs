@@ -1,6 +1,5 @@
 //! The HTTPS listeners: `tunnel` behind the TLS of `acme-store`.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -65,30 +64,23 @@ fn repository(row: &FileRepository, draft: &Draft, names: &Arc<Names>) -> Result
         .iter()
         .map(|file| FileSource { path: file.path.clone(), content: Bytes::from(file.content.clone()) });
     let files = FileGroup::new(sources, ChecksumStyle::default())?;
-    let mut connectors = BTreeMap::new();
-    let remote = match &row.remote {
-        Some(remote) => {
-            connectors.insert(row.name.clone(), connector(remote, draft)?);
-            Some(Arc::new(Remote {
-                name: row.name.clone(),
-                server_name: remote.server_name.clone(),
-                servers: remote
-                    .servers
-                    .iter()
-                    .map(|(host, port)| Server { host: host.clone(), port: *port })
-                    .collect(),
-            }))
-        }
-        None => None,
-    };
+    let connector = row.remote.as_ref().map(|remote| connector(remote, draft)).transpose()?;
+    let remote = row.remote.as_ref().map(|remote| {
+        let servers = remote.servers.iter().map(|(host, port)| Server { host: host.clone(), port: *port });
+        Arc::new(Remote {
+            name: row.name.clone(),
+            server_name: remote.server_name.clone(),
+            servers: servers.collect(),
+        })
+    });
     let row = Row { files: Some(Arc::new(files)), remote, methods: Methods::default() };
-    Ok(Repository { rows: vec![row], upstream: Arc::new(Servers { connectors, names: names.clone() }) })
+    Ok(Repository { rows: vec![row], upstream: Arc::new(Servers { connector, names: names.clone() }) })
 }
 
 fn connector(remote: &RemoteEndpoint, draft: &Draft) -> Result<Connector, ServiceError> {
-    let trust = remote.trust.as_deref().unwrap_or_default();
     let certificate = remote.certificate.as_deref();
-    let dialler = draft.dialler(certificate, trust, NameRule::NameOrCommonName, Application::Http1)?;
+    let dialler =
+        draft.dialler(certificate, &remote.trust, NameRule::NameOrCommonName, Application::Http1)?;
     Ok(Connector::new(dialler).map_err(CredentialError::from)?)
 }
 
@@ -126,9 +118,10 @@ impl Dial for Direct {
     }
 }
 
-/// The servers of the remote endpoints, over verified TLS.
+/// The servers of a repository's remote endpoint, over verified TLS.
 struct Servers {
-    connectors: BTreeMap<String, Connector>,
+    /// `None` for a repository without a remote endpoint, which asks for no server.
+    connector: Option<Connector>,
     names: Arc<Names>,
 }
 
@@ -139,7 +132,7 @@ impl Upstream for Servers {
         server: &'a Server,
     ) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
-            let connector = self.connectors.get(&remote.name).ok_or(io::ErrorKind::NotFound)?;
+            let connector = self.connector.as_ref().ok_or(io::ErrorKind::NotFound)?;
             let stream = self.names.connect(&server.host, server.port).await?;
             let connected = connector.connect(stream, &remote.server_name).await.map_err(io::Error::other)?;
             Ok(Box::new(connected.stream) as Box<dyn Stream>)

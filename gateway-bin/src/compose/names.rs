@@ -22,6 +22,8 @@ pub(crate) struct Names {
 
 struct Server {
     address: SocketAddr,
+    /// Whether it may be asked for internal names.
+    inside: bool,
     resolver: TokioResolver,
 }
 
@@ -45,7 +47,7 @@ impl Names {
     pub(crate) fn new(servers: &[SocketAddr], internal_domains: &[String]) -> io::Result<Self> {
         let servers = servers.iter().map(|address| {
             let resolver = resolver(*address).map_err(io::Error::other)?;
-            Ok(Server { address: *address, resolver })
+            Ok(Server { address: *address, inside: is_private(address.ip()), resolver })
         });
         Ok(Self { servers: servers.collect::<io::Result<_>>()?, internal_domains: internal_domains.to_vec() })
     }
@@ -66,7 +68,7 @@ impl Names {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let internal = is_under(name, &self.internal_domains);
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no name server is configured for this name");
-        for server in self.servers.iter().filter(|server| !internal || is_private(server.address.ip())) {
+        for server in self.servers.iter().filter(|server| !internal || server.inside) {
             // The trailing dot keeps search domains out of it.
             match server.resolver.lookup_ip(format!("{}.", name.trim_end_matches('.'))).await {
                 Ok(found) => return Ok(found.iter().collect()),

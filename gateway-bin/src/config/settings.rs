@@ -373,8 +373,8 @@ pub struct RemoteEndpoint {
     pub servers: Vec<(String, u16)>,
     /// The name the certificate must carry.
     pub server_name: String,
-    /// TLS trust entry; `None` for clear HTTP.
-    pub trust: Option<String>,
+    /// The trust entry its certificate is judged by.
+    pub trust: String,
     /// The certificate we show when asked.
     pub certificate: Option<String>,
 }

@@ -181,7 +181,8 @@ fn remote_endpoint(
     Some(RemoteEndpoint {
         servers,
         server_name,
-        trust: row.verify.clone(),
+        // A missing one is refused above.
+        trust: row.verify.clone().unwrap_or_default(),
         certificate: row.certificate.clone(),
     })
 }
