@@ -8,6 +8,7 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod interop;
 pub mod route_tag;
 pub mod uri_codec;
 

@@ -39,7 +39,7 @@ impl Edge {
             }
         }
         let Some(tag) = tag else { return Ok(()) };
-        let rule = self.config.tag_routing.cert_binding;
+        let rule = self.config.interop.contacts.tag_routing.cert_binding;
         let named = names_tag(&incoming.peer, tag);
         let other = known.filter(|b| b.record.certificate != certificate);
         let alive = other.is_some_and(|b| b.path.is_some());
@@ -67,7 +67,7 @@ impl Edge {
     /// A REGISTER for the tag of a phone that is connected with another certificate, and that could be that phone after a
     /// change of certificate and a power loss: whom to ask first.
     pub(super) fn contested(&self, incoming: &Incoming) -> Option<InstanceId> {
-        let routing = &self.config.tag_routing;
+        let routing = &self.config.interop.contacts.tag_routing;
         let pattern = routing.pattern.as_ref().filter(|_| routing.enabled)?;
         let tag =
             incoming.message.headers::<Contact>().flatten().find_map(|contact| pattern.tag(contact.raw()))?;
