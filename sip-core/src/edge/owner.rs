@@ -34,8 +34,9 @@ impl Edge {
             }
             let others =
                 self.bindings.of_certificate(&certificate).iter().filter(|other| **other != id).count();
-            if others >= limits.bindings_per_certificate {
-                return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+            let (most, limit) = limits.bindings_of(&certificate);
+            if others >= most {
+                return Err(Refusal::forbidden(Reason::Limit(limit)));
             }
         }
         let Some(tag) = tag else { return Ok(()) };
@@ -86,7 +87,8 @@ impl Edge {
         let contact = binding.record.contact.clone();
         let branch = self.random.branch(hash);
         let (tag, call) = (self.random.tag(), self.random.tag());
-        let us = format!("<{}:{}>", self.config.outside.scheme(), self.config.outside.authority());
+        let face = self.config.face_of(&peer);
+        let us = format!("<{}:{}>", face.scheme(), face.authority());
         let request = RequestBuilder::new("OPTIONS", contact.as_bytes())
             .header(Name::Via, &self.via(&Hop::Phone(path, peer), &branch))
             .header(Name::MaxForwards, b"70")
