@@ -283,14 +283,7 @@ fn edge(settings: &Settings) -> Config {
     for listener in sip.ports.iter().flat_map(|row| listeners(settings, row)) {
         config.add_listener(listener);
     }
-    config.tag_routing.enabled = sip.tag_routing.enabled;
-    config.tag_routing.pattern =
-        sip_core::edge::route_tag::Pattern::new(&sip.tag_routing.head, &sip.tag_routing.tail).ok();
-    config.tag_routing.cert_binding = match sip.tag_routing.tag_cert_binding {
-        settings::TagCertBinding::Off => config::CertBinding::Off,
-        settings::TagCertBinding::Log => config::CertBinding::Log,
-        settings::TagCertBinding::Enforce => config::CertBinding::Enforce,
-    };
+    config.interop = sip.interop.clone();
     for net in &sip.inside_networks {
         config.inside_networks.add_net(*net);
     }
@@ -304,16 +297,11 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.user_matching = match sip.user_matching {
-        settings::UserMatching::Username => config::UserMatching::Username,
-        settings::UserMatching::UsernameAndDomain => config::UserMatching::UsernameAndDomain,
-    };
     config.preloaded_routes = match sip.preloaded_routes {
         settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
         settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
         settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
     };
-    config.add_path = sip.add_path;
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;
