@@ -189,7 +189,9 @@ impl Edge {
     fn is_local(&self, message: &Message) -> bool {
         Uri::parse(message.request_uri().unwrap_or_default()).is_ok_and(|uri| {
             let host = host_of(&uri);
-            let named = |server: &crate::resolve::Server| server.matches.iter().any(|m| m.eq_ignore_ascii_case(&host));
+            let named = |server: &crate::resolve::Server| {
+                server.matches.iter().any(|m| m.eq_ignore_ascii_case(&host))
+            };
             self.config.servers.iter().any(named)
                 || self.is_own(&host)
                 || matches!(self.directory().destination(&host), Destination::Lookup(_))
@@ -231,7 +233,8 @@ fn judge_content(message: &Message, allowed: &[String]) -> Result<(), Refusal> {
     let fits = match message.header::<ContentType>() {
         Some(Ok(found)) => allowed.iter().any(|name| {
             name.split_once('/').is_some_and(|(kind, subtype)| {
-                found.is(kind, subtype) || (subtype == "*" && found.kind.eq_ignore_ascii_case(kind.as_bytes()))
+                found.is(kind, subtype)
+                    || (subtype == "*" && found.kind.eq_ignore_ascii_case(kind.as_bytes()))
             })
         }),
         _ => false,
@@ -263,9 +266,15 @@ mod tests {
         ] {
             assert!(matches(glob, text), "{glob} {text}");
         }
-        for (glob, text) in
-            [("?", ""), ("a*a", "a"), ("a.c", "abc"), ("a?c", "ac"), ("*b", "abc"), ("a", "aa"), ("(a)+", "aa")]
-        {
+        for (glob, text) in [
+            ("?", ""),
+            ("a*a", "a"),
+            ("a.c", "abc"),
+            ("a?c", "ac"),
+            ("*b", "abc"),
+            ("a", "aa"),
+            ("(a)+", "aa"),
+        ] {
             assert!(!matches(glob, text), "{glob} {text}");
         }
         let slow = Glob::new(&"a*".repeat(128)).unwrap();

@@ -97,7 +97,7 @@ impl HeaderRule {
     pub fn judge(&self) -> Result<(), HeaderRuleError> {
         let names = std::iter::once(&self.header).chain(self.when.as_ref().map(|(name, _)| name));
         for name in names {
-            if name.is_empty() || !name.bytes().all(crate::grammar::is_token) {
+            if !crate::grammar::is_token(name.as_bytes()) {
                 return Err(HeaderRuleError::Name);
             }
         }

@@ -8,7 +8,9 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod filter;
 pub mod interop;
+pub mod manipulate;
 pub mod route_tag;
 pub mod uri_codec;
 
@@ -25,8 +27,10 @@ mod lines;
 mod offer;
 mod outbound;
 mod owner;
+mod referral;
 mod register;
 mod rewrite;
+mod route_set;
 mod seals;
 mod status;
 

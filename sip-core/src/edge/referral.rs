@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Edge;
+use super::config::Face;
 use super::event::{Event, Reason};
 use super::exchange::{Exchange, Incoming, Refusal, Way};
 use super::rewrite::TooLong;
@@ -27,7 +28,11 @@ impl Edge {
             && !(relaxed && error.fault == Fault::UriHeaders)
         {
             let field = Name::ReferTo.as_str();
-            return Err(Refusal::new(400, format!("Bad Request ({field})"), Reason::Malformed(field.to_owned())));
+            return Err(Refusal::new(
+                400,
+                format!("Bad Request ({field})"),
+                Reason::Malformed(field.to_owned()),
+            ));
         }
         if self.config.interop.headers.translate_refer_to
             && incoming.peer.side == Side::Outside
@@ -51,10 +56,15 @@ impl Edge {
 
     /// The same for a phone: an inside address of a phone is hidden; other targets are reached through us anyway, unless
     /// they are to be translated by all means (SIP-38).
-    pub(super) fn refer_outside(&self, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong> {
+    pub(super) fn refer_outside(
+        &self,
+        face: &Face,
+        message: &Message,
+        edit: &mut Edit<'_>,
+    ) -> Result<(), TooLong> {
         let target = |uri: &Uri<'_>| {
             let own = uri.is_sip() && self.is_own(&host_of(uri)) && uri.param(CONTACT_TOKEN).is_some();
-            if own || self.is_forced(uri) { self.hidden(uri) } else { Ok(None) }
+            if own || self.is_forced(uri) { self.hidden(face, uri) } else { Ok(None) }
         };
         self.refer_header::<ReferTo>(message, edit, target)?;
         self.refer_header::<ReferredBy>(message, edit, target)

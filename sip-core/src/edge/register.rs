@@ -239,8 +239,10 @@ impl Edge {
 
     fn sent(&self, record: &Record, contact: &Address<'_>, star: bool) -> Option<Sent> {
         let uri = contact.uri().ok().filter(Uri::is_sip)?;
-        let own = self.contact_uri(record.contact_token.as_deref(), &uri);
-        let mut value = readdress(contact, &own);
+        let mut value = match self.is_excepted(&uri) {
+            true => contact.raw().to_vec(),
+            false => readdress(contact, &self.contact_uri(record.contact_token.as_deref(), &uri)),
+        };
         if star {
             value.extend_from_slice(b";expires=0");
         }

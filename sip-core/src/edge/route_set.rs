@@ -7,9 +7,11 @@ use super::exchange::Incoming;
 use super::outbound::OwnRoutes;
 use super::rewrite::{has_to_tag, records};
 use super::uri_codec::host_of;
+use bytes::Bytes;
+
 use crate::flow::Side;
 use crate::header::{RecordRoute, Via};
-use crate::message::{Message, Method};
+use crate::message::{Message, Method, Name};
 use crate::uri::Uri;
 
 impl Edge {
@@ -18,9 +20,7 @@ impl Edge {
     pub(super) fn stays(&self, message: &Message, towards: Side) -> bool {
         let routes = &self.config.interop.routes;
         message.method().is_some_and(records)
-            && (!has_to_tag(message)
-                || routes.rr_always
-                || (routes.rr_outbound && towards == Side::Outside))
+            && (!has_to_tag(message) || routes.rr_always || (routes.rr_outbound && towards == Side::Outside))
     }
 
     /// The value of the `lr` parameter that we write (SIP-30); read it is by its name alone.
@@ -60,7 +60,8 @@ impl Edge {
         let except = &self.config.interop.routes.translate_except;
         let mut vias = vec![own];
         if !except.is_empty() {
-            let kept = message.headers::<Via>().flatten().filter(|via| except.holds_host(&via.host().to_string()));
+            let kept =
+                message.headers::<Via>().flatten().filter(|via| except.holds_host(&via.host().to_string()));
             vias.extend(kept.map(|via| via.raw().to_vec()));
         }
         vias
@@ -69,17 +70,25 @@ impl Edge {
     /// Whether a request inside of a dialog goes by the recorded route set, whatever it says (SIP-33, SIP-34).
     pub(super) fn repairs(&self, incoming: &Incoming) -> bool {
         let routes = &self.config.interop.routes;
-        (routes.fix_routes || (routes.fix_bye_routes && incoming.method() == Method::Bye)) && incoming.in_dialog()
+        (routes.fix_routes || (routes.fix_bye_routes && incoming.method() == Method::Bye))
+            && incoming.in_dialog()
     }
 
-    /// The Routes that the dialog was made with, in place of those of a phone that lost or garbled them.
-    pub(super) fn repaired(&self, incoming: &Incoming, routes: OwnRoutes, recorded: Option<&[Vec<u8>]>) -> OwnRoutes {
-        match recorded {
-            Some(recorded) if self.repairs(incoming) => {
-                OwnRoutes { sealed: recorded.to_vec(), foreign: Vec::new(), ..routes }
-            }
-            _ => routes,
+    /// Type and body that our own CANCEL gets (SIP-58); RFC 3261 §16.10 would have none.
+    pub(super) fn cancel_body(&self, cancel: &Message) -> Option<(String, Bytes)> {
+        if !self.config.interop.answers.cancel_body_forward || cancel.body().is_empty() {
+            return None;
         }
+        let kind = String::from_utf8_lossy(cancel.raw(Name::ContentType)?).into_owned();
+        Some((kind, cancel.body_bytes()))
+    }
+
+    /// What stands for a status towards whoever asked (SIP-56); `None` for the status itself.
+    pub(super) fn shown_status(&self, status: u16) -> Option<(u16, &'static str)> {
+        let converted = self.config.interop.answers.to_503
+            && matches!(status, 500..=599)
+            && !matches!(status, 501 | 503 | 505);
+        converted.then_some((503, "Service Unavailable"))
     }
 
     /// The phone's route set beyond us in the dialog that an answer makes (RFC 3261 §12.1).
@@ -90,6 +99,17 @@ impl Edge {
                 let routes: Vec<_> = answer.headers::<RecordRoute>().flatten().collect();
                 self.after_us(&routes).into_iter().map(<[u8]>::to_vec).collect()
             }
+        }
+    }
+}
+
+impl OwnRoutes {
+    /// With the Routes that the dialog was made with, in place of those of a phone that lost or garbled them. A dialog
+    /// that isn't remembered has none to offer: the phone's own word stands.
+    pub(super) fn repaired(self, recorded: Option<&[Vec<u8>]>) -> Self {
+        match recorded {
+            Some(recorded) => Self { sealed: recorded.to_vec(), foreign: Vec::new(), ..self },
+            None => self,
         }
     }
 }
