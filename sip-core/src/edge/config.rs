@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::route_tag::Pattern;
+use super::uri_codec::Encoding;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
 use crate::transaction;
@@ -34,6 +35,10 @@ pub struct Config {
     pub internal_domains: Vec<String>,
     /// How switches are reached: `[sip.inside]`.
     pub switches: Switches,
+    /// How a phone is written in addresses towards the PBX: `sip.uri_encoding`.
+    pub uri_encoding: Encoding,
+    /// Whether every Contact of a registered phone is the registered one: `sip.uri_encoding_use_registration`.
+    pub uri_encoding_use_registration: bool,
     /// How users are compared when nothing better names the phone: `sip.user_matching`.
     pub user_matching: UserMatching,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
@@ -70,6 +75,8 @@ impl Config {
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
+            uri_encoding: Encoding::default(),
+            uri_encoding_use_registration: false,
             user_matching: UserMatching::Username,
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,

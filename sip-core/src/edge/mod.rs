@@ -19,6 +19,7 @@ mod forward;
 mod inbound;
 mod intake;
 mod lines;
+mod naming;
 mod offer;
 mod outbound;
 mod owner;

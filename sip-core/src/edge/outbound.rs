@@ -11,7 +11,7 @@ use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::register::user_of;
 use super::seals::Seal;
 use super::uri_codec::{
-    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
+    FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
 };
 use crate::flow::{Dial, Side, Transport};
 use crate::header::{Address, Contact, From, Route};
@@ -46,6 +46,8 @@ impl Edge {
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
+        self.lacks_registration(incoming, phone);
+        self.hand_out(now, phone, &incoming.message);
         let revealed = self.revealed(&uri)?;
         let target = match &revealed {
             Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
@@ -64,7 +66,7 @@ impl Edge {
         let hop = self.known_address(hop, dialog.as_ref());
         // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.
         let request_uri = match &revealed {
-            Some(text) if known => Some(text.clone()),
+            Some(text) if known || self.is_whole(&target) => Some(text.clone()),
             _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
         let way = Way { hop, phone, request_uri, routes: onward };
@@ -219,11 +221,11 @@ impl Edge {
             users: Vec::new(),
             expires_in: GUEST.as_secs(),
             certificate,
-            contact_token: None,
-            flow_tokens: [Side::Outside, Side::Inside]
-                .map(|side| self.keys.flow_token(id, &certificate, side)),
+            contact_token: self.config.uri_encoding.names_everybody().then(|| self.keys.name_token(id)),
+            flow_tokens: self.flow_tokens(None, id, &certificate),
             switch: None,
             outbound: false,
+            address: None,
         };
         self.bindings.put(now, record, false, Some((incoming.source, incoming.peer.clone())));
         Ok(id)
@@ -235,7 +237,7 @@ impl Edge {
             return Ok(None);
         }
         // A phone's token is for the inside only: from outside it is a forgery (SIP-13).
-        if uri.param(CONTACT_TOKEN).is_some() {
+        if self.has_phone_form(uri) {
             return Err(Refusal::forbidden(Reason::Token));
         }
         let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
