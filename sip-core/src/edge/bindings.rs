@@ -200,7 +200,8 @@ impl Bindings {
     pub(super) fn by_handle(&self, handle: &[u8]) -> Option<(InstanceId, Option<Vec<u8>>)> {
         let handle = String::from_utf8(handle.to_ascii_lowercase()).ok()?;
         let binding = self.get(*self.by_handle.get(&handle)?)?;
-        let (_, user) = binding.record.address.as_ref()?.handles.iter().find(|(known, _)| *known == handle)?;
+        let (_, user) =
+            binding.record.address.as_ref()?.handles.iter().find(|(known, _)| *known == handle)?;
         Some((binding.id, user.as_ref().map(|user| user.as_bytes().to_vec())))
     }
 

@@ -1,4 +1,4 @@
-//! A phone's address towards the PBX, written and read: [`Encoding`] with what the bindings and keys know.
+//! A phone's address towards the PBX, written and read: [`UriEncoding`] with what the bindings and keys know.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -7,9 +7,10 @@ use super::Edge;
 use super::bindings::{Binding, Record};
 use super::event::{Event, Lack};
 use super::exchange::Incoming;
+use super::interop::UriEncoding;
 use super::seals::Seal;
 use super::uri_codec::encoding::{Form, HANDLE, SEALED, escaped, sealed_name, unescaped, unsealed_name};
-use super::uri_codec::{CONTACT_TOKEN, Encoding, GRUU, host_of, is_secure, own_uri};
+use super::uri_codec::{CONTACT_TOKEN, GRUU, host_of, is_secure, own_uri};
 use crate::flow::Side;
 use crate::header::{Address, Contact};
 use crate::message::Message;
@@ -33,15 +34,15 @@ impl Edge {
         let (face, secure, user) = (&self.config.inside, is_secure(uri), uri.user());
         let Some(record) = record else { return own_uri(face, secure, user, &[]) };
         let param = |name| record.contact_token.as_deref().map(|token| (name, token));
-        match self.config.uri_encoding {
-            Encoding::KeepUsername => own_uri(face, secure, user, param(CONTACT_TOKEN).as_slice()),
-            Encoding::Gruu => own_uri(face, secure, user, param(GRUU).as_slice()),
-            Encoding::Escape => {
+        match self.config.interop.contacts.uri_encoding {
+            UriEncoding::KeepUsername => own_uri(face, secure, user, param(CONTACT_TOKEN).as_slice()),
+            UriEncoding::Gruu => own_uri(face, secure, user, param(GRUU).as_slice()),
+            UriEncoding::Escape => {
                 let origin = record.address.as_ref().map_or("", |address| &address.origin);
                 let text = if origin.is_empty() { None } else { Some(escaped(user, origin)) };
                 own_uri(face, secure, text.as_deref().or(user), param(CONTACT_TOKEN).as_slice())
             }
-            Encoding::AlwaysEncrypt => {
+            UriEncoding::AlwaysEncrypt => {
                 let born = token_key(&record.flow_tokens[1]);
                 match self.sealed_address(born, &sealed_name(InstanceId(record.id), user)) {
                     Some(sealed) => own_uri(face, secure, Some(&[SEALED, sealed.as_bytes()].concat()), &[]),
@@ -49,7 +50,7 @@ impl Edge {
                     None => own_uri(face, secure, user, param(CONTACT_TOKEN).as_slice()),
                 }
             }
-            Encoding::Shorter => {
+            UriEncoding::Shorter => {
                 let handle = record.address.as_ref().and_then(|address| address.handle_of(user));
                 match handle {
                     Some(handle) => own_uri(face, secure, Some(&[HANDLE, handle.as_bytes()].concat()), &[]),
@@ -63,7 +64,7 @@ impl Edge {
     /// registered, byte for byte (SIP-20).
     pub(super) fn further_contact_uri(&self, binding: Option<&Binding>, uri: &Uri<'_>) -> Vec<u8> {
         let record = binding.map(|binding| &binding.record);
-        if self.config.uri_encoding_use_registration
+        if self.config.interop.contacts.use_registration
             && let Some(binding) = binding.filter(|binding| binding.registered)
             && let Ok(registered) = Uri::parse(binding.record.contact.as_bytes())
         {
@@ -74,7 +75,7 @@ impl Edge {
 
     /// Says that a phone's Contact can't be the registered one.
     pub(super) fn lacks_registration(&mut self, incoming: &Incoming, id: InstanceId) {
-        if self.config.uri_encoding_use_registration
+        if self.config.interop.contacts.use_registration
             && incoming.message.header::<Contact>().is_some()
             && !self.bindings.get(id).is_some_and(|binding| binding.registered)
         {
@@ -111,7 +112,7 @@ impl Edge {
     }
 
     fn encodes_users(&self) -> bool {
-        matches!(self.config.uri_encoding, Encoding::AlwaysEncrypt | Encoding::Shorter)
+        matches!(self.config.interop.contacts.uri_encoding, UriEncoding::AlwaysEncrypt | UriEncoding::Shorter)
     }
 
     /// Whether an address has a form that names a phone towards the PBX: to be hidden from phones, and not to be used
@@ -135,12 +136,13 @@ impl Edge {
 
     /// Gives a phone handles for the Contacts of a message of its own, where addresses are handles.
     pub(super) fn hand_out(&mut self, now: Instant, id: InstanceId, message: &Message) {
-        if self.config.uri_encoding != Encoding::Shorter {
+        if self.config.interop.contacts.uri_encoding != UriEncoding::Shorter {
             return;
         }
         for contact in message.headers::<Contact>().flatten() {
             let Ok(uri) = contact.uri() else { continue };
-            let lacks = |b: &Binding| b.record.address.as_ref().is_none_or(|a| a.handle_of(uri.user()).is_none());
+            let lacks =
+                |b: &Binding| b.record.address.as_ref().is_none_or(|a| a.handle_of(uri.user()).is_none());
             if uri.is_sip() && self.bindings.get(id).is_some_and(lacks) {
                 let handle = self.random.handle();
                 self.bindings.add_handle(now, id, uri.user(), handle);
@@ -150,19 +152,19 @@ impl Edge {
 
     /// Puts into a record what the addresses of these Contacts are made of.
     pub(super) fn name_contacts(&mut self, record: &mut Record, contacts: &[Address<'_>]) {
-        let encoding = self.config.uri_encoding;
-        if record.contact_token.is_none() && encoding.names_everybody() {
-            record.contact_token = Some(self.keys.name_token(InstanceId(record.id)));
+        let encoding = self.config.interop.contacts.uri_encoding;
+        if record.contact_token.is_none() {
+            record.contact_token = self.named_token(InstanceId(record.id));
         }
         let uris = contacts.iter().filter_map(|contact| contact.uri().ok()).filter(Uri::is_sip);
         match encoding {
-            Encoding::Escape => {
+            UriEncoding::Escape => {
                 let address = record.address.get_or_insert_default();
                 if let Some(uri) = uris.into_iter().next().filter(|_| address.origin.is_empty()) {
                     address.origin = super::uri_codec::authority_of(&uri);
                 }
             }
-            Encoding::Shorter => {
+            UriEncoding::Shorter => {
                 let address = record.address.get_or_insert_default();
                 for uri in uris {
                     if address.handle_of(uri.user()).is_none() {
@@ -171,8 +173,14 @@ impl Edge {
                     }
                 }
             }
-            Encoding::AlwaysEncrypt | Encoding::KeepUsername | Encoding::Gruu => {}
+            UriEncoding::AlwaysEncrypt | UriEncoding::KeepUsername | UriEncoding::Gruu => {}
         }
+    }
+
+    /// The token of a phone without a tag, in the forms that need one.
+    pub(super) fn named_token(&self, id: InstanceId) -> Option<String> {
+        let encoding = self.config.interop.contacts.uri_encoding;
+        encoding.names_everybody().then(|| self.keys.name_token(id))
     }
 
     /// The flow tokens of a binding, by the key it was born with.

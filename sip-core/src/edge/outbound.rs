@@ -11,7 +11,7 @@ use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::register::user_of;
 use super::seals::Seal;
 use super::uri_codec::{
-    FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
+    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
 };
 use crate::flow::{Dial, Side, Transport};
 use crate::header::{Address, Contact, From, Route};
@@ -171,9 +171,11 @@ impl Edge {
     /// The phone whose instance stands in the Contact, or whose user in Contact or From.
     fn named(&self, ids: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
         let contact = incoming.message.header::<Contact>().and_then(Result::ok);
-        if let (Some(contact), Some(pattern), true) =
-            (&contact, &self.config.tag_routing.pattern, self.config.tag_routing.enabled)
-            && let Some(tag) = pattern.tag(contact.raw())
+        if let (Some(contact), Some(pattern), true) = (
+            &contact,
+            &self.config.interop.contacts.tag_routing.pattern,
+            self.config.interop.contacts.tag_routing.enabled,
+        ) && let Some(tag) = pattern.tag(contact.raw())
         {
             let id = InstanceId::new(&self.config.realm, &tag);
             return ids.contains(&id).then_some(id);
@@ -221,7 +223,7 @@ impl Edge {
             users: Vec::new(),
             expires_in: GUEST.as_secs(),
             certificate,
-            contact_token: self.config.uri_encoding.names_everybody().then(|| self.keys.name_token(id)),
+            contact_token: self.named_token(id),
             flow_tokens: self.flow_tokens(None, id, &certificate),
             switch: None,
             outbound: false,
@@ -236,11 +238,12 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return Ok(None);
         }
-        // A phone's token is for the inside only: from outside it is a forgery (SIP-13).
-        if self.has_phone_form(uri) {
+        // A phone's address is for the inside only: from outside it is a forgery (SIP-13), unless we sealed it ourselves.
+        let sealed = uri.param(SEALED_CONTACT).filter(|_| uri.param(CONTACT_TOKEN).is_none());
+        if sealed.is_none() && self.has_phone_form(uri) {
             return Err(Refusal::forbidden(Reason::Token));
         }
-        let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
+        let Some(sealed) = sealed else { return Ok(None) };
         let text = self.opened(Seal::Contact, sealed);
         text.map(|text| Some(text.to_vec())).ok_or_else(|| Refusal::forbidden(Reason::Token))
     }

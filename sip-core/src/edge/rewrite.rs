@@ -9,9 +9,7 @@ use super::Edge;
 use super::exchange::{Exchange, Hop, Incoming, Way};
 use super::register::Registration;
 use super::seals::Seal;
-use super::uri_codec::{
-    FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress,
-};
+use super::uri_codec::{FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress};
 use crate::flow::{Side, Transport};
 use crate::header::{Address, Contact, Header, MaxForwards, RecordRoute, ReferTo, ReferredBy, Via};
 use crate::message::{Edit, EditError, Limits, Message, Method, Name, Row};
@@ -101,7 +99,7 @@ impl Edge {
             Some(registration) => {
                 let contacts: Vec<&[u8]> = registration.contacts.iter().map(|sent| &sent.value[..]).collect();
                 edit.replace_values(Name::Contact, &contacts);
-                if self.config.add_path {
+                if self.config.interop.contacts.add_path {
                     edit.push_front(Name::Path, &self.path(&registration.record.flow_tokens[1]));
                 }
             }

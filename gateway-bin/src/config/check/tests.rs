@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use sip_core::edge::interop::UriEncoding;
+
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
 
@@ -19,11 +21,27 @@ fn folder() -> PathBuf {
         std::fs::write(folder.join("hq_signed.crt"), text).unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca = ca.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), ca.pem()).unwrap();
+        ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let issued = ca.self_signed(&key).unwrap();
+        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), issued.pem()).unwrap();
+        std::fs::write(folder.join("authorized.crl"), list(&rcgen::Issuer::new(ca, key))).unwrap();
         folder
     });
     made.clone()
+}
+
+/// An empty revocation list, as PEM.
+fn list(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> String {
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2026, 1, 1),
+        next_update: rcgen::date_time_ymd(4096, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1u64),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap().pem().unwrap()
 }
 
 fn judged(text: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
@@ -190,15 +208,34 @@ fn an_open_proxy_is_refused() {
 }
 
 #[test]
+fn encodings_of_uris() {
+    let keep = "uri_encoding = \"keep-username\"";
+    for (written, read) in [
+        ("always-encrypt", UriEncoding::AlwaysEncrypt),
+        ("shorter", UriEncoding::Shorter),
+        ("escape", UriEncoding::Escape),
+        ("keep-username", UriEncoding::KeepUsername),
+        ("gruu", UriEncoding::Gruu),
+    ] {
+        let (settings, warnings) = changed(keep, &format!("uri_encoding = \"{written}\"")).unwrap();
+        assert_eq!((settings.sip.interop.contacts.uri_encoding, warnings), (read, vec![]));
+        assert!(!settings.sip.interop.contacts.use_registration);
+    }
+    refused(keep, "uri_encoding = \"keep-user\"", "sip.uri_encoding", "did you mean \"keep-username\"?");
+    let (settings, _) = changed(keep, "uri_encoding_use_registration = true").unwrap();
+    // What is not written is Appendix I's default.
+    assert_eq!(settings.sip.interop.contacts.uri_encoding, UriEncoding::AlwaysEncrypt);
+    assert!(settings.sip.interop.contacts.use_registration);
+    // CFG-09: phones that register as one user.
+    let on = "[sip.tag_routing]\nenabled = true";
+    let (_, warnings) = changed(on, "[sip.tag_routing]\nenabled = false").unwrap();
+    assert!(warnings[0].to_string().contains("CFG-09"), "{warnings:?}");
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
     refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
-    refused(
-        "uri_encoding = \"keep-username\"",
-        "uri_encoding = \"gruu\"",
-        "sip.uri_encoding",
-        "not built yet",
-    );
     refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
     refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
     refused("[media]", "[sip.interop]\nlr_true = true\n[media]", "sip.interop.lr_true", "expected false");
@@ -267,6 +304,17 @@ fn the_startup_file_fits_the_rest() {
 #[test]
 fn names_need_a_name_server() {
     refused("dns = [\"10.0.0.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
+}
+
+#[test]
+fn revocation_lists_are_read_and_a_bad_one_is_refused() {
+    let bundles = "bundles = [\"authorized_ca_bundle_plus_minet.pem\"]";
+    let lists = |files: &str| format!("{bundles}\ncrls = [{files}]");
+    let (settings, warnings) = changed(bundles, &lists("\"authorized.crl\"")).unwrap();
+    assert_eq!((settings.trust["authorized"].revocation_lists(), warnings), (1, Vec::new()));
+    let key = "trust.authorized.crls";
+    refused(bundles, &lists("\"authorized_ca_bundle_plus_minet.pem\""), key, "no revocation list");
+    refused(bundles, &lists("\"missing.crl\""), key, "missing.crl");
 }
 
 /// A key that would do nothing is not accepted in silence.

@@ -1,5 +1,7 @@
 //! The forms of a phone's address towards the PBX (`sip.uri_encoding`). Every form is authenticated, and the same phone
-//! has the same address in a refresh, a de-registration and after it came back from elsewhere.
+//! has the same address in a refresh, a de-registration and after it came back from elsewhere. The setting is read when an
+//! address is written; addresses in every form are understood at any time, so that a change of form leaves running
+//! registrations and calls alone. The PBX then keeps two Contacts of a phone until the older one expires there.
 //!
 //! | form | address | what authenticates it |
 //! |---|---|---|
@@ -10,6 +12,7 @@
 //! | GRUU | `user@us;gr=TOKEN` | the token |
 
 use super::unescape;
+use crate::edge::interop::UriEncoding;
 use crate::token::{HANDLE_CHARS, InstanceId};
 
 /// Before the sealed user part of *always encrypt*.
@@ -17,25 +20,7 @@ pub(in crate::edge) const SEALED: &[u8] = b"e1.";
 /// Before the handle of *shorter*.
 pub(in crate::edge) const HANDLE: &[u8] = b"s1.";
 
-/// `sip.uri_encoding`. It is read when an address is written; addresses in every form are understood at any time, so that a
-/// change of form leaves running registrations and calls alone. The PBX then keeps two Contacts of a phone until the
-/// older one expires there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    /// Nothing of the phone's address can be read.
-    AlwaysEncrypt,
-    /// A short name, for peers with limits of length.
-    Shorter,
-    /// The phone's own address can be read.
-    Escape,
-    /// The user can be read.
-    #[default]
-    KeepUsername,
-    /// The user can be read, and the token stands in the parameter of RFC 5627.
-    Gruu,
-}
-
-impl Encoding {
+impl UriEncoding {
     /// Whether a phone without a tag gets a token too. In *keep username* only its user tells it apart.
     pub(in crate::edge) fn names_everybody(self) -> bool {
         matches!(self, Self::Escape | Self::Gruu)
@@ -143,7 +128,7 @@ mod tests {
         ] {
             assert_eq!(escaped(user, origin), text.as_bytes());
             assert_eq!(unescaped(text.as_bytes(), origin), Ok(user));
-            assert_eq!(unescaped(text.to_uppercase().as_bytes(), origin).is_ok(), true);
+            assert!(unescaped(text.to_uppercase().as_bytes(), origin).is_ok());
         }
         for other in ["117", "", "%40192.168.1.7", "anonymous%40192.168.1.8"] {
             assert_eq!(unescaped(other.as_bytes(), "192.168.1.7"), Err(()), "{other}");
