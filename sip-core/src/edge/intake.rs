@@ -121,13 +121,11 @@ impl Edge {
         if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
-        if incoming.peer.side == Side::Outside {
-            if fresh && incoming.method() == Method::Invite {
-                let owner = incoming.certificate();
-                let (most, limit) = self.config.limits.dialogs_of(&owner);
-                if self.dialogs.of_certificate(&owner) >= most {
-                    return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
-                }
+        if incoming.peer.side == Side::Outside && fresh && incoming.method() == Method::Invite {
+            let owner = incoming.certificate();
+            let (most, limit) = self.config.limits.dialogs_of(&owner);
+            if self.dialogs.of_certificate(&owner) >= most {
+                return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
             }
         }
         self.filter(incoming)?;

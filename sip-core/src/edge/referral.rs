@@ -7,7 +7,7 @@ use super::config::Face;
 use super::event::{Event, Reason};
 use super::exchange::{Exchange, Incoming, Refusal, Way};
 use super::rewrite::TooLong;
-use super::uri_codec::{CONTACT_TOKEN, SEALED_CONTACT, host_of, readdress};
+use super::uri_codec::{SEALED_CONTACT, readdress};
 use crate::flow::Side;
 use crate::grammar::trim;
 use crate::header::{Address, Fault, Header, ReferTo, ReferredBy, To};
@@ -63,8 +63,7 @@ impl Edge {
         edit: &mut Edit<'_>,
     ) -> Result<(), TooLong> {
         let target = |uri: &Uri<'_>| {
-            let own = uri.is_sip() && self.is_own(&host_of(uri)) && uri.param(CONTACT_TOKEN).is_some();
-            if own || self.is_forced(uri) { self.hidden(face, uri) } else { Ok(None) }
+            if self.has_phone_form(uri) || self.is_forced(uri) { self.hidden(face, uri) } else { Ok(None) }
         };
         self.refer_header::<ReferTo>(message, edit, target)?;
         self.refer_header::<ReferredBy>(message, edit, target)
@@ -86,7 +85,7 @@ impl Edge {
             target = translate(&uri)?;
         }
         if headers.unescape_ws {
-            let text = target.as_deref().unwrap_or(address.uri_bytes());
+            let text = target.as_deref().unwrap_or_else(|| address.uri_bytes());
             target = without_blanks(text).or(target);
         }
         match target {
@@ -108,7 +107,7 @@ impl Edge {
         if !phones && !self.is_forced(uri) {
             return None;
         }
-        let mut text = self.contact_uri(binding.record.contact_token.as_deref(), uri);
+        let mut text = self.contact_uri(Some(&binding.record), uri);
         if let Some(headers) = uri.headers() {
             text.push(b'?');
             text.extend_from_slice(headers);

@@ -127,8 +127,7 @@ impl Edge {
                 }
             }
             None => {
-                let token = self.bindings.get(way.phone).and_then(|b| b.record.contact_token.clone());
-                self.encode_contacts(message, token.as_deref(), edit);
+                self.encode_contacts(message, way.phone, edit);
             }
         }
         if registration.is_none() && self.stays(message, Side::Inside) && !self.hides_record_route(switch) {
@@ -207,11 +206,12 @@ impl Edge {
         bracketed(&own_uri(face, secure, None, &params))
     }
 
-    /// The phone's Contacts towards the PBX: user kept, our host, its token (§1.1 step 9).
-    fn encode_contacts(&self, message: &Message, token: Option<&str>, edit: &mut Edit<'_>) {
+    /// The phone's Contacts towards the PBX: its address at our host (§1.1 step 9).
+    fn encode_contacts(&self, message: &Message, phone: InstanceId, edit: &mut Edit<'_>) {
+        let binding = self.bindings.get(phone);
         map_contacts(message, edit, |contact| {
             let uri = contact.uri().ok().filter(|uri| uri.is_sip() && !self.is_excepted(uri))?;
-            Some(readdress(contact, &self.contact_uri(token, &uri)))
+            Some(readdress(contact, &self.further_contact_uri(binding, &uri)))
         });
     }
 
@@ -372,8 +372,7 @@ impl Edge {
                 Some(readdress(contact, &self.unhidden(&uri)?))
             });
         } else {
-            let token = self.bindings.get(phone).and_then(|b| b.record.contact_token.as_deref());
-            self.encode_contacts(message, token, edit);
+            self.encode_contacts(message, phone, edit);
         }
     }
 }
