@@ -192,7 +192,8 @@ impl World {
             }),
         };
         self.wire.push(format!("<< {}\n{text}", peer.remote));
-        let message = Message::parse(wire(text), &Limits::default()).expect("unparseable");
+        let limits = if peer.side == Side::Inside { Limits::of_a_switch() } else { Limits::default() };
+        let message = Message::parse(wire(text), &limits).expect("unparseable");
         self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
         self.drive();
     }
