@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::guard;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
@@ -48,6 +49,8 @@ pub struct Config {
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
+    /// Who is limited and blocked: `[guard]`.
+    pub guard: guard::Settings,
     /// Proxy timers.
     pub timers: Timers,
     /// Transaction timers and ceilings; its `patience` must exceed [`Timers::ringing_maximum`].
@@ -77,6 +80,7 @@ impl Config {
             add_path: false,
             max_forwards: 70,
             limits: Limits::default(),
+            guard: guard::Settings::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),
         }

@@ -3,6 +3,7 @@
 
 mod calls;
 mod flows;
+mod guard;
 mod lasting;
 mod media;
 mod ownership;
