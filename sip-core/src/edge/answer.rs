@@ -141,6 +141,10 @@ impl Edge {
                 Some(Bytes::new())
             }
         };
+        if exchange.incoming.peer.side == Side::Inside {
+            let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
+            self.hand_out(now, phone, message);
+        }
         match self.write_response(exchange, index, message, body.as_deref()) {
             Ok(bytes) => self.send_answer(now, exchange, index, message, bytes),
             Err(_) if status >= 200 => {
@@ -252,10 +256,11 @@ impl Edge {
         }
         let Some(branch) = exchange.branches.get(index) else { return };
         let phone = branch.way.phone;
+        let own = || (exchange.incoming.source, exchange.incoming.peer.clone());
         let (path, switch) = match &branch.way.hop {
-            Hop::Phone(path, _) => (*path, None),
-            Hop::Switch(dials) => (exchange.incoming.source, dials.front().copied()),
-            Hop::Name { .. } => (exchange.incoming.source, None),
+            Hop::Phone(path, peer) => ((*path, peer.clone()), None),
+            Hop::Switch(dials) => (own(), dials.front().copied()),
+            Hop::Name { .. } => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();

@@ -71,12 +71,29 @@ pub struct Rates {
     pub messages: Rate,
     /// INVITEs that begin a call or change one; they count as messages, too.
     pub invites: Rate,
+    /// An address that is trusted without certificates may have so many phones behind it: each socket there has the rates
+    /// above, and the address so many times as much.
+    pub phones: u32,
+}
+
+impl Rates {
+    fn of_address(&self) -> Self {
+        let many = |rate: Rate| Rate {
+            per_second: rate.per_second.saturating_mul(self.phones),
+            burst: rate.burst.saturating_mul(self.phones),
+        };
+        Self { messages: many(self.messages), invites: many(self.invites), phones: self.phones }
+    }
 }
 
 impl Default for Rates {
-    /// 100 messages a second with bursts of 200; 20 INVITEs a second with bursts of 40.
+    /// 100 messages a second with bursts of 200; 20 INVITEs a second with bursts of 40; fifty times as much for an address.
     fn default() -> Self {
-        Self { messages: Rate { per_second: 100, burst: 200 }, invites: Rate { per_second: 20, burst: 40 } }
+        Self {
+            messages: Rate { per_second: 100, burst: 200 },
+            invites: Rate { per_second: 20, burst: 40 },
+            phones: 50,
+        }
     }
 }
 

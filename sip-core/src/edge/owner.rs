@@ -33,8 +33,9 @@ impl Edge {
             }
             let others =
                 self.bindings.of_certificate(&certificate).iter().filter(|other| **other != id).count();
-            if others >= limits.bindings_per_certificate {
-                return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+            let (most, limit) = limits.bindings_of(&certificate);
+            if others >= most {
+                return Err(Refusal::forbidden(Reason::Limit(limit)));
             }
         }
         let Some(tag) = tag else { return Ok(()) };
@@ -83,7 +84,7 @@ impl Edge {
     pub(super) fn probe(&mut self, now: Instant, incoming: Incoming, hash: LoopHash, phone: InstanceId) {
         let Some(binding) = self.bindings.get(phone) else { return };
         let Some((path, peer)) = binding.path.zip(binding.peer.clone()) else { return };
-        let face = &self.config.outside;
+        let face = self.config.face_of(&peer);
         let us = SentBy::new(peer.transport, face.authority());
         let request = Request::new("OPTIONS", &binding.record.contact, &us, path.into(), &mut self.random)
             .from(format!("{}:{}", face.scheme(), face.authority()))

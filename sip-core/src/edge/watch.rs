@@ -38,7 +38,8 @@ impl Edge {
         let spared = guard.spares(peer);
         if !spared {
             let is_invite = message.method() == Some(Method::Invite);
-            match self.guard.sources.admit(now, suspect, is_invite, &guard.rates) {
+            let socket = Some(peer.remote).filter(|_| peer.verified && peer.identity.is_none());
+            match self.guard.sources.admit(now, suspect, socket, is_invite, &guard.rates) {
                 Admission::Pass => {}
                 Admission::Over => {
                     self.stem(now, source, peer, message);

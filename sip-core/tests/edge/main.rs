@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod encoding;
 mod flows;
 mod guard;
 mod lasting;
@@ -13,4 +14,5 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod transports;
 mod world;

@@ -32,13 +32,17 @@ pub(super) fn settings(
     };
     let wide = (1, 10_000_000);
     {
-        let Rates { messages, invites } = &mut out.rules.rates;
+        let Rates { messages, invites, phones } = &mut out.rules.rates;
         let limits = &mut out.limits;
         let mut table = Table { key: "limits", written: &guard.limits, known: Vec::new(), judge };
         table.number("messages_per_second", wide, &mut messages.per_second);
         table.number("messages_burst", wide, &mut messages.burst);
         table.number("invites_per_second", wide, &mut invites.per_second);
         table.number("invites_burst", wide, &mut invites.burst);
+        table.number("phones_per_address", (1, 100_000), phones);
+        table.number("bindings_per_address", wide, &mut limits.bindings_per_address);
+        table.number("flows_per_address", wide, &mut limits.flows_per_address);
+        table.number("dialogs_per_address", wide, &mut limits.dialogs_per_address);
         table.number("bindings", wide, &mut limits.bindings);
         table.number("bindings_per_certificate", wide, &mut limits.bindings_per_certificate);
         table.number("flows_per_certificate", wide, &mut limits.flows_per_certificate);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use acme_store::publish::Versions;
+use ipnet::IpNet;
 use sip_core::edge::config::{CertBinding, TagRouting, UserMatching};
 use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
@@ -62,13 +63,20 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     let sip = &file.sip;
     let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
     let mut profile = interop::judge(&written, names, judge);
-    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
-    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
-    profile.contacts.uri_encoding = UriEncoding::KeepUsername;
+    let modes = [
+        ("always-encrypt", UriEncoding::AlwaysEncrypt),
+        ("shorter", UriEncoding::Shorter),
+        ("escape", UriEncoding::Escape),
+        ("keep-username", UriEncoding::KeepUsername),
+        ("gruu", UriEncoding::Gruu),
+    ];
+    let encoding = judge.one_of(&["sip", "uri_encoding"], &sip.uri_encoding, &modes);
+    profile.contacts.use_registration = sip.uri_encoding_use_registration;
     let matching =
         [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
     let matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
-    let tag_routing = tag_routing(&sip.tag_routing, judge);
+    let tag_routing = tag_routing(&sip.tag_routing, encoding, judge);
+    profile.contacts.uri_encoding = encoding?;
     profile.contacts.user_matching = matching?;
     profile.contacts.tag_routing = tag_routing?;
     Some(profile)
@@ -149,7 +157,7 @@ fn port(
     };
     let tls = if transports.contains(&Transport::Tls) { Some(row_tls(at, row, names, judge)?) } else { None };
     let inside = inside?;
-    trust_source(at, row, inside, judge);
+    trust_source(at, row, inside, &allow_from, judge);
     whom_it_lets_in(at, row, inside, tls.as_ref(), judge);
     let interface = net.map(|net| if inside { &net.inside } else { &net.outside })?;
     let number = number?;
@@ -192,9 +200,10 @@ fn whom_it_lets_in(at: &str, row: &file::Port, inside: bool, tls: Option<&Listen
         Some(tls) if !inside && !tls.require_client_cert => {
             judge.refuse_by("CFG-10", &key("require_client_cert"), "expected true on an outside TLS row");
         }
-        None if !inside => judge.warn(
+        None if !inside && !row.trust_source => judge.warn(
             &key("transport"),
-            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\"",
+            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\", or \
+             trust_source on a private wire",
         ),
         _ => {}
     }
@@ -208,24 +217,30 @@ fn only_with_tls(table: &[&str], keys: &[(&str, bool)], judge: &mut Judge<'_>) {
     }
 }
 
-/// Decision 3: peers of a row without TLS may count as verified, from a named network only.
-fn trust_source(at: &str, row: &file::Port, inside: bool, judge: &mut Judge<'_>) {
+/// Decision 3: peers of a row without TLS may count as verified, from a named network only. On the outside that network
+/// is a private wire, a VPN or a carrier's, never the Internet.
+fn trust_source(at: &str, row: &file::Port, inside: bool, allow_from: &[IpNet], judge: &mut Judge<'_>) {
     if !row.trust_source {
         return;
     }
     let key = ["sip", "ports", at, "trust_source"];
+    let wide = |net: &&IpNet| net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 32 };
     if row.allow_from.is_none() {
         judge.refuse(&key, "trust_source needs allow_from: who may be trusted by address?");
-    } else if !inside {
-        judge.refuse(&key, "trust_source is for inside rows: on the Internet an address proves nothing");
     } else if row.transport == "tls" {
         judge.refuse(&key, "trust_source is for rows without TLS: here the certificate says who it is");
+    } else if let Some(net) = allow_from.iter().filter(|_| !inside).find(wide) {
+        let why = format!(
+            "allow_from covers {net}: on the Internet an address proves nothing; expected networks of /8 (IPv6: /32) \
+             or narrower"
+        );
+        judge.refuse(&key, why);
     } else {
         judge.warn(&key, "peers of this row are trusted by their address alone");
     }
 }
 
-pub(super) fn everywhere() -> Vec<ipnet::IpNet> {
+pub(super) fn everywhere() -> Vec<IpNet> {
     let v4 = ipnet::Ipv4Net::default();
     let v6 = ipnet::Ipv6Net::default();
     vec![v4.into(), v6.into()]
@@ -340,7 +355,11 @@ fn servers(sip: &file::Sip, judge: &mut Judge<'_>) -> Vec<SipServer> {
     out
 }
 
-fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagRouting> {
+fn tag_routing(
+    written: &file::TagRouting,
+    encoding: Option<UriEncoding>,
+    judge: &mut Judge<'_>,
+) -> Option<TagRouting> {
     let key = |name: &'static str| ["sip", "tag_routing", name];
     let pattern = Pattern::new(&written.head, &written.tail);
     if let Err(error) = pattern {
@@ -349,7 +368,8 @@ fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagR
     }
     let kinds = [("off", CertBinding::Off), ("log", CertBinding::Log), ("enforce", CertBinding::Enforce)];
     let binding = judge.one_of(&key("tag_cert_binding"), &written.tag_cert_binding, &kinds)?;
-    if !written.enabled {
+    // In the other encodings a phone's certificate and user name it.
+    if !written.enabled && encoding == Some(UriEncoding::KeepUsername) {
         judge.warn(
             &key("enabled"),
             "without tag routing, phones that register as one user can't be told apart [CFG-09]",

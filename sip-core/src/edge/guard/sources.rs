@@ -1,6 +1,7 @@
 //! What every source did lately: two buckets, and the offences of the few that have any.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Offence, Rate, Rates, Suspect};
@@ -31,11 +32,19 @@ pub(crate) enum Admission {
 #[derive(Default)]
 pub(crate) struct Sources {
     // Addresses are chosen by attackers: the hasher has a secret key.
-    table: HashMap<Suspect, Source>,
+    table: HashMap<Key, Source>,
     /// In the order they came, or were spared.
-    queue: VecDeque<Suspect>,
+    queue: VecDeque<Key>,
     /// How many have offences.
     offenders: usize,
+}
+
+/// Whose buckets they are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Key {
+    Suspect(Suspect),
+    /// One of the many phones that an address without certificates may stand for.
+    Socket(SocketAddr),
 }
 
 struct Source {
@@ -66,6 +75,12 @@ impl Bucket {
     }
 }
 
+impl Source {
+    fn passes(&mut self, now: Instant, is_invite: bool, rates: &Rates) -> bool {
+        self.messages.take(now, rates.messages) && (!is_invite || self.invites.take(now, rates.invites))
+    }
+}
+
 #[derive(Default)]
 struct Offences {
     kinds: Vec<(Offence, VecDeque<Instant>)>,
@@ -76,18 +91,24 @@ struct Offences {
 }
 
 impl Sources {
-    /// A message came. `INVITE`s have a bucket of their own.
+    /// A message came. `INVITE`s have a bucket of their own. A `socket` has its own two before those of its address, which
+    /// are [`Rates::phones`] times as large.
     pub(crate) fn admit(
         &mut self,
         now: Instant,
         suspect: Suspect,
+        socket: Option<SocketAddr>,
         is_invite: bool,
         rates: &Rates,
     ) -> Admission {
-        let source = self.source(now, suspect);
-        if source.messages.take(now, rates.messages)
-            && (!is_invite || source.invites.take(now, rates.invites))
-        {
+        let key = socket.map_or(Key::Suspect(suspect), Key::Socket);
+        let mut source = self.source(now, key);
+        let mut passes = source.passes(now, is_invite, rates);
+        if passes && socket.is_some() {
+            source = self.source(now, Key::Suspect(suspect));
+            passes = source.passes(now, is_invite, &rates.of_address());
+        }
+        if passes {
             return Admission::Pass;
         }
         if source.told.is_some_and(|at| now.saturating_duration_since(at) < TELLING) {
@@ -99,7 +120,7 @@ impl Sources {
 
     /// Whether this User-Agent was not the last one that was looked at.
     pub(crate) fn is_new_agent(&mut self, now: Instant, suspect: Suspect, agent: u64) -> bool {
-        std::mem::replace(&mut self.source(now, suspect).agent, agent) != agent
+        std::mem::replace(&mut self.source(now, Key::Suspect(suspect)).agent, agent) != agent
     }
 
     /// Whether anybody has offences at all: without, a success need not be looked up.
@@ -143,7 +164,9 @@ impl Sources {
 
     /// The credentials of this user were accepted: its last failure was a nonce that had grown old, or a slip.
     pub(crate) fn forgive(&mut self, suspect: &Suspect, user: u64) {
-        let Some(offences) = self.table.get_mut(suspect).and_then(|source| source.offences.as_mut()) else {
+        let Some(offences) =
+            self.table.get_mut(&Key::Suspect(*suspect)).and_then(|source| source.offences.as_mut())
+        else {
             return;
         };
         if offences.user == user
@@ -169,7 +192,7 @@ impl Sources {
 
     /// Forgets a source, with all that it did.
     pub(crate) fn forget(&mut self, suspect: &Suspect) {
-        if let Some(source) = self.table.get_mut(suspect)
+        if let Some(source) = self.table.get_mut(&Key::Suspect(*suspect))
             && source.offences.take().is_some()
         {
             self.offenders -= 1;
@@ -182,18 +205,18 @@ impl Sources {
     }
 
     fn offences(&mut self, now: Instant, suspect: Suspect) -> &mut Offences {
-        let fresh = self.source(now, suspect).offences.is_none();
+        let fresh = self.source(now, Key::Suspect(suspect)).offences.is_none();
         self.offenders += usize::from(fresh);
-        self.source(now, suspect).offences.get_or_insert_default()
+        self.source(now, Key::Suspect(suspect)).offences.get_or_insert_default()
     }
 
-    fn source(&mut self, now: Instant, suspect: Suspect) -> &mut Source {
-        if self.table.len() >= SOURCES && !self.table.contains_key(&suspect) {
+    fn source(&mut self, now: Instant, key: Key) -> &mut Source {
+        if self.table.len() >= SOURCES && !self.table.contains_key(&key) {
             self.make_room(now);
         }
         let queue = &mut self.queue;
-        let source = self.table.entry(suspect).or_insert_with(|| {
-            queue.push_back(suspect);
+        let source = self.table.entry(key).or_insert_with(|| {
+            queue.push_back(key);
             Source {
                 used: now,
                 messages: Bucket(now),

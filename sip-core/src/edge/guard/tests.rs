@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
+
 use std::net::IpAddr;
 
 use super::*;
@@ -11,7 +13,8 @@ fn a_bucket_lets_its_burst_and_then_its_rate_through() {
     let mut sources = Sources::default();
     let rates = Rates::default();
     let start = Instant::now();
-    let mut passed = |at: Duration| sources.admit(start + at, address(1), false, &rates) == Admission::Pass;
+    let mut passed =
+        |at: Duration| sources.admit(start + at, address(1), None, false, &rates) == Admission::Pass;
     assert_eq!((0..1000).filter(|_| passed(Duration::ZERO)).count(), 200);
     let second = (1..=1000).filter(|n| passed(Duration::from_millis(*n))).count();
     assert_eq!(second, 100);
@@ -23,10 +26,10 @@ fn sources_are_bounded_and_who_speaks_stays() {
     let mut sources = Sources::default();
     let rates = Rates { messages: Rate { per_second: 1, burst: 1 }, ..Rates::default() };
     let start = Instant::now();
-    assert_eq!(sources.admit(start, address(0), false, &rates), Admission::Pass);
+    assert_eq!(sources.admit(start, address(0), None, false, &rates), Admission::Pass);
     for n in 1..250_000_u32 {
         let now = start + Duration::from_micros(n.into());
-        sources.admit(now, address(n), false, &rates);
+        sources.admit(now, address(n), None, false, &rates);
         if n % 50_000 == 0 {
             sources.offend(now, address(n), Offence::Junk, 9, RECENT_ENOUGH);
         }
@@ -34,7 +37,7 @@ fn sources_are_bounded_and_who_speaks_stays() {
     assert!(sources.len() <= sources::SOURCES, "{}", sources.len());
     // The last that came is known: it has nothing left.
     let now = start + Duration::from_micros(250_000);
-    assert_ne!(sources.admit(now, address(249_999), false, &rates), Admission::Pass);
+    assert_ne!(sources.admit(now, address(249_999), None, false, &rates), Admission::Pass);
 }
 
 const RECENT_ENOUGH: Duration = Duration::from_secs(60);
