@@ -1,6 +1,6 @@
 //! The whole signalling gateway as one machine.
 //!
-//! A request goes: [`Layer`] → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
+//! A request goes: [`Layer`] → `watch` (is its sender blocked, too fast, a scanner?) → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
 //! asks) or `inbound` (the PBX asks: which phone?) → `forward` (response context, rewriting) → [`Layer`]. An answer
 //! goes: [`Layer`] → `answer` (best response, rewriting) → [`Layer`]. Session descriptions pass through the
 //! [`Media`] seam on the way (`offer`); phones live in [`bindings`], calls in `dialogs`.
@@ -8,7 +8,10 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod filter;
+pub mod guard;
 pub mod interop;
+pub mod manipulate;
 pub mod route_tag;
 pub mod uri_codec;
 
@@ -22,13 +25,17 @@ mod inbound;
 mod intake;
 mod limits;
 mod lines;
+mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod referral;
 mod register;
 mod rewrite;
+mod route_set;
 mod seals;
 mod status;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -42,6 +49,7 @@ use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
+use guard::{Guard, Offence};
 use lines::Lines;
 use seals::Seals;
 
@@ -64,6 +72,7 @@ pub struct Edge {
     dialogs: Dialogs,
     flows: Flows,
     lines: Lines,
+    guard: Guard,
     exchanges: HashMap<ServerKey, Box<Exchange>>,
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
@@ -98,6 +107,8 @@ struct Counters {
     resolved: [u64; 6],
     refused: u64,
     dropped: u64,
+    floods: u64,
+    junk: u64,
     calls: u64,
 }
 
@@ -117,6 +128,7 @@ impl Edge {
             dialogs,
             flows: Flows::default(),
             lines: Lines::default(),
+            guard: Guard::default(),
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
@@ -139,7 +151,11 @@ impl Edge {
     fn tell(&mut self, event: Event) {
         match &event {
             Event::Refused { .. } => self.counters.refused += 1,
-            Event::Dropped { .. } => self.counters.dropped += 1,
+            Event::Dropped { cause, .. } => {
+                self.counters.dropped += 1;
+                self.counters.floods += u64::from(*cause == DropCause::Flood);
+                self.counters.junk += u64::from(*cause == DropCause::Unframeable);
+            }
             Event::CallStarted { .. } => self.counters.calls += 1,
             Event::Resolved { step, .. } => self.counters.resolved[*step as usize] += 1,
             _ => {}
@@ -200,6 +216,7 @@ impl Edge {
             }
         }
         self.close_idle_flows(now);
+        self.end_blocks(now);
         self.end_round(now);
     }
 
@@ -224,6 +241,7 @@ impl Edge {
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
+            self.guard.blocks.next_due(),
         ]
         .into_iter()
         .flatten()
@@ -276,7 +294,13 @@ impl Machine for Edge {
         match input {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
-            Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
+            Input::Unframeable { peer, status, .. } => {
+                self.drop_message(&peer, DropCause::Unframeable);
+                // What was answered was SIP, if not the SIP that we take.
+                if status.is_none() {
+                    self.offend(now, &peer, Offence::Junk);
+                }
+            }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
             Input::DialFailed { dial } => {
                 self.lines.closed(dial, None);
@@ -297,6 +321,8 @@ impl Machine for Edge {
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
+            Command::Block { suspect, length } => self.block(now, suspect, length),
+            Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);

@@ -35,6 +35,7 @@
     reason = "here the clock is asked and tasks are spawned, and nowhere else"
 )]
 
+mod blocklist;
 mod datagram;
 mod dial;
 mod driver;
@@ -45,6 +46,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use blocklist::Blocklist;
 pub use datagram::Datagrams;
 pub use dial::{Connect, Resolve};
 pub use driver::{Driver, Gone, Handle, Refused};
