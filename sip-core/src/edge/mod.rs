@@ -38,7 +38,7 @@ mod status;
 mod watch;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 pub use config::Config;
@@ -56,6 +56,7 @@ use seals::Seals;
 use crate::flow::{FlowId, Peer};
 use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
+use crate::numbered::Numbered;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
 use crate::ua;
@@ -73,11 +74,11 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
-    exchanges: HashMap<ServerKey, Box<Exchange>>,
-    clients: HashMap<ClientKey, (ServerKey, usize)>,
+    exchanges: Numbered<ServerKey, Box<Exchange>>,
+    clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
-    lookups: HashMap<u64, Lookup>,
+    lookups: Numbered<u64, Lookup>,
     lookup_deadlines: BTreeSet<(Instant, u64)>,
     last_lookup: u64,
     /// Requests of our own.
@@ -129,10 +130,10 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
-            exchanges: HashMap::new(),
-            clients: HashMap::new(),
+            exchanges: Numbered::default(),
+            clients: Numbered::default(),
             rings: BTreeSet::new(),
-            lookups: HashMap::new(),
+            lookups: Numbered::default(),
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
             errands: ua::Client::new(),
