@@ -280,14 +280,7 @@ fn side(row: &SipPort) -> Side {
 fn edge(settings: &Settings) -> Config {
     let sip = &settings.sip;
     let mut config = Config::new(face(settings, false), face(settings, true));
-    config.tag_routing.enabled = sip.tag_routing.enabled;
-    config.tag_routing.pattern =
-        sip_core::edge::route_tag::Pattern::new(&sip.tag_routing.head, &sip.tag_routing.tail).ok();
-    config.tag_routing.cert_binding = match sip.tag_routing.tag_cert_binding {
-        settings::TagCertBinding::Off => config::CertBinding::Off,
-        settings::TagCertBinding::Log => config::CertBinding::Log,
-        settings::TagCertBinding::Enforce => config::CertBinding::Enforce,
-    };
+    config.interop = sip.interop.clone();
     for net in &sip.inside_networks {
         config.inside_networks.add_net(*net);
     }
@@ -301,16 +294,11 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.user_matching = match sip.user_matching {
-        settings::UserMatching::Username => config::UserMatching::Username,
-        settings::UserMatching::UsernameAndDomain => config::UserMatching::UsernameAndDomain,
-    };
     config.preloaded_routes = match sip.preloaded_routes {
         settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
         settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
         settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
     };
-    config.add_path = sip.add_path;
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;

@@ -23,7 +23,10 @@ impl Edge {
     /// A response to one of our branches.
     pub(super) fn response(&mut self, now: Instant, client: ClientKey, message: Message, peer: &Peer) {
         let Some((key, index)) = self.clients.get(&client).copied() else {
-            return self.probed(now, client, true);
+            if let Some(done) = self.errands.handle_response(client, &message) {
+                self.errand_done(now, done);
+            }
+            return;
         };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
@@ -43,9 +46,7 @@ impl Edge {
 
     /// A client transaction is over.
     pub(super) fn client_over(&mut self, now: Instant, client: ClientKey, end: End) {
-        let Some((key, index)) = self.clients.remove(&client) else {
-            return self.probed(now, client, false);
-        };
+        let Some((key, index)) = self.clients.remove(&client) else { return };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
         let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
@@ -19,8 +20,8 @@ pub struct Config {
     /// Separates the tags of installations that share a PBX; part of every contact token. A change makes
     /// new tokens for new registrations only.
     pub realm: String,
-    /// ContactRouteTag based routing: `sip.tag_routing`.
-    pub tag_routing: TagRouting,
+    /// The interoperability switches, tag routing, URI encoding and user matching among them: Appendix I.
+    pub interop: InteropProfile,
     /// What we write into messages towards phones, and what else they call us.
     pub outside: Face,
     /// What we write into messages towards the PBX, and what else it calls us.
@@ -34,16 +35,12 @@ pub struct Config {
     pub internal_domains: Vec<String>,
     /// How switches are reached: `[sip.inside]`.
     pub switches: Switches,
-    /// How users are compared when nothing better names the phone: `sip.user_matching`.
-    pub user_matching: UserMatching,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
-    /// Whether REGISTERs get our Path (RFC 3327): `sip.interop.add_path`.
-    pub add_path: bool,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
@@ -59,7 +56,7 @@ impl Config {
     pub fn new(outside: Face, inside: Face) -> Self {
         Self {
             realm: "farend".to_owned(),
-            tag_routing: TagRouting::default(),
+            interop: InteropProfile::teleworker(),
             switches: Switches {
                 transport: inside.transport,
                 port: inside.port,
@@ -70,11 +67,9 @@ impl Config {
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
-            user_matching: UserMatching::Username,
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
-            add_path: false,
             max_forwards: 70,
             limits: Limits::default(),
             timers: Timers::default(),
@@ -84,7 +79,7 @@ impl Config {
 }
 
 /// ContactRouteTag based routing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRouting {
     /// Whether tags are extracted at all. Without, only users tell phones apart.
     pub enabled: bool,
@@ -95,10 +90,10 @@ pub struct TagRouting {
 }
 
 impl Default for TagRouting {
-    /// On, with the head and tail of the phones' instance.
+    /// Off, with the head and tail of the phones' instance; [`InteropProfile::teleworker`] turns it on.
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: false,
             pattern: Pattern::new("+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-", ">").ok(),
             cert_binding: CertBinding::Log,
         }
@@ -181,11 +176,12 @@ pub enum Connections {
 }
 
 /// `sip.user_matching`. A lookup key, not authentication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserMatching {
     /// The unescaped user part.
     Username,
     /// The user part and the domain it registered at.
+    #[default]
     UsernameAndDomain,
 }
 

@@ -8,6 +8,7 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod interop;
 pub mod route_tag;
 pub mod uri_codec;
 
@@ -47,6 +48,7 @@ use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
+use crate::ua;
 
 /// The signalling gateway, sans-I/O: see [`Machine`] for how it is driven.
 pub struct Edge {
@@ -67,8 +69,8 @@ pub struct Edge {
     lookups: HashMap<u64, Lookup>,
     lookup_deadlines: BTreeSet<(Instant, u64)>,
     last_lookup: u64,
-    probes: HashMap<ClientKey, Probe>,
-    probe_deadlines: BTreeSet<(Instant, ClientKey)>,
+    /// Requests of our own.
+    errands: ua::Client<Errand>,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -76,12 +78,17 @@ pub struct Edge {
     draining: bool,
 }
 
+/// Why we sent a request of our own.
+enum Errand {
+    /// Whether the phone lives whose tag a REGISTER claims.
+    Owner(Box<Probe>),
+}
+
 /// A REGISTER that waits for the phone whose tag it claims.
 struct Probe {
     incoming: Incoming,
     hash: LoopHash,
     phone: InstanceId,
-    deadline: Instant,
 }
 
 #[derive(Default)]
@@ -114,8 +121,7 @@ impl Edge {
             lookups: HashMap::new(),
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
-            probes: HashMap::new(),
-            probe_deadlines: BTreeSet::new(),
+            errands: ua::Client::new(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
@@ -177,10 +183,8 @@ impl Edge {
         {
             self.resolved(now, query, &[]);
         }
-        while let Some(&(at, client)) = self.probe_deadlines.first()
-            && at <= now
-        {
-            self.probed(now, client, false);
+        while let Some(done) = self.errands.handle_timeout(now) {
+            self.errand_done(now, done);
         }
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered {
@@ -214,7 +218,7 @@ impl Edge {
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
             self.lookup_deadlines.first().map(|(at, _)| *at),
-            self.probe_deadlines.first().map(|(at, _)| *at),
+            self.errands.poll_timeout(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
@@ -224,8 +228,20 @@ impl Edge {
         .min()
     }
 
+    /// What came of a request of our own.
+    fn errand_done(&mut self, now: Instant, done: ua::Done<Errand>) {
+        let lives = matches!(done.outcome, ua::Outcome::Answered(_));
+        match done.purpose {
+            Errand::Owner(probe) => self.probed(now, *probe, lives),
+        }
+    }
+
     fn layer_events(&mut self, now: Instant) {
         while let Some(event) = self.layer.poll_event() {
+            if let Some(done) = self.errands.handle_event(event) {
+                self.errand_done(now, done);
+                continue;
+            }
             match event {
                 transaction::Event::ClientTimedOut(key) => {
                     self.client_over(now, key, exchange::End::TimedOut)

@@ -169,9 +169,11 @@ impl Edge {
     /// The phone whose instance stands in the Contact, or whose user in Contact or From.
     fn named(&self, ids: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
         let contact = incoming.message.header::<Contact>().and_then(Result::ok);
-        if let (Some(contact), Some(pattern), true) =
-            (&contact, &self.config.tag_routing.pattern, self.config.tag_routing.enabled)
-            && let Some(tag) = pattern.tag(contact.raw())
+        if let (Some(contact), Some(pattern), true) = (
+            &contact,
+            &self.config.interop.contacts.tag_routing.pattern,
+            self.config.interop.contacts.tag_routing.enabled,
+        ) && let Some(tag) = pattern.tag(contact.raw())
         {
             let id = InstanceId::new(&self.config.realm, &tag);
             return ids.contains(&id).then_some(id);

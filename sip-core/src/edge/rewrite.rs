@@ -101,7 +101,7 @@ impl Edge {
             Some(registration) => {
                 let contacts: Vec<&[u8]> = registration.contacts.iter().map(|sent| &sent.value[..]).collect();
                 edit.replace_values(Name::Contact, &contacts);
-                if self.config.add_path {
+                if self.config.interop.contacts.add_path {
                     edit.push_front(Name::Path, &self.path(&registration.record.flow_tokens[1]));
                 }
             }

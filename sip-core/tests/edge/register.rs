@@ -314,7 +314,7 @@ fn an_absent_pbx_is_503_at_once_and_the_next_address_is_tried() {
 #[test]
 fn a_path_when_it_is_wanted() {
     let mut config = config();
-    config.add_path = true;
+    config.interop.contacts.add_path = true;
     let mut world = World::with(config);
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
     world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));

@@ -19,9 +19,6 @@ pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trus
     let mut out = BTreeMap::new();
     for (name, written) in &file.trust {
         let key = ["trust", name, "bundles"];
-        if !written.crls.is_empty() {
-            judge.refuse(&["trust", name, "crls"], "CRLs are not built yet: expected an empty list");
-        }
         if written.bundles.is_empty() {
             judge.refuse_by("CFG-10", &key, "expected at least one CA file");
             judge.broken.insert(("trust entry", name.clone()));
@@ -39,7 +36,10 @@ pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trus
                 if !report.rejected.is_empty() || !report.notices.is_empty() {
                     judge.warn(&key, report.to_string());
                 }
-                out.insert(name.clone(), trust);
+                match revocations(trust, name, &written.crls, judge) {
+                    Some(trust) => drop(out.insert(name.clone(), trust)),
+                    None => drop(judge.broken.insert(("trust entry", name.clone()))),
+                }
             }
             Err(error) => {
                 judge.refuse_by("CFG-10", &key, error.to_string());
@@ -48,6 +48,28 @@ pub(super) fn trust(file: &File, judge: &mut Judge<'_>) -> BTreeMap<String, Trus
         }
     }
     out
+}
+
+/// `crls` of one trust entry: whoever is on one of them is refused from the next handshake on.
+fn revocations(trust: Trust, name: &str, crls: &[String], judge: &mut Judge<'_>) -> Option<Trust> {
+    if crls.is_empty() {
+        return Some(trust);
+    }
+    let key = ["trust", name, "crls"];
+    let lists: Vec<Vec<u8>> = crls.iter().map(|list| judge.contents(&key, list)).collect::<Option<_>>()?;
+    let lists: Vec<&[u8]> = lists.iter().map(Vec::as_slice).collect();
+    match trust.with_revocations(&lists, SystemTime::now()) {
+        Ok((trust, notices)) => {
+            for notice in notices {
+                judge.warn(&key, notice);
+            }
+            Some(trust)
+        }
+        Err(error) => {
+            judge.refuse(&key, error.to_string());
+            None
+        }
+    }
 }
 
 pub(super) fn certificates(

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use acme_store::publish::Versions;
+use sip_core::edge::config::{CertBinding, TagRouting, UserMatching};
+use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
@@ -11,20 +13,19 @@ use super::{Judge, Names, interop};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipServer,
-    SipSettings, TagCertBinding, TagRouting, Transport, UserMatching,
+    SipSettings, Transport,
 };
 
 pub(super) fn settings(
-    sip: &file::Sip,
+    file: &file::File,
     net: Option<&NetSettings>,
     names: &Names<'_>,
     judge: &mut Judge<'_>,
 ) -> Option<SipSettings> {
+    let sip = &file.sip;
     if sip.shards > 1 || sip.shards < 0 {
         judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
     }
-    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
-    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
     judge.only(&["sip", "default_policy"], &sip.default_policy, "process-all", &["local-only", "reject-all"]);
     let ports = ports(sip, net, names, judge);
     let inside_networks =
@@ -35,23 +36,17 @@ pub(super) fn settings(
     }
     let inside = inside(&sip.inside, names, judge);
     let servers = servers(sip, judge);
-    let tag_routing = tag_routing(&sip.tag_routing, judge);
-    let matching =
-        [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
-    let user_matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
+    let interop = interop(file, names, judge);
     let preloaded_routes = preloaded_routes(sip, judge);
-    let add_path = interop::judge(&sip.interop, judge);
     let timers = Timers::judged(sip, judge);
     let timers = timers?;
     Some(SipSettings {
         ports,
         inside_networks: inside_networks?,
-        user_matching: user_matching?,
         preloaded_routes: preloaded_routes?,
         inside: inside?,
         servers,
-        tag_routing: tag_routing?,
-        add_path,
+        interop: interop?,
         invite_timeout_default: timers.invite_default,
         invite_timeout_max: timers.invite_max,
         t1: timers.t1,
@@ -60,6 +55,23 @@ pub(super) fn settings(
         max_forwards: timers.max_forwards,
         max_message: timers.max_message,
     })
+}
+
+/// Appendix I: the switches, and the settings of the same pages that have keys of their own.
+fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<InteropProfile> {
+    let sip = &file.sip;
+    let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
+    let mut profile = interop::judge(&written, names, judge);
+    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
+    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
+    profile.contacts.uri_encoding = UriEncoding::KeepUsername;
+    let matching =
+        [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
+    let matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
+    let tag_routing = tag_routing(&sip.tag_routing, judge);
+    profile.contacts.user_matching = matching?;
+    profile.contacts.tag_routing = tag_routing?;
+    Some(profile)
 }
 
 fn preloaded_routes(sip: &file::Sip, judge: &mut Judge<'_>) -> Option<PreloadedRoutes> {
@@ -330,12 +342,12 @@ fn servers(sip: &file::Sip, judge: &mut Judge<'_>) -> Vec<SipServer> {
 
 fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagRouting> {
     let key = |name: &'static str| ["sip", "tag_routing", name];
-    if let Err(error) = Pattern::new(&written.head, &written.tail) {
+    let pattern = Pattern::new(&written.head, &written.tail);
+    if let Err(error) = pattern {
         let part = if error == PatternError::LongTail { "tail" } else { "head" };
         judge.refuse(&key(part), error.to_string());
     }
-    let kinds =
-        [("off", TagCertBinding::Off), ("log", TagCertBinding::Log), ("enforce", TagCertBinding::Enforce)];
+    let kinds = [("off", CertBinding::Off), ("log", CertBinding::Log), ("enforce", CertBinding::Enforce)];
     let binding = judge.one_of(&key("tag_cert_binding"), &written.tag_cert_binding, &kinds)?;
     if !written.enabled {
         judge.warn(
@@ -343,12 +355,7 @@ fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagR
             "without tag routing, phones that register as one user can't be told apart [CFG-09]",
         );
     }
-    Some(TagRouting {
-        enabled: written.enabled,
-        head: written.head.clone(),
-        tail: written.tail.clone(),
-        tag_cert_binding: binding,
-    })
+    Some(TagRouting { enabled: written.enabled, pattern: pattern.ok(), cert_binding: binding })
 }
 
 struct Timers {

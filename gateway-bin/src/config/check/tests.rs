@@ -19,11 +19,27 @@ fn folder() -> PathBuf {
         std::fs::write(folder.join("hq_signed.crt"), text).unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca = ca.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), ca.pem()).unwrap();
+        ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let issued = ca.self_signed(&key).unwrap();
+        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), issued.pem()).unwrap();
+        std::fs::write(folder.join("authorized.crl"), list(&rcgen::Issuer::new(ca, key))).unwrap();
         folder
     });
     made.clone()
+}
+
+/// An empty revocation list, as PEM.
+fn list(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> String {
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2026, 1, 1),
+        next_update: rcgen::date_time_ymd(4096, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1u64),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap().pem().unwrap()
 }
 
 fn judged(text: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
@@ -267,6 +283,17 @@ fn the_startup_file_fits_the_rest() {
 #[test]
 fn names_need_a_name_server() {
     refused("dns = [\"10.0.0.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
+}
+
+#[test]
+fn revocation_lists_are_read_and_a_bad_one_is_refused() {
+    let bundles = "bundles = [\"authorized_ca_bundle_plus_minet.pem\"]";
+    let lists = |files: &str| format!("{bundles}\ncrls = [{files}]");
+    let (settings, warnings) = changed(bundles, &lists("\"authorized.crl\"")).unwrap();
+    assert_eq!((settings.trust["authorized"].revocation_lists(), warnings), (1, Vec::new()));
+    let key = "trust.authorized.crls";
+    refused(bundles, &lists("\"authorized_ca_bundle_plus_minet.pem\""), key, "no revocation list");
+    refused(bundles, &lists("\"missing.crl\""), key, "missing.crl");
 }
 
 /// A key that would do nothing is not accepted in silence.
