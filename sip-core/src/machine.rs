@@ -66,6 +66,11 @@ pub enum Input {
     Handed(Box<Handed>),
     /// A message that could not be handed over ([`Output::Hand`]), because the other shard has too much to do.
     Unhanded(Box<Handed>),
+    /// A message to a connection of another shard is lost, because that shard has too much to do.
+    Unsent {
+        /// Which connection.
+        flow: FlowId,
+    },
     /// A stream connection is gone, for whatever reason. Nothing more comes from it. It may be one of another shard, if
     /// something that it brought was handed over.
     FlowClosed {

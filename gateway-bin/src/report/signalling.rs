@@ -171,6 +171,7 @@ fn dropped(cause: DropCause) -> &'static str {
         DropCause::StrayResponse => "stray response",
         DropCause::StrayAck => "stray ACK",
         DropCause::Unframeable => "not SIP",
+        DropCause::Crossing => "another shard takes no more",
         DropCause::PhoneGone => "the phone is gone",
         DropCause::Unusable => "can't be answered or forwarded",
         _ => "other",

@@ -49,7 +49,8 @@ impl Edge {
         let Some((key, index)) = self.clients.remove(&client) else { return };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
-        let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));
+        let asks_phone =
+            exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..) | Hop::Shard(_)));
         match end {
             End::Answered => {
                 if let Some(branch) = exchange.branches.get_mut(index) {
@@ -95,7 +96,14 @@ impl Edge {
     }
 
     /// Our own final answer to a request that got none.
-    fn conclude(&mut self, now: Instant, exchange: &mut Exchange, status: u16, phrase: &str, reason: Reason) {
+    pub(super) fn conclude(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        status: u16,
+        phrase: &str,
+        reason: Reason,
+    ) {
         let refusal = match status {
             503 => self.busy(&exchange.incoming, phrase, reason),
             _ => Refusal::new(status, phrase, reason),
@@ -121,6 +129,10 @@ impl Edge {
         {
             let written = written.clone();
             return self.layer.respond(now, &exchange.key, status, written);
+        }
+        if exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Shard(_))) {
+            // Dialog and audio are on the shard of the phone.
+            return self.pass_across(now, exchange, index, message);
         }
         if (200..300).contains(&status) {
             self.accepted(now, exchange, message);
@@ -153,7 +165,7 @@ impl Edge {
         }
     }
 
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         now: Instant,
         exchange: &mut Exchange,
@@ -251,7 +263,7 @@ impl Edge {
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, _) => (*path, None),
             Hop::Switch(dials) => (exchange.incoming.source, dials.front().copied()),
-            Hop::Name { .. } => (exchange.incoming.source, None),
+            Hop::Name { .. } | Hop::Shard(_) => (exchange.incoming.source, None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();

@@ -25,18 +25,36 @@ impl Edge {
         if let Some(flow) = source.flow() {
             self.flows.touch(now, flow);
         }
+        if self.shard.is_alone() {
+            self.take(now, source, peer, message, false);
+        } else if let Some(message) = self.cross(now, source, &peer, message) {
+            self.take(now, source, peer, message, false);
+        }
+    }
+
+    /// A message that is the business of this shard; `handed` by another one or not.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        source: Source,
+        peer: Arc<Peer>,
+        message: Message,
+        handed: bool,
+    ) {
         match self.layer.handle_message(now, source, &peer, message) {
             Received::Request { key, message } => {
-                self.request(now, Incoming { key: Some(key), source, peer, message })
+                self.request(now, Incoming { key: Some(key), source, peer, message, handed })
             }
-            Received::Ack { message } => self.ack(now, &Incoming { key: None, source, peer, message }),
+            Received::Ack { message } => {
+                self.ack(now, &Incoming { key: None, source, peer, message, handed })
+            }
             Received::Cancel { key, invite, message } => {
-                self.cancel(now, &Incoming { key: Some(key), source, peer, message }, invite);
+                self.cancel(now, &Incoming { key: Some(key), source, peer, message, handed }, invite);
             }
             Received::Response { key, message } => self.response(now, key, message, &peer),
             Received::Refused { message } => {
                 // The layer has answered already.
-                let incoming = Incoming { key: None, source, peer, message };
+                let incoming = Incoming { key: None, source, peer, message, handed };
                 self.tell_refused(&incoming, Some(503), Reason::Limit("transactions"));
             }
             Received::Absorbed => {}
@@ -116,10 +134,14 @@ impl Edge {
         // What belongs to a call has room of its own, and what ends one always passes.
         let ends = matches!(incoming.method(), Method::Bye | Method::Ack);
         let share = if incoming.in_dialog() { 2 } else { 1 };
-        if !ends && self.exchanges.len() >= self.config.limits.contexts.saturating_mul(share) {
+        if !ends && self.exchanges.len() >= self.shard.part(self.config.limits.contexts).saturating_mul(share)
+        {
             return Err(self.busy(incoming, "Overload", Reason::Limit("contexts")));
         }
-        if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
+        if fresh
+            && incoming.method() == Method::Invite
+            && self.dialogs.len() >= self.shard.part(self.config.limits.dialogs)
+        {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
         // Without a certificate nobody is told apart.

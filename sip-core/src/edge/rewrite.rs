@@ -53,6 +53,9 @@ impl Edge {
         body: Option<&Bytes>,
         registration: Option<&Registration>,
     ) -> Result<Bytes, WriteError> {
+        if let Hop::Shard(_) = way.hop {
+            return self.write_across(incoming, way, branch);
+        }
         let message = &incoming.message;
         let mut edit = message.edit();
         if let Some(uri) = &way.request_uri {
@@ -406,7 +409,7 @@ fn split_headers<'u>(uri: &Uri<'u>) -> (&'u [u8], &'u [u8]) {
 }
 
 /// The top Via with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581 §4).
-fn stamped(incoming: &Incoming) -> Vec<u8> {
+pub(super) fn stamped(incoming: &Incoming) -> Vec<u8> {
     match incoming.message.header::<Via>() {
         Some(Ok(via)) => via.stamped(incoming.peer.remote),
         _ => Vec::new(),
