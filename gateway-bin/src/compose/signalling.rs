@@ -161,7 +161,7 @@ impl Switches {
             }
             _ => None,
         };
-        let rows = settings.sip.ports.iter().filter(|row| row.trust_source);
+        let rows = settings.sip.ports.iter().filter(|row| row.inside && row.trust_source);
         Ok(Self {
             connector,
             from: settings.net.inside.addresses.clone(),
@@ -280,6 +280,9 @@ fn side(row: &SipPort) -> Side {
 fn edge(settings: &Settings) -> Config {
     let sip = &settings.sip;
     let mut config = Config::new(face(settings, false), face(settings, true));
+    for listener in sip.ports.iter().flat_map(|row| listeners(settings, row)) {
+        config.add_listener(listener);
+    }
     config.interop = sip.interop.clone();
     for net in &sip.inside_networks {
         config.inside_networks.add_net(*net);
@@ -343,6 +346,21 @@ fn face(settings: &Settings, inside: bool) -> config::Face {
         face.aliases.extend(names(settings, &tls.certificate));
     }
     face
+}
+
+/// What a row is bound to, and what it is called there: behind a 1:1 NAT the public address of that family.
+fn listeners<'s>(settings: &'s Settings, row: &'s SipPort) -> impl Iterator<Item = config::Listener> + 's {
+    let interface = if row.inside { &settings.net.inside } else { &settings.net.outside };
+    row.addresses.iter().flat_map(move |local| {
+        let public = interface.public_address.filter(|public| public.is_ipv4() == local.is_ipv4());
+        row.transports.iter().map(move |over| {
+            let mut listener = config::Listener::new(side(row), *local, transport(*over));
+            if let Some(public) = public {
+                listener.face.host = public.to_string();
+            }
+            listener
+        })
+    })
 }
 
 /// The address others see: the public one behind a 1:1 NAT.

@@ -260,10 +260,11 @@ impl Edge {
         }
         let Some(branch) = exchange.branches.get(index) else { return };
         let phone = branch.way.phone;
+        let own = || (exchange.incoming.source, exchange.incoming.peer.clone());
         let (path, switch) = match &branch.way.hop {
-            Hop::Phone(path, _) => (*path, None),
-            Hop::Switch(dials) => (exchange.incoming.source, dials.front().copied()),
-            Hop::Name { .. } | Hop::Shard(_) => (exchange.incoming.source, None),
+            Hop::Phone(path, peer) => ((*path, peer.clone()), None),
+            Hop::Switch(dials) => (own(), dials.front().copied()),
+            Hop::Name { .. } | Hop::Shard(_) => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();

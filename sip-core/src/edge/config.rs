@@ -7,6 +7,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use super::faces::Listener;
+pub use super::limits::Limits;
+
 use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
@@ -26,6 +29,9 @@ pub struct Config {
     pub outside: Face,
     /// What we write into messages towards the PBX, and what else it calls us.
     pub inside: Face,
+    /// The listeners, where there are several: see [`Config::add_listener`]. Who came by none of them is told the face
+    /// of its side.
+    pub listeners: Vec<Listener>,
     /// Where requests from phones may go: `sip.inside_networks`.
     pub inside_networks: Networks,
     /// Names and exceptions: `[[sip.servers]]`. The first one also takes requests that name ourselves from a
@@ -64,6 +70,7 @@ impl Config {
             },
             outside,
             inside,
+            listeners: Vec::new(),
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
@@ -216,43 +223,6 @@ pub enum Policy {
     LocalOnly,
     /// None.
     RejectAll,
-}
-
-/// Ceilings; each has its own refusal and counter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Registered phones in all; more are refused with 503.
-    pub bindings: usize,
-    /// Registrations on one certificate; more are refused with 403 (load generators use one per phone).
-    pub bindings_per_certificate: usize,
-    /// Connections from outside on one certificate. One more closes the one that was of no use for longest; it is
-    /// closed itself if all others carry registrations, calls or requests.
-    pub flows_per_certificate: usize,
-    /// Requests in progress; more are refused with 503. Twice as many inside of dialogs; BYE and ACK always pass.
-    pub contexts: usize,
-    /// Calls that are remembered; new ones are refused with 503.
-    pub dialogs: usize,
-    /// Calls that phones with one certificate make and that are remembered at once; new ones are refused with 503 (S14).
-    pub dialogs_per_certificate: usize,
-    /// Branches of one fork (RFC 5393 Max-Breadth).
-    pub breadth: usize,
-    /// Names being looked up; more are refused with 503.
-    pub lookups: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bindings: 100_000,
-            bindings_per_certificate: 10,
-            flows_per_certificate: 16,
-            contexts: 200_000,
-            dialogs: 100_000,
-            dialogs_per_certificate: 100,
-            breadth: 60,
-            lookups: 1_000,
-        }
-    }
 }
 
 /// Proxy timers.

@@ -142,8 +142,9 @@ impl Edge {
             Some((path, peer)) => Hop::Phone(path, peer),
             // The registration ended under the call: the connection it was made over, if that still stands.
             None if binding.is_none() => {
-                let path = held?.path?;
-                Hop::Phone(path, self.flows.get(path.flow()?)?.peer.clone())
+                let (path, peer) = held?.path.clone()?;
+                path.flow().is_none_or(|flow| self.flows.get(flow).is_some()).then_some(())?;
+                Hop::Phone(path, peer)
             }
             None => return None,
         };

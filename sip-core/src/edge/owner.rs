@@ -33,8 +33,9 @@ impl Edge {
             }
             let others =
                 self.bindings.of_certificate(&certificate).iter().filter(|other| **other != id).count();
-            if others >= limits.bindings_per_certificate {
-                return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+            let (most, limit) = limits.bindings_of(&certificate);
+            if others >= most {
+                return Err(Refusal::forbidden(Reason::Limit(limit)));
             }
         }
         let Some(tag) = tag else { return Ok(()) };
@@ -85,7 +86,7 @@ impl Edge {
         // At another shard the question crosses, and so does the answer: by the branch.
         let Some(path) = binding.path.or(binding.away) else { return };
         let over = binding.peer.as_ref().map_or(Transport::Tls, |peer| peer.transport);
-        let face = &self.config.outside;
+        let face = binding.peer.as_ref().map_or(&self.config.outside, |peer| self.config.face_of(peer));
         let us = SentBy::new(over, face.authority());
         let request = Request::new("OPTIONS", &binding.record.contact, &us, path.into(), &mut self.random)
             .from(format!("{}:{}", face.scheme(), face.authority()))

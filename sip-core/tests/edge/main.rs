@@ -12,4 +12,5 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod transports;
 mod world;

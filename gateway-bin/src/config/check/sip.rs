@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use acme_store::publish::Versions;
+use ipnet::IpNet;
 use sip_core::edge::config::{CertBinding, TagRouting, UserMatching};
 use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
@@ -149,7 +150,7 @@ fn port(
     };
     let tls = if transports.contains(&Transport::Tls) { Some(row_tls(at, row, names, judge)?) } else { None };
     let inside = inside?;
-    trust_source(at, row, inside, judge);
+    trust_source(at, row, inside, &allow_from, judge);
     whom_it_lets_in(at, row, inside, tls.as_ref(), judge);
     let interface = net.map(|net| if inside { &net.inside } else { &net.outside })?;
     let number = number?;
@@ -192,9 +193,10 @@ fn whom_it_lets_in(at: &str, row: &file::Port, inside: bool, tls: Option<&Listen
         Some(tls) if !inside && !tls.require_client_cert => {
             judge.refuse_by("CFG-10", &key("require_client_cert"), "expected true on an outside TLS row");
         }
-        None if !inside => judge.warn(
+        None if !inside && !row.trust_source => judge.warn(
             &key("transport"),
-            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\"",
+            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\", or \
+             trust_source on a private wire",
         ),
         _ => {}
     }
@@ -208,24 +210,30 @@ fn only_with_tls(table: &[&str], keys: &[(&str, bool)], judge: &mut Judge<'_>) {
     }
 }
 
-/// Decision 3: peers of a row without TLS may count as verified, from a named network only.
-fn trust_source(at: &str, row: &file::Port, inside: bool, judge: &mut Judge<'_>) {
+/// Decision 3: peers of a row without TLS may count as verified, from a named network only. On the outside that network
+/// is a private wire, a VPN or a carrier's, never the Internet.
+fn trust_source(at: &str, row: &file::Port, inside: bool, allow_from: &[IpNet], judge: &mut Judge<'_>) {
     if !row.trust_source {
         return;
     }
     let key = ["sip", "ports", at, "trust_source"];
+    let wide = |net: &&IpNet| net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 32 };
     if row.allow_from.is_none() {
         judge.refuse(&key, "trust_source needs allow_from: who may be trusted by address?");
-    } else if !inside {
-        judge.refuse(&key, "trust_source is for inside rows: on the Internet an address proves nothing");
     } else if row.transport == "tls" {
         judge.refuse(&key, "trust_source is for rows without TLS: here the certificate says who it is");
+    } else if let Some(net) = allow_from.iter().filter(|_| !inside).find(wide) {
+        let why = format!(
+            "allow_from covers {net}: on the Internet an address proves nothing; expected networks of /8 (IPv6: /32) \
+             or narrower"
+        );
+        judge.refuse(&key, why);
     } else {
         judge.warn(&key, "peers of this row are trusted by their address alone");
     }
 }
 
-pub(super) fn everywhere() -> Vec<ipnet::IpNet> {
+pub(super) fn everywhere() -> Vec<IpNet> {
     let v4 = ipnet::Ipv4Net::default();
     let v6 = ipnet::Ipv6Net::default();
     vec![v4.into(), v6.into()]

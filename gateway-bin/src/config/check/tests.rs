@@ -318,6 +318,38 @@ fn keys_that_would_not_act_are_refused() {
 }
 
 #[test]
+fn an_outside_row_trusts_addresses_of_a_narrow_network_only() {
+    let row = "[[sip.ports]]\nname = \"plain\"\ninterface = \"outside\"\nport = 5060\ntransport = \"udp+tcp\"\ntrust_source = true\n";
+    let with = |net: &str| {
+        let text = FIRST.replacen("[net.networks]", &format!("[net.networks]\nwire = {net}"), 1);
+        judged(&text.replacen("[sip]", &format!("{row}allow_from = \"wire\"\n[sip]"), 1))
+    };
+    for wide in [
+        "[\"0.0.0.0/0\"]",
+        "[\"::/0\"]",
+        "[\"10.0.0.0/7\"]",
+        "[\"2001:d00::/31\"]",
+        "[\"10.0.0.0/8\", \"11.0.0.0/8\"]",
+    ] {
+        let invalid = with(wide).expect_err("must be refused");
+        let text = invalid.to_string();
+        assert!(
+            text.contains("sip.ports[2].trust_source") && text.contains("proves nothing"),
+            "{wide}: {text}"
+        );
+    }
+    let invalid = judged(&FIRST.replacen("[sip]", &format!("{row}[sip]"), 1)).unwrap_err().to_string();
+    assert!(invalid.contains("trust_source needs allow_from"), "{invalid}");
+    for narrow in ["[\"10.0.0.0/8\"]", "[\"100.64.0.0/10\", \"2001:db8::/32\"]"] {
+        let (settings, warnings) = with(narrow).unwrap();
+        assert!(settings.sip.ports[2].trust_source);
+        let told: Vec<_> = warnings.iter().map(|one| (one.key.as_str(), one.message.as_str())).collect();
+        let says = "peers of this row are trusted by their address alone";
+        assert_eq!(told, [("sip.ports[2].trust_source", says)]);
+    }
+}
+
+#[test]
 fn an_outside_row_without_tls_serves_nobody() {
     let row = "[[sip.ports]]\nname = \"plain\"\ninterface = \"outside\"\nport = 5060\ntransport = \"udp+tcp\"\n[sip]";
     let (_, warnings) = judged(&FIRST.replacen("[sip]", row, 1)).unwrap();
