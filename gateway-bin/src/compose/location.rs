@@ -297,6 +297,7 @@ mod tests {
             flow_tokens: [String::new(), String::new()],
             switch: None,
             outbound: false,
+            address: None,
         }))
     }
 

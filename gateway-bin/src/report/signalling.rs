@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sip_core::edge::Event;
-use sip_core::edge::event::{Arrival, Closing, Departure, DropCause, Phone, Reason, Snapshot, Step};
+use sip_core::edge::event::{Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Snapshot, Step};
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
 use tracing::{debug, info, warn};
@@ -81,6 +81,7 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
                 warn!(tag = tag(phone), subject, accepted, "the certificate doesn't name the tag");
             }
         }
+        Event::Lacking { phone, lack } => warn!(tag = tag(phone), "{}", lacking(*lack)),
         Event::CallStarted { call_id, phone, from } => {
             info!(call_id, tag = tag_of(phone), ?from, "call answered");
         }
@@ -163,6 +164,15 @@ fn carrier(step: Step) -> &'static str {
         Step::Instance => "instance",
         Step::Affinity => "connection",
         Step::User => "user",
+    }
+}
+
+fn lacking(lack: Lack) -> &'static str {
+    match lack {
+        Lack::Registration => "the phone is not registered: its Contact is not the registered one",
+        Lack::Path => "the registrar knows no Path (420): the REGISTER was sent again without",
+        Lack::Contact => "the registrar accepted a REGISTER and lists no Contact",
+        _ => "a peer lacks something",
     }
 }
 

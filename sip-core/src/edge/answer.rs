@@ -153,6 +153,10 @@ impl Edge {
                 Some(Bytes::new())
             }
         };
+        if exchange.incoming.peer.side == Side::Inside {
+            let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
+            self.hand_out(now, phone, message);
+        }
         match self.write_response(exchange, index, message, body.as_deref()) {
             Ok(bytes) => self.send_answer(now, exchange, index, message, bytes),
             Err(_) if status >= 200 => {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{FlowId, Identity, Peer, Side, Source};
 use crate::shard::Shard;
-use crate::token::{InstanceId, token_instance, token_matches};
+use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
 pub const USERS: usize = 16;
@@ -44,6 +44,43 @@ pub struct Record {
     pub switch: Option<Switch>,
     /// Whether the phone speaks RFC 5626 (`ob`): gone is 430, not 480.
     pub outbound: bool,
+    /// What its addresses towards the PBX are made of, in the forms that need more than a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Box<NameParts>>,
+}
+
+/// What makes up a phone's address in the forms *escape* and *shorter*; born with the binding and kept with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameParts {
+    /// Host and port of the Contact it was first registered with; empty when there is none.
+    pub origin: String,
+    /// Handle and user, oldest first.
+    pub handles: Vec<(String, Option<String>)>,
+}
+
+impl NameParts {
+    /// The handle that stands for a user part.
+    pub(super) fn handle_of(&self, user: Option<&[u8]>) -> Option<&str> {
+        let is = |known: &Option<String>| known.as_ref().map(String::as_bytes) == user;
+        self.handles.iter().find(|(_, known)| is(known)).map(|(handle, _)| &**handle)
+    }
+
+    /// One handle more; as many as users are kept, and the one that leaves is not that of the registered user. Gives that one.
+    pub(super) fn add_handle(
+        &mut self,
+        registered: &str,
+        user: Option<&[u8]>,
+        handle: String,
+    ) -> Option<String> {
+        let user = user.map(|user| String::from_utf8_lossy(user).into_owned());
+        self.handles.push((handle, user));
+        if self.handles.len() <= USERS {
+            return None;
+        }
+        let other = |(_, user): &(String, Option<String>)| user.as_deref() != Some(registered);
+        let at = self.handles.iter().position(other)?;
+        Some(self.handles.remove(at).0)
+    }
 }
 
 /// Where a phone is registered.
@@ -127,6 +164,10 @@ pub struct Bindings {
     by_user: HashMap<String, Vec<InstanceId>>,
     by_path: HashMap<Source, Vec<InstanceId>>,
     by_certificate: HashMap<[u8; 32], Vec<InstanceId>>,
+    /// Handles of the address form *shorter*, lower case.
+    by_handle: HashMap<String, InstanceId>,
+    /// How many were born with each key.
+    keys: HashMap<u8, usize>,
     expiries: BTreeSet<(Instant, InstanceId)>,
     changes: VecDeque<Change>,
     /// Those forgotten since they were last asked for.
@@ -184,6 +225,39 @@ impl Bindings {
         token_matches(binding.record.contact_token.as_deref()?, token).then_some(binding)
     }
 
+    /// The phone and user part that a handle stands for, in any case.
+    pub(super) fn by_handle(&self, handle: &[u8]) -> Option<(InstanceId, Option<Vec<u8>>)> {
+        let handle = String::from_utf8(handle.to_ascii_lowercase()).ok()?;
+        let binding = self.get(*self.by_handle.get(&handle)?)?;
+        let (_, user) =
+            binding.record.address.as_ref()?.handles.iter().find(|(known, _)| *known == handle)?;
+        Some((binding.id, user.as_ref().map(|user| user.as_bytes().to_vec())))
+    }
+
+    /// A handle for another user part of a phone.
+    pub(super) fn add_handle(&mut self, now: Instant, id: InstanceId, user: Option<&[u8]>, handle: String) {
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        self.by_handle.insert(handle.clone(), id);
+        let address = binding.record.address.get_or_insert_default();
+        if let Some(oldest) = address.add_handle(&binding.record.user, user, handle) {
+            self.by_handle.remove(&oldest);
+        }
+        self.tell_again(now, id);
+    }
+
+    /// Whether a binding lives that was born with this key.
+    pub fn needs_key(&self, key: u8) -> bool {
+        self.keys.contains_key(&key)
+    }
+
+    /// Tells the location what a registered phone is now.
+    fn tell_again(&mut self, now: Instant, id: InstanceId) {
+        let Some(binding) = self.by_id.get(&id).filter(|binding| binding.registered) else { return };
+        let mut record = binding.record.clone();
+        record.expires_in = binding.expires.saturating_duration_since(now).as_secs();
+        self.changes.push_back(Change::Put(Box::new(record)));
+    }
+
     /// The phone whose genuine flow token for `side` this is.
     pub fn by_flow_token(&self, side: Side, token: &[u8]) -> Option<&Binding> {
         let binding = self.get(token_instance(token)?)?;
@@ -239,6 +313,12 @@ impl Bindings {
             self.index_user(user, id);
         }
         self.by_certificate.entry(binding.record.certificate).or_default().push(id);
+        for (handle, _) in binding.record.address.iter().flat_map(|address| &address.handles) {
+            self.by_handle.insert(handle.clone(), id);
+        }
+        if let Some(key) = token_key(&binding.record.flow_tokens[1]) {
+            *self.keys.entry(key).or_default() += 1;
+        }
         self.expiries.insert((binding.expires, id));
         self.by_id.insert(id, binding);
     }
@@ -313,6 +393,17 @@ impl Bindings {
             drop_id(&mut self.by_user, user, id);
         }
         drop_id(&mut self.by_certificate, &binding.record.certificate, id);
+        for (handle, _) in binding.record.address.iter().flat_map(|address| &address.handles) {
+            self.by_handle.remove(handle);
+        }
+        if let Some(key) = token_key(&binding.record.flow_tokens[1])
+            && let Some(count) = self.keys.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&key);
+            }
+        }
         if let Some(path) = &binding.path {
             drop_id(&mut self.by_path, path, id);
         }
@@ -328,11 +419,7 @@ impl Bindings {
         }
         binding.record.users.push(user.to_owned());
         let oldest = (binding.record.users.len() > USERS).then(|| binding.record.users.remove(0));
-        if binding.registered {
-            let mut record = binding.record.clone();
-            record.expires_in = binding.expires.saturating_duration_since(now).as_secs();
-            self.changes.push_back(Change::Put(Box::new(record)));
-        }
+        self.tell_again(now, id);
         self.index_user(user, id);
         if let Some(oldest) = oldest {
             drop_id(&mut self.by_user, &oldest, id);

@@ -16,8 +16,8 @@ use super::Edge;
 use super::dialogs::DialogKey;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Exchange, Hop, Incoming, Way};
+use super::naming::Named;
 use super::rewrite::{WriteError, stamped};
-use super::uri_codec::{CONTACT_TOKEN, GRUU, host_of};
 use crate::flow::{FlowId, Peer, Side, Source, Target, Transmit, Transport};
 use crate::header::Via;
 use crate::machine::Output;
@@ -187,12 +187,11 @@ impl Edge {
         if let Some(binding) = token.as_deref().and_then(|t| self.bindings.by_flow_token(Side::Inside, t)) {
             return self.of_phone(binding.id);
         }
-        let contact = Some(&uri).filter(|uri| uri.is_sip() && self.is_own(&host_of(uri)));
-        let contact = contact.and_then(|uri| uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU)));
-        if let Some(binding) = contact.and_then(|token| self.bindings.by_contact_token(token)) {
-            return self.of_phone(binding.id);
+        let named = self.named_by(&uri);
+        if let Named::Phone(id, _) = named {
+            return self.of_phone(id);
         }
-        if in_dialog || token.is_some() || contact.is_some() {
+        if in_dialog || token.is_some() || named == Named::Nobody {
             return if self.has(message) { Place::Here } else { Place::Unknown };
         }
         if self.config.interop.contacts.tag_routing.enabled {
@@ -229,11 +228,11 @@ impl Edge {
         let token = self.inside_flow_token(message);
         let uri = Uri::parse(message.request_uri().unwrap_or_default()).ok();
         let by_flow = token.and_then(|token| self.bindings.by_flow_token(Side::Inside, &token));
-        let by_contact = || {
-            let uri = uri.filter(|uri| uri.is_sip() && self.is_own(&host_of(uri)))?;
-            self.bindings.by_contact_token(uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU))?)
+        let by_name = || match self.named_by(&uri?) {
+            Named::Phone(id, _) => self.bindings.get(id),
+            Named::Nobody | Named::Nothing => None,
         };
-        by_flow.or_else(by_contact).is_some_and(|binding| self.bindings.is_ours(binding))
+        by_flow.or_else(by_name).is_some_and(|binding| self.bindings.is_ours(binding))
     }
 
     /// Branches to other shards with phones of a fork.

@@ -108,6 +108,13 @@ pub enum Event {
         /// Whether it was let through.
         accepted: bool,
     },
+    /// Something was done in another way than configured, because a peer lacks what it needs.
+    Lacking {
+        /// Which phone.
+        phone: Phone,
+        /// What is lacking.
+        lack: Lack,
+    },
     /// A call was answered.
     CallStarted {
         /// The Call-ID.
@@ -180,6 +187,18 @@ pub enum Arrival {
     Refreshed,
     /// The same phone on another connection.
     Moved,
+}
+
+/// What a peer lacks; see [`Event::Lacking`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Lack {
+    /// A phone without a registration: its Contact is not the registered one (`sip.uri_encoding_use_registration`).
+    Registration,
+    /// The registrar answered our Path with 420: the REGISTER was sent again without (SIP-24).
+    Path,
+    /// The registrar's 2xx to a REGISTER lists no Contact (SIP-16).
+    Contact,
 }
 
 /// How a registration ended.

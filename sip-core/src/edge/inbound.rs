@@ -1,5 +1,6 @@
 //! Requests from the PBX: which phone is meant. Six carriers in order, the first hit wins; each is counted.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::Edge;
@@ -8,7 +9,8 @@ use super::config::{Ambiguous, UserMatching};
 use super::dialogs::{Dialog, DialogKey};
 use super::event::{Event, Reason, Step, shown};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
-use super::uri_codec::{CONTACT_TOKEN, FLOW_TOKEN, GRUU, host_of, unescape, with_user};
+use super::naming::Named;
+use super::uri_codec::{FLOW_TOKEN, host_of, unescape, with_user};
 use crate::flow::{Side, Source};
 use crate::header::Route;
 use crate::message::{Message, Method, Name};
@@ -18,6 +20,16 @@ use crate::uri::Uri;
 /// The user that every unassigned phone registers as.
 const ANONYMOUS: &str = "anonymous";
 
+/// Whom a request from inside means.
+struct Found<'u> {
+    /// By which carrier.
+    step: Step,
+    /// The phones; several of one user.
+    phones: Vec<InstanceId>,
+    /// The user that it asks for there.
+    user: Option<Cow<'u, [u8]>>,
+}
+
 impl Edge {
     pub(super) fn plan_inbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
         if incoming.method() == Method::Register {
@@ -25,12 +37,13 @@ impl Edge {
         }
         let uri = self.request_uri(incoming)?;
         let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Inside) } else { None };
-        let (step, phones) = self.resolve(incoming, &uri, dialog.as_ref())?;
+        let Found { step, phones, user } = self.resolve(incoming, &uri, dialog.as_ref())?;
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
         let held = dialog.as_ref().and_then(|key| self.dialogs.get(key));
-        let mut ways: Vec<Way> = phones.iter().filter_map(|id| self.way_to(*id, &uri, held)).collect();
+        let mut ways: Vec<Way> =
+            phones.iter().filter_map(|id| self.way_to(*id, user.as_deref(), held)).collect();
         if !self.shard.is_alone() && !incoming.handed {
             ways.extend(self.ways_across(&phones));
         }
@@ -50,23 +63,35 @@ impl Edge {
         Ok(Plan { phone, dialog, ways })
     }
 
-    fn resolve(
+    fn resolve<'u>(
         &self,
         incoming: &Incoming,
-        uri: &Uri<'_>,
+        uri: &Uri<'u>,
         dialog: Option<&DialogKey>,
-    ) -> Result<(Step, Vec<InstanceId>), Refusal> {
+    ) -> Result<Found<'u>, Refusal> {
+        // A call whose Contact is known needs nothing else: most requests are such.
+        if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)).filter(|held| held.contact.is_some())
+        {
+            return Ok(Found { step: Step::Dialog, phones: vec![held.phone], user: None });
+        }
+        let named = self.named_by(uri);
+        // What stands before `@` names the user, unless it is an address as a whole.
+        let user = match &named {
+            Named::Phone(_, user) => user.clone(),
+            _ => uri.user().map(Cow::Borrowed),
+        };
+        let found = |step, phones| Ok(Found { step, phones, user });
         if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)) {
-            return Ok((Step::Dialog, vec![held.phone]));
+            return found(Step::Dialog, vec![held.phone]);
         }
         if let Some(token) = self.inside_flow_token(&incoming.message) {
-            let binding = self.bindings.by_flow_token(Side::Inside, &token);
-            return binding.map(|b| (Step::Route, vec![b.id])).ok_or_else(bad_token);
+            let binding = self.bindings.by_flow_token(Side::Inside, &token).ok_or_else(bad_token)?;
+            return found(Step::Route, vec![binding.id]);
         }
-        let own = uri.is_sip() && self.is_own(&host_of(uri));
-        if own && let Some(token) = uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU)) {
-            let binding = self.bindings.by_contact_token(token);
-            return binding.map(|b| (Step::ContactToken, vec![b.id])).ok_or_else(bad_token);
+        match named {
+            Named::Phone(id, _) => return found(Step::ContactToken, vec![id]),
+            Named::Nobody => return Err(bad_token()),
+            Named::Nothing => {}
         }
         // S13: what looks as if it were in a dialog needs a dialog or a token.
         if incoming.in_dialog() {
@@ -74,13 +99,13 @@ impl Edge {
         }
         if self.config.interop.contacts.tag_routing.enabled {
             if let Some(id) = self.by_instance(&incoming.message) {
-                return Ok((Step::Instance, vec![id]));
+                return found(Step::Instance, vec![id]);
             }
             if let Some(id) = self.by_affinity(incoming.source) {
-                return Ok((Step::Affinity, vec![id]));
+                return found(Step::Affinity, vec![id]);
             }
         }
-        self.by_user(uri, incoming.handed).map(|phones| (Step::User, phones))
+        found(Step::User, self.by_user(uri, incoming.handed)?)
     }
 
     /// The flow token of our topmost Route entry.
@@ -136,7 +161,7 @@ impl Edge {
     }
 
     /// The way to a phone that is connected.
-    fn way_to(&self, id: InstanceId, uri: &Uri<'_>, held: Option<&Dialog>) -> Option<Way> {
+    fn way_to(&self, id: InstanceId, user: Option<&[u8]>, held: Option<&Dialog>) -> Option<Way> {
         let binding = self.bindings.get(id);
         let hop = match binding.and_then(|b| b.path.zip(b.peer.clone())) {
             Some((path, peer)) => Hop::Phone(path, peer),
@@ -152,7 +177,7 @@ impl Edge {
             (Some(contact), _) => contact.to_vec(),
             (None, Some(binding)) => {
                 let contact = Uri::parse(binding.record.contact.as_bytes()).ok()?;
-                with_user(&contact, uri.user())
+                with_user(&contact, user)
             }
             (None, None) => return None,
         };

@@ -23,6 +23,7 @@ mod inbound;
 mod intake;
 mod limits;
 mod lines;
+mod naming;
 mod offer;
 mod outbound;
 mod owner;

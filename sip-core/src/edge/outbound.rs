@@ -46,6 +46,8 @@ impl Edge {
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
+        self.lacks_registration(incoming, phone);
+        self.hand_out(now, phone, &incoming.message);
         let revealed = self.revealed(&uri)?;
         let target = match &revealed {
             Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
@@ -64,7 +66,7 @@ impl Edge {
         let hop = self.known_address(hop, dialog.as_ref());
         // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.
         let request_uri = match &revealed {
-            Some(text) if known => Some(text.clone()),
+            Some(text) if known || self.is_whole(&target) => Some(text.clone()),
             _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
         let way = Way { hop, phone, request_uri, routes: onward };
@@ -237,11 +239,11 @@ impl Edge {
             users: Vec::new(),
             expires_in: GUEST.as_secs(),
             certificate,
-            contact_token: None,
-            flow_tokens: [Side::Outside, Side::Inside]
-                .map(|side| self.keys.flow_token(id, &certificate, side)),
+            contact_token: self.named_token(id),
+            flow_tokens: self.flow_tokens(None, id, &certificate),
             switch: None,
             outbound: false,
+            address: None,
         };
         self.bindings.put(now, record, false, Some((incoming.source, incoming.peer.clone())));
         Ok(id)
@@ -252,11 +254,12 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return Ok(None);
         }
-        // A phone's token is for the inside only: from outside it is a forgery (SIP-13).
-        if uri.param(CONTACT_TOKEN).is_some() {
+        // A phone's address is for the inside only: from outside it is a forgery (SIP-13), unless we sealed it ourselves.
+        let sealed = uri.param(SEALED_CONTACT).filter(|_| uri.param(CONTACT_TOKEN).is_none());
+        if sealed.is_none() && self.has_phone_form(uri) {
             return Err(Refusal::forbidden(Reason::Token));
         }
-        let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
+        let Some(sealed) = sealed else { return Ok(None) };
         let text = self.opened(Seal::Contact, sealed);
         text.map(|text| Some(text.to_vec())).ok_or_else(|| Refusal::forbidden(Reason::Token))
     }

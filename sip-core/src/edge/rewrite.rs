@@ -10,9 +10,7 @@ use super::config::Face;
 use super::exchange::{Exchange, Hop, Incoming, Way};
 use super::register::Registration;
 use super::seals::Seal;
-use super::uri_codec::{
-    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress,
-};
+use super::uri_codec::{FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress};
 use crate::flow::{Side, Transport};
 use crate::header::{Address, Contact, Header, MaxForwards, RecordRoute, ReferTo, ReferredBy, Via};
 use crate::message::{Edit, EditError, Limits, Message, Method, Name, Row};
@@ -111,8 +109,7 @@ impl Edge {
                 }
             }
             None => {
-                let token = self.bindings.get(way.phone).and_then(|b| b.record.contact_token.clone());
-                self.encode_contacts(message, token.as_deref(), edit);
+                self.encode_contacts(message, way.phone, edit);
             }
         }
         if registration.is_none() && makes_dialog(incoming) {
@@ -192,11 +189,12 @@ impl Edge {
         bracketed(&own_uri(face, secure, None, &params))
     }
 
-    /// The phone's Contacts towards the PBX: user kept, our host, its token (§1.1 step 9).
-    fn encode_contacts(&self, message: &Message, token: Option<&str>, edit: &mut Edit<'_>) {
+    /// The phone's Contacts towards the PBX: its address at our host (§1.1 step 9).
+    fn encode_contacts(&self, message: &Message, phone: InstanceId, edit: &mut Edit<'_>) {
+        let binding = self.bindings.get(phone);
         map_contacts(message, edit, |contact| {
             let uri = contact.uri().ok().filter(Uri::is_sip)?;
-            Some(readdress(contact, &self.contact_uri(token, &uri)))
+            Some(readdress(contact, &self.further_contact_uri(binding, &uri)))
         });
     }
 
@@ -257,9 +255,7 @@ impl Edge {
     {
         let Some(Ok(address)) = message.header::<H>() else { return Ok(()) };
         let Ok(uri) = address.uri() else { return Ok(()) };
-        if uri.is_sip()
-            && self.is_own(&host_of(&uri))
-            && uri.param(CONTACT_TOKEN).is_some()
+        if self.has_phone_form(&uri)
             && let Some(hidden) = self.hidden(face, &uri)?
         {
             edit.set_header(H::NAME, &readdress(&address, &hidden));
@@ -359,8 +355,7 @@ impl Edge {
                 Some(readdress(contact, &self.unhidden(&uri)?))
             });
         } else {
-            let token = self.bindings.get(phone).and_then(|b| b.record.contact_token.as_deref());
-            self.encode_contacts(message, token, edit);
+            self.encode_contacts(message, phone, edit);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use sip_core::edge::interop::UriEncoding;
+
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
 
@@ -206,15 +208,34 @@ fn an_open_proxy_is_refused() {
 }
 
 #[test]
+fn encodings_of_uris() {
+    let keep = "uri_encoding = \"keep-username\"";
+    for (written, read) in [
+        ("always-encrypt", UriEncoding::AlwaysEncrypt),
+        ("shorter", UriEncoding::Shorter),
+        ("escape", UriEncoding::Escape),
+        ("keep-username", UriEncoding::KeepUsername),
+        ("gruu", UriEncoding::Gruu),
+    ] {
+        let (settings, warnings) = changed(keep, &format!("uri_encoding = \"{written}\"")).unwrap();
+        assert_eq!((settings.sip.interop.contacts.uri_encoding, warnings), (read, vec![]));
+        assert!(!settings.sip.interop.contacts.use_registration);
+    }
+    refused(keep, "uri_encoding = \"keep-user\"", "sip.uri_encoding", "did you mean \"keep-username\"?");
+    let (settings, _) = changed(keep, "uri_encoding_use_registration = true").unwrap();
+    // What is not written is Appendix I's default.
+    assert_eq!(settings.sip.interop.contacts.uri_encoding, UriEncoding::AlwaysEncrypt);
+    assert!(settings.sip.interop.contacts.use_registration);
+    // CFG-09: phones that register as one user.
+    let on = "[sip.tag_routing]\nenabled = true";
+    let (_, warnings) = changed(on, "[sip.tag_routing]\nenabled = false").unwrap();
+    assert!(warnings[0].to_string().contains("CFG-09"), "{warnings:?}");
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
     refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
-    refused(
-        "uri_encoding = \"keep-username\"",
-        "uri_encoding = \"gruu\"",
-        "sip.uri_encoding",
-        "not built yet",
-    );
     refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
     refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
     refused("[media]", "[sip.interop]\nlr_true = true\n[media]", "sip.interop.lr_true", "expected false");
