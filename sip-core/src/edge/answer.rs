@@ -12,7 +12,7 @@ use super::forward::unreachable_switch;
 use super::register::user_of;
 use crate::flow::{Peer, Side};
 use crate::header::{Contact, From};
-use crate::message::{Message, Method};
+use crate::message::{Message, Method, Name};
 use crate::proxy::context::Action;
 use crate::transaction::ClientKey;
 
@@ -191,6 +191,10 @@ impl Edge {
         if status >= 200 {
             self.release(exchange, index);
             self.concluded(exchange, status);
+            if exchange.incoming.peer.side == Side::Outside {
+                let stale = matches!(status, 401 | 407) && blames_the_nonce(message);
+                self.learn(now, &exchange.incoming, status, stale);
+            }
         }
     }
 
@@ -340,4 +344,22 @@ pub(super) fn remote_target(message: &Message) -> Option<&[u8]> {
     let contact = message.header::<Contact>()?.ok()?;
     let uri = contact.uri().ok()?;
     (uri.is_sip() && uri.headers().is_none()).then_some(contact.uri_bytes())
+}
+
+/// Whether a challenge says that the credentials were good and the nonce was old (RFC 7616 §3.3).
+fn blames_the_nonce(message: &Message) -> bool {
+    let challenges =
+        message.rows().filter(|row| matches!(row.name, Name::WwwAuthenticate | Name::ProxyAuthenticate));
+    challenges.into_iter().any(|row| {
+        let text = row.value.to_ascii_lowercase();
+        let mut rest = text.as_slice();
+        while let Some(at) = memchr::memmem::find(rest, b"stale") {
+            rest = rest.get(at + 5..).unwrap_or_default();
+            let value = rest.trim_ascii_start().strip_prefix(b"=").unwrap_or_default().trim_ascii_start();
+            if value.starts_with(b"true") || value.starts_with(b"\"true") {
+                return true;
+            }
+        }
+        false
+    })
 }

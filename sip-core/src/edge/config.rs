@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::faces::Listener;
+use super::guard;
 pub use super::limits::Limits;
 
 use super::interop::InteropProfile;
@@ -51,6 +52,8 @@ pub struct Config {
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
+    /// Who is limited and blocked: `[guard]`.
+    pub guard: guard::Settings,
     /// Proxy timers.
     pub timers: Timers,
     /// Transaction timers and ceilings; its `patience` must exceed [`Timers::ringing_maximum`].
@@ -79,6 +82,7 @@ impl Config {
             default_policy: Policy::ProcessAll,
             max_forwards: 70,
             limits: Limits::default(),
+            guard: guard::Settings::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),
         }

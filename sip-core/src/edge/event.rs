@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bindings::Change;
 use super::config::Config;
+use super::guard::{BlockState, Offence, Suspect};
 use crate::flow::{FlowId, Identity, Side, Source};
 use crate::token::InstanceId;
 
@@ -23,6 +25,15 @@ pub enum Command {
     Resume,
     /// Seam D: a location change from elsewhere (the durable log at start, another node).
     Locate(Change),
+    /// Block somebody for a time, as if it had offended: another shard's word, or an operator's.
+    Block {
+        /// Whom.
+        suspect: Suspect,
+        /// For how long.
+        length: Duration,
+    },
+    /// End a block; what led to it is forgotten.
+    Unblock(Suspect),
     /// Answer with [`Event::Snapshot`].
     Snapshot,
 }
@@ -149,6 +160,32 @@ pub enum Event {
         /// Why.
         why: Closing,
     },
+    /// Somebody is blocked from now on. Its connections are being closed; whoever holds the listeners should let no more in
+    /// and drop its datagrams (a certificate is only known after a handshake: its connections are closed here).
+    Blocked {
+        /// Who.
+        suspect: Suspect,
+        /// For what.
+        offence: Offence,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A block is over.
+    Unblocked {
+        /// Whose.
+        suspect: Suspect,
+        /// Why.
+        why: Release,
+    },
+    /// Somebody did what would have it blocked, were it not the PBX or on the allow list (SEC-05).
+    Offence {
+        /// From which side.
+        side: Side,
+        /// The sender.
+        remote: SocketAddr,
+        /// What.
+        offence: Offence,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.
@@ -217,6 +254,21 @@ pub enum Closing {
     Idle,
     /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
     Surplus,
+    /// Its peer sent more than [`super::guard::Rates`] allow.
+    Flood,
+    /// Its peer is blocked.
+    Blocked,
+}
+
+/// Why a block ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Its time was up.
+    Over,
+    /// [`Command::Unblock`].
+    Asked,
+    /// There were too many, and this was the oldest.
+    MadeWay,
 }
 
 /// The carriers of a phone's identity in requests from inside, in the order they are tried.
@@ -300,6 +352,10 @@ pub enum DropCause {
     Crossing,
     /// A message that can't be answered or forwarded (no usable Via, control characters).
     Unusable,
+    /// Its sender is blocked.
+    Blocked,
+    /// Its sender sends too much.
+    Flood,
 }
 
 /// The state in numbers, and the registrations.
@@ -322,6 +378,14 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Calls answered since the start.
     pub calls: u64,
+    /// Messages dropped because their sender sends too much.
+    pub floods: u64,
+    /// What was no SIP.
+    pub junk: u64,
+    /// How many are blocked.
+    pub blocked: usize,
+    /// The latest of them.
+    pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
 }

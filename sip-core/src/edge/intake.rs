@@ -8,6 +8,7 @@ use super::config::Policy;
 use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
+use super::guard::Offence;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
 use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
@@ -24,6 +25,9 @@ impl Edge {
     pub(super) fn receive(&mut self, now: Instant, source: Source, peer: Arc<Peer>, message: Message) {
         if let Some(flow) = source.flow() {
             self.flows.touch(now, flow);
+        }
+        if !self.passes(now, source, &peer, &message) {
+            return;
         }
         if self.shard.is_alone() {
             self.take(now, source, peer, message, false);
@@ -248,9 +252,13 @@ impl Edge {
             self.respond(now, &key, incoming, refusal.status, &refusal.phrase, refusal.extra.as_ref());
         }
         self.tell_refused(incoming, incoming.key.map(|_| refusal.status), refusal.reason.clone());
+        if refusal.reason == Reason::Token {
+            return self.offend(now, &incoming.peer, Offence::ForgedToken);
+        }
+        self.learn(now, incoming, refusal.status, false);
     }
 
-    fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
+    pub(super) fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
         self.tell(Event::Refused {
             side: incoming.peer.side,
             remote: incoming.peer.remote,

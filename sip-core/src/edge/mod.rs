@@ -1,6 +1,6 @@
 //! The whole signalling gateway as one machine.
 //!
-//! A request goes: [`Layer`] → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
+//! A request goes: [`Layer`] → `watch` (is its sender blocked, too fast, a scanner?) → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
 //! asks) or `inbound` (the PBX asks: which phone?) → `forward` (response context, rewriting) → [`Layer`]. An answer
 //! goes: [`Layer`] → `answer` (best response, rewriting) → [`Layer`]. Session descriptions pass through the
 //! [`Media`] seam on the way (`offer`); phones live in [`bindings`], calls in `dialogs`.
@@ -8,6 +8,7 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod guard;
 pub mod interop;
 pub mod route_tag;
 pub mod uri_codec;
@@ -31,6 +32,7 @@ mod register;
 mod rewrite;
 mod seals;
 mod status;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -46,6 +48,7 @@ use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
+use guard::{Guard, Offence};
 use lines::Lines;
 use seals::Seals;
 
@@ -70,6 +73,7 @@ pub struct Edge {
     dialogs: Dialogs,
     flows: Flows,
     lines: Lines,
+    guard: Guard,
     exchanges: HashMap<ServerKey, Box<Exchange>>,
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
@@ -110,6 +114,8 @@ struct Counters {
     resolved: [u64; 6],
     refused: u64,
     dropped: u64,
+    floods: u64,
+    junk: u64,
     calls: u64,
 }
 
@@ -130,6 +136,7 @@ impl Edge {
             dialogs,
             flows: Flows::default(),
             lines: Lines::default(),
+            guard: Guard::default(),
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
@@ -169,7 +176,11 @@ impl Edge {
     fn tell(&mut self, event: Event) {
         match &event {
             Event::Refused { .. } => self.counters.refused += 1,
-            Event::Dropped { .. } => self.counters.dropped += 1,
+            Event::Dropped { cause, .. } => {
+                self.counters.dropped += 1;
+                self.counters.floods += u64::from(*cause == DropCause::Flood);
+                self.counters.junk += u64::from(*cause == DropCause::Unframeable);
+            }
             Event::CallStarted { .. } => self.counters.calls += 1,
             Event::Resolved { step, .. } => self.counters.resolved[*step as usize] += 1,
             _ => {}
@@ -235,6 +246,7 @@ impl Edge {
             }
         }
         self.close_idle_flows(now);
+        self.end_blocks(now);
         self.end_round(now);
     }
 
@@ -262,6 +274,7 @@ impl Edge {
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
+            self.guard.blocks.next_due(),
         ]
         .into_iter()
         .flatten()
@@ -318,7 +331,13 @@ impl Machine for Edge {
             Input::Handed(handed) => self.handed(now, *handed),
             Input::Unhanded(handed) => self.unhanded(now, *handed),
             Input::Unsent { .. } => self.drop_message(&self.nobody.clone(), DropCause::Crossing),
-            Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
+            Input::Unframeable { peer, status, .. } => {
+                self.drop_message(&peer, DropCause::Unframeable);
+                // What was answered was SIP, if not the SIP that we take.
+                if status.is_none() {
+                    self.offend(now, &peer, Offence::Junk);
+                }
+            }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
             Input::DialFailed { dial } => {
                 self.lines.closed(dial, None);
@@ -339,6 +358,8 @@ impl Machine for Edge {
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
+            Command::Block { suspect, length } => self.block(now, suspect, length),
+            Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);

@@ -7,6 +7,9 @@ use super::event::{Phone, PhoneState};
 use super::{Edge, Snapshot};
 use crate::flow::Side;
 
+/// Blocks in a snapshot; there may be a hundred thousand.
+const BLOCKS_SHOWN: usize = 1000;
+
 pub(super) fn phone(binding: &Binding) -> Phone {
     Phone { id: binding.id, tag: binding.record.tag.clone(), user: binding.record.user.clone() }
 }
@@ -37,6 +40,10 @@ impl Edge {
             refused: self.counters.refused,
             dropped: self.counters.dropped,
             calls: self.counters.calls,
+            floods: self.counters.floods,
+            junk: self.counters.junk,
+            blocked: self.guard.blocks.active(),
+            blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
         }
     }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use super::blocklist::Blocklist;
 use super::limits::Limits;
 use super::stream::Arrival;
 use crate::flow::{ListenerId, Peer, Side, Source, Transport};
@@ -26,12 +27,15 @@ pub struct Datagrams {
     pub verified: bool,
     /// Who may send; others meet silence. Empty: all may.
     pub allow: Vec<IpNet>,
+    /// Who may not, whatever else is said: they meet silence.
+    pub blocked: Blocklist,
 }
 
 impl Datagrams {
     fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&address))
+        (self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&address)))
+            && !self.blocked.holds(address)
     }
 }
 

@@ -35,6 +35,7 @@
     reason = "here the clock is asked and tasks are spawned, and nowhere else"
 )]
 
+mod blocklist;
 mod crossing;
 mod datagram;
 mod dial;
@@ -46,6 +47,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use blocklist::Blocklist;
 pub use datagram::{Datagrams, Outlet};
 pub use dial::{Connect, Resolve};
 pub use driver::{Driver, Gone, Handle, Refused, WeakHandle};
