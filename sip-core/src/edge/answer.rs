@@ -279,11 +279,13 @@ impl Edge {
         // The phone's Contact: in the request if it asked, else in the answer.
         let bearer = if from == Side::Outside { &exchange.incoming.message } else { message };
         let contact = remote_target(bearer).map(<[u8]>::to_vec);
+        let routes = self.routes_beyond(from, &exchange.incoming.message, message);
         let dialog = Dialog {
             phone,
             path: Some(path),
             certificate,
             switch,
+            routes: Some(routes.clone()),
             contact: contact.clone(),
             session: branch.session,
             awaits_answer: false,
@@ -292,6 +294,8 @@ impl Edge {
             due: now + self.config.timers.dialog_idle,
         };
         let dialog = self.dialogs.insert(key.clone(), dialog);
+        // RFC 3261 §13.2.2.4: that of the 2xx counts.
+        dialog.routes = Some(routes);
         dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
         let starts = confirmed && !dialog.confirmed;
@@ -321,6 +325,7 @@ impl Edge {
             path: None,
             certificate,
             switch: None,
+            routes: None,
             contact: None,
             session: None,
             awaits_answer: false,

@@ -11,6 +11,7 @@ pub use super::faces::Listener;
 use super::guard;
 pub use super::limits::Limits;
 
+use super::filter::Filters;
 use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
@@ -48,6 +49,8 @@ pub struct Config {
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
+    /// Which requests are served, by rules: `[[sip.filter]]` and its kin.
+    pub filters: Filters,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
@@ -80,6 +83,7 @@ impl Config {
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
+            filters: Filters::default(),
             max_forwards: 70,
             limits: Limits::default(),
             guard: guard::Settings::default(),

@@ -11,6 +11,7 @@ use super::bindings::Change;
 use super::config::Config;
 use super::guard::{BlockState, Offence, Suspect};
 use crate::flow::{FlowId, Identity, Side, Source};
+use crate::message::Name;
 use crate::token::InstanceId;
 
 /// An order to the edge.
@@ -191,6 +192,13 @@ pub enum Event {
         /// Its address.
         remote: SocketAddr,
     },
+    /// An address of ours in a header can't be read any more (forged, or of older keys): it went on as it was.
+    Untranslated {
+        /// The Call-ID.
+        call_id: String,
+        /// The header.
+        field: Name,
+    },
     /// The media side refused a session description.
     MediaRefused {
         /// The Call-ID.
@@ -324,8 +332,10 @@ pub enum Reason {
     Draining,
     /// The switch can't be reached.
     Unreachable,
-    /// The default policy.
+    /// The default policy, or a sender's own.
     Policy,
+    /// A filter of [`super::filter::Filters`]: From and To, the content type, the method (as `Allow`).
+    Filtered(Name),
     /// The message can't be forwarded as it is (NUL, bare CR or LF, control characters).
     Unforwardable,
     /// The media side.

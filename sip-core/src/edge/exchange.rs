@@ -181,6 +181,8 @@ pub(super) struct Exchange {
     pub(super) ring: Option<Instant>,
     /// For the branches: what a loop would bring back.
     pub(super) hash: LoopHash,
+    /// Type and body of the CANCEL, where they are forwarded (SIP-58).
+    pub(super) cancelled_with: Option<(String, Bytes)>,
 }
 
 impl Exchange {

@@ -10,8 +10,7 @@ use super::Edge;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Lookup, Plan};
 use super::register::Registration;
-use super::rewrite::makes_dialog;
-use crate::flow::{Target, Transmit};
+use crate::flow::{Side, Target, Transmit};
 use crate::machine::Output;
 use crate::message::{Limits, Message, Method, RequestBuilder};
 use crate::proxy::context::{Context, Ringing};
@@ -46,7 +45,8 @@ impl Edge {
         } else {
             Context::other()
         };
-        let recorded = registration.is_none() && makes_dialog(&incoming);
+        let towards = plan.ways.first().map_or(Side::Inside, |way| way.hop.side());
+        let recorded = registration.is_none() && self.stays(&incoming.message, towards);
         let mut exchange = Box::new(Exchange {
             key,
             incoming,
@@ -59,6 +59,7 @@ impl Edge {
             early: Vec::new(),
             ring: None,
             hash,
+            cancelled_with: None,
         });
         self.recall_dialog(now, &exchange);
         // All branches stand before the first one can fail, so that its failure is not taken for the end.
@@ -207,7 +208,10 @@ impl Edge {
         let Some(target) = branch.way.hop.target() else { return };
         // RFC 3261 §9.1: the CANCEL of what was sent on this branch.
         let sent = Message::parse(branch.sent.clone(), &OWN).ok();
-        if let Some(cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
+        if let Some(mut cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
+            if let Some((kind, body)) = &exchange.cancelled_with {
+                cancel = cancel.body(kind, body);
+            }
             self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
         }
     }

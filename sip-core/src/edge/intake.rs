@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Edge;
-use super::config::Policy;
 use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
@@ -12,7 +11,7 @@ use super::guard::Offence;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
 use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
-use crate::message::{Message, Method, Name, ResponseBuilder};
+use crate::message::{Finding, Message, Method, Name, ResponseBuilder};
 use crate::resolve::{Destination, Directory};
 use crate::token::LoopHash;
 use crate::transaction::{Received, ServerKey};
@@ -86,10 +85,10 @@ impl Edge {
                 Err(refusal) => self.refuse(now, &incoming, &refusal),
             };
         }
-        let plan = match incoming.peer.side {
+        let plan = self.judge_refer(&incoming).and_then(|()| match incoming.peer.side {
             Side::Outside => self.plan_outbound(now, &incoming),
             Side::Inside => self.plan_inbound(now, &incoming),
-        };
+        });
         match plan {
             Ok(plan) => self.proxy(now, incoming, plan, None, hash),
             Err(refusal) => self.refuse(now, &incoming, &refusal),
@@ -114,7 +113,7 @@ impl Edge {
     /// RFC 3261 §16.3, and our own ceilings. The loop hash is a by-product.
     fn admit(&self, incoming: &Incoming) -> Result<LoopHash, Refusal> {
         let message = &incoming.message;
-        if let Some(finding) = message.validate().first() {
+        if let Some(finding) = message.validate().iter().find(|finding| !self.is_excused(message, finding)) {
             return Err(self.malformed(message, finding.status, finding.field));
         }
         if message.has_controls() {
@@ -148,17 +147,25 @@ impl Edge {
         {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
-        if incoming.peer.side == Side::Outside {
-            if fresh && incoming.method() == Method::Invite {
-                let owner = incoming.certificate();
-                let (most, limit) = self.config.limits.dialogs_of(&owner);
-                if self.dialogs.of_certificate(&owner) >= most {
-                    return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
-                }
+        if incoming.peer.side == Side::Outside && fresh && incoming.method() == Method::Invite {
+            let owner = incoming.certificate();
+            let (most, limit) = self.config.limits.dialogs_of(&owner);
+            if self.dialogs.of_certificate(&owner) >= most {
+                return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
             }
-            self.policy(incoming)?;
         }
+        self.filter(incoming)?;
         Ok(hash)
+    }
+
+    /// `Proxy-Require: privacy` and nothing else, where we pretend to (SIP-46).
+    fn is_excused(&self, message: &Message, finding: &Finding) -> bool {
+        finding.status == 420
+            && self.config.interop.headers.pretend_privacy
+            && message
+                .headers::<ProxyRequire>()
+                .flatten()
+                .all(|option| option.eq_ignore_ascii_case(b"privacy"))
     }
 
     fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {
@@ -191,28 +198,6 @@ impl Edge {
         message.headers::<Via>().flatten().any(|via| {
             via.branch().and_then(LoopHash::of_branch) == Some(hash) && self.is_own(&via.host().to_string())
         })
-    }
-
-    fn policy(&self, incoming: &Incoming) -> Result<(), Refusal> {
-        match self.config.default_policy {
-            Policy::ProcessAll => Ok(()),
-            Policy::RejectAll => Err(Refusal::forbidden(Reason::Policy)),
-            Policy::LocalOnly => {
-                let uri = Uri::parse(incoming.message.request_uri().unwrap_or_default());
-                let local = uri.is_ok_and(|uri| {
-                    let host = host_of(&uri);
-                    let named = self
-                        .config
-                        .servers
-                        .iter()
-                        .any(|s| s.matches.iter().any(|m| m.eq_ignore_ascii_case(&host)));
-                    named
-                        || self.is_own(&host)
-                        || matches!(self.directory().destination(&host), Destination::Lookup(_))
-                });
-                if local { Ok(()) } else { Err(Refusal::forbidden(Reason::Policy)) }
-            }
-        }
     }
 
     pub(super) fn directory(&self) -> Directory<'_> {
@@ -279,6 +264,7 @@ impl Edge {
         extra: Option<&(&'static str, String)>,
     ) {
         let tag = self.random.tag();
+        let (status, phrase) = self.shown_status(status).unwrap_or((status, phrase));
         let mut builder =
             ResponseBuilder::new(&incoming.message, status, phrase).to_tag(&tag).source(incoming.peer.remote);
         if let Some((name, value)) = extra {
@@ -306,6 +292,7 @@ impl Edge {
             return self.refuse(now, incoming, &refusal);
         };
         self.respond(now, &key, incoming, 200, "OK", None);
+        exchange.cancelled_with = self.cancel_body(&incoming.message);
         let actions = exchange.context.cancel(now);
         self.settle(now, &mut exchange, actions);
         self.drop_unsent(now, &mut exchange);

@@ -8,8 +8,10 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod filter;
 pub mod guard;
 pub mod interop;
+pub mod manipulate;
 pub mod route_tag;
 pub mod uri_codec;
 
@@ -28,8 +30,10 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod referral;
 mod register;
 mod rewrite;
+mod route_set;
 mod seals;
 mod status;
 mod watch;
