@@ -15,7 +15,7 @@ use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
-use sip_core::net::{Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ pub(crate) struct Signalling {
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    blocklist: Blocklist,
     /// Ends after the thread, so that the last change is kept.
     location: Location,
 }
@@ -65,7 +66,7 @@ impl Signalling {
         let mut limits = Limits::default();
         limits.message.message = settings.sip.max_message;
         // The other half is for audio, tunnels and files.
-        limits.streams = limits.streams.min(descriptors / 2);
+        limits.streams = settings.guard.connections.min(descriptors / 2);
         limits.dialled = limits.dialled.min(descriptors / 4);
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
@@ -77,20 +78,30 @@ impl Signalling {
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let mut lines = report::signalling::Lines::default();
+        let blocklist = Blocklist::default();
+        let followed = blocklist.clone();
         let events = move |event| match event {
             Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
             Event::Location(change) => journal.record(change),
-            event => lines.log(&event),
+            event => {
+                followed.heed(&event);
+                lines.log(&event);
+            }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, location })
+        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
     }
 
     /// Reaches the thread.
     pub(crate) fn handle(&self) -> Handle<Command> {
         self.handle.clone()
+    }
+
+    /// The addresses that the machine has blocked.
+    pub(crate) fn blocklist(&self) -> Blocklist {
+        self.blocklist.clone()
     }
 
     /// Phones that were registered before this process began.
@@ -161,7 +172,7 @@ impl Switches {
             }
             _ => None,
         };
-        let rows = settings.sip.ports.iter().filter(|row| row.trust_source);
+        let rows = settings.sip.ports.iter().filter(|row| row.inside && row.trust_source);
         Ok(Self {
             connector,
             from: settings.net.inside.addresses.clone(),
@@ -262,12 +273,19 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
 }
 
 /// Hands a datagram socket to the driver.
-pub(crate) async fn datagrams(handle: &Handle<Command>, row: &SipPort, id: ListenerId, socket: UdpSocket) {
+pub(crate) async fn datagrams(
+    handle: &Handle<Command>,
+    row: &SipPort,
+    id: ListenerId,
+    socket: UdpSocket,
+    blocked: &Blocklist,
+) {
     let rules = Datagrams {
         listener: id,
         side: side(row),
         verified: row.trust_source,
         allow: row.allow_from.clone(),
+        blocked: blocked.clone(),
     };
     let _ = handle.socket(socket, rules).await;
 }
@@ -280,14 +298,10 @@ fn side(row: &SipPort) -> Side {
 fn edge(settings: &Settings) -> Config {
     let sip = &settings.sip;
     let mut config = Config::new(face(settings, false), face(settings, true));
-    config.tag_routing.enabled = sip.tag_routing.enabled;
-    config.tag_routing.pattern =
-        sip_core::edge::route_tag::Pattern::new(&sip.tag_routing.head, &sip.tag_routing.tail).ok();
-    config.tag_routing.cert_binding = match sip.tag_routing.tag_cert_binding {
-        settings::TagCertBinding::Off => config::CertBinding::Off,
-        settings::TagCertBinding::Log => config::CertBinding::Log,
-        settings::TagCertBinding::Enforce => config::CertBinding::Enforce,
-    };
+    for listener in sip.ports.iter().flat_map(|row| listeners(settings, row)) {
+        config.add_listener(listener);
+    }
+    config.interop = sip.interop.clone();
     for net in &sip.inside_networks {
         config.inside_networks.add_net(*net);
     }
@@ -301,19 +315,17 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.user_matching = match sip.user_matching {
-        settings::UserMatching::Username => config::UserMatching::Username,
-        settings::UserMatching::UsernameAndDomain => config::UserMatching::UsernameAndDomain,
-    };
     config.preloaded_routes = match sip.preloaded_routes {
         settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
         settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
         settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
     };
-    config.add_path = sip.add_path;
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;
+    config.guard = settings.guard.rules.clone();
+    config.limits = settings.guard.limits.clone();
+    config.transactions.transactions = settings.guard.transactions;
     config.transactions.t1 = sip.t1;
     config.transactions.invite_retransmissions = sip.invite_retrans;
     config.transactions.other_retransmissions = sip.other_retrans;
@@ -355,6 +367,21 @@ fn face(settings: &Settings, inside: bool) -> config::Face {
         face.aliases.extend(names(settings, &tls.certificate));
     }
     face
+}
+
+/// What a row is bound to, and what it is called there: behind a 1:1 NAT the public address of that family.
+fn listeners<'s>(settings: &'s Settings, row: &'s SipPort) -> impl Iterator<Item = config::Listener> + 's {
+    let interface = if row.inside { &settings.net.inside } else { &settings.net.outside };
+    row.addresses.iter().flat_map(move |local| {
+        let public = interface.public_address.filter(|public| public.is_ipv4() == local.is_ipv4());
+        row.transports.iter().map(move |over| {
+            let mut listener = config::Listener::new(side(row), *local, transport(*over));
+            if let Some(public) = public {
+                listener.face.host = public.to_string();
+            }
+            listener
+        })
+    })
 }
 
 /// The address others see: the public one behind a 1:1 NAT.

@@ -13,6 +13,7 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
+use sip_core::edge::interop::InteropProfile;
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
 /// Everything `farend run` needs.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub trust: BTreeMap<String, Trust>,
     /// The signalling half.
     pub sip: SipSettings,
+    /// What nobody may take too much of, and what follows if they try.
+    pub guard: GuardSettings,
     /// The media half.
     pub media: MediaSettings,
     /// The HTTPS listeners, each a repository or a tunnel.
@@ -141,18 +144,14 @@ pub struct SipSettings {
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.
     pub inside_networks: Vec<IpNet>,
-    /// How users are compared.
-    pub user_matching: UserMatching,
     /// What becomes of Routes a phone preloaded.
     pub preloaded_routes: PreloadedRoutes,
     /// How switches are reached.
     pub inside: InsideTls,
     /// Switches known by name.
     pub servers: Vec<SipServer>,
-    /// ContactRouteTag routing.
-    pub tag_routing: TagRouting,
-    /// Whether REGISTER carries a Path of ours.
-    pub add_path: bool,
+    /// The interoperability switches; tag routing, URI encoding and user matching among them.
+    pub interop: InteropProfile,
     /// Timer C when the INVITE has no Expires.
     pub invite_timeout_default: Duration,
     /// The longest INVITE timeout.
@@ -251,39 +250,6 @@ pub struct SipServer {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// ContactRouteTag routing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagRouting {
-    /// On or off.
-    pub enabled: bool,
-    /// Text before the tag.
-    pub head: String,
-    /// Text behind the tag.
-    pub tail: String,
-    /// Whether the certificate must name the tag.
-    pub tag_cert_binding: TagCertBinding,
-}
-
-/// Whether a phone's certificate must name its tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagCertBinding {
-    /// Not looked at.
-    Off,
-    /// Reported.
-    Log,
-    /// Refused.
-    Enforce,
-}
-
-/// How users are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserMatching {
-    /// The user part alone.
-    Username,
-    /// User part and domain.
-    UsernameAndDomain,
-}
-
 /// What becomes of Routes a phone preloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreloadedRoutes {
@@ -293,6 +259,40 @@ pub enum PreloadedRoutes {
     Remove,
     /// Followed, inside the inside networks.
     Allow,
+}
+
+/// `[guard]`.
+#[derive(Debug, Clone)]
+pub struct GuardSettings {
+    /// Rates, failed credentials, signatures, the allow list.
+    pub rules: sip_core::edge::guard::Settings,
+    /// Ceilings of the edge.
+    pub limits: sip_core::edge::config::Limits,
+    /// Server transactions at once.
+    pub transactions: usize,
+    /// SIP connections that peers made, in all.
+    pub connections: usize,
+    /// Before anything is known of a peer but its address.
+    pub tls: TlsGuard,
+}
+
+/// `[guard.tls]`: what one address (an IPv6 network of 64 bits) may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsGuard {
+    /// Handshakes at once; the oldest makes way for one more.
+    pub handshakes: usize,
+    /// Handshakes that may fail within a minute; then its connections are refused until the minute is over.
+    pub failures: u32,
+    /// Connections at once; more are refused.
+    pub connections: usize,
+    /// Addresses that the last two do not hold for.
+    pub allow: Vec<IpNet>,
+}
+
+impl Default for TlsGuard {
+    fn default() -> Self {
+        Self { handshakes: 64, failures: 60, connections: 2_000, allow: Vec::new() }
+    }
 }
 
 /// The media half.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::shown;
-use crate::flow::{Dial, Side, Source};
+use crate::flow::{Dial, Peer, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
 use crate::message::Message;
@@ -40,11 +40,13 @@ pub(super) struct Dialog {
     /// The phone's binding.
     pub(super) phone: InstanceId,
     /// Where the phone was when it was made; used only when the binding is gone.
-    pub(super) path: Option<Source>,
+    pub(super) path: Option<(Source, Arc<Peer>)>,
     /// The certificate key of the phone.
     pub(super) certificate: [u8; 32],
     /// The switch it was made with, if we dialled it.
     pub(super) switch: Option<Dial>,
+    /// The phone's route set beyond us; `None` where the dialog is known by its token alone.
+    pub(super) routes: Option<Vec<Vec<u8>>>,
     /// The phone's own Contact in this dialog.
     pub(super) contact: Option<Vec<u8>>,
     /// Its media.
@@ -100,8 +102,8 @@ impl Dialogs {
             if let Some(session) = dialog.session {
                 self.hold(session);
             }
-            if let Some(path) = dialog.path {
-                *self.paths.entry(path).or_default() += 1;
+            if let Some((path, _)) = &dialog.path {
+                *self.paths.entry(*path).or_default() += 1;
             }
             *self.certificates.entry(dialog.certificate).or_default() += 1;
         }
@@ -115,7 +117,7 @@ impl Dialogs {
         if let Some(session) = dialog.session {
             self.release(session);
         }
-        if let Some(path) = &dialog.path
+        if let Some((path, _)) = &dialog.path
             && let Some(dialogs) = self.paths.get_mut(path)
         {
             *dialogs -= 1;
@@ -219,6 +221,7 @@ mod tests {
             path: None,
             certificate: [0; 32],
             switch: None,
+            routes: None,
             contact: None,
             session: Some(session),
             awaits_answer: false,

@@ -112,12 +112,11 @@ impl Edge {
         let Some(id) = dial.affinity.map(InstanceId) else { return dial };
         let binding = self.bindings.get(id).filter(|_| dial.transport != Transport::Udp);
         let certificate = binding.map(|b| b.record.certificate);
-        let most = self.config.limits.bindings_per_certificate;
-        if certificate.is_some_and(|certificate| self.lines.admit(id, certificate, dial, most)) {
-            dial
-        } else {
-            Dial { affinity: None, ..dial }
-        }
+        let limits = &self.config.limits;
+        let admitted = certificate.is_some_and(|certificate| {
+            self.lines.admit(id, certificate, dial, limits.bindings_of(&certificate).0)
+        });
+        if admitted { dial } else { Dial { affinity: None, ..dial } }
     }
 
     pub(super) fn line_opened(&mut self, dial: Dial, flow: FlowId) {
@@ -133,7 +132,8 @@ impl Edge {
             self.lines.suspect(id);
         }
         while let Some(id) = self.lines.suspects.pop() {
-            if self.bindings.get(id).is_some() || self.lines.exchanges.contains_key(&id) {
+            let ours = self.bindings.get(id).is_some_and(|binding| self.bindings.is_ours(binding));
+            if ours || self.lines.exchanges.contains_key(&id) {
                 continue;
             }
             let Some(line) = self.lines.table.get(&id) else { continue };

@@ -13,7 +13,7 @@ use super::seals::Seal;
 use super::uri_codec::{
     CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
 };
-use crate::flow::{Dial, Side, Transport};
+use crate::flow::{Dial, Side, Source, Transport};
 use crate::header::{Address, Contact, From, Route};
 use crate::resolve::Destination;
 use crate::token::InstanceId;
@@ -35,7 +35,7 @@ pub(super) struct OwnRoutes {
 
 impl Edge {
     pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
-        let routes = self.own_routes(incoming)?;
+        let mut routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
         let dialog =
             if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
@@ -46,6 +46,12 @@ impl Edge {
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
+        if self.repairs(incoming) {
+            let recorded = dialog.as_ref().and_then(|key| self.dialogs.get(key)?.routes.as_deref());
+            routes = routes.repaired(recorded);
+        }
+        self.lacks_registration(incoming, phone);
+        self.hand_out(now, phone, &incoming.message);
         let revealed = self.revealed(&uri)?;
         let target = match &revealed {
             Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
@@ -53,7 +59,7 @@ impl Edge {
         };
         let mut onward = routes.sealed;
         let routes_shown = !onward.is_empty();
-        if self.config.preloaded_routes == PreloadedRoutes::Allow {
+        if !routes.foreign.is_empty() && self.preloaded(incoming) == PreloadedRoutes::Allow {
             onward.extend(routes.foreign);
         }
         // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
@@ -64,7 +70,7 @@ impl Edge {
         let hop = self.known_address(hop, dialog.as_ref());
         // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.
         let request_uri = match &revealed {
-            Some(text) if known => Some(text.clone()),
+            Some(text) if known || self.is_whole(&target) => Some(text.clone()),
             _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
         let way = Way { hop, phone, request_uri, routes: onward };
@@ -96,8 +102,11 @@ impl Edge {
                 None => routes.foreign.push(route.raw().to_vec()),
             }
         }
-        // What a phone brings along besides our own (SIP-48).
-        if !routes.foreign.is_empty() && self.config.preloaded_routes == PreloadedRoutes::Reject {
+        // What a phone brings along besides our own (SIP-48). A challenge (RFC 3261 §22.3) belongs here too.
+        if !routes.foreign.is_empty()
+            && !self.repairs(incoming)
+            && self.preloaded(incoming) == PreloadedRoutes::Reject
+        {
             return Err(Refusal::forbidden(Reason::PreloadedRoute));
         }
         // A hidden route set is ours only together with its flow token.
@@ -145,16 +154,29 @@ impl Edge {
             }
             return Ok(id);
         }
-        let lost: Vec<InstanceId> = self.bindings.of_certificate(&incoming.certificate()).to_vec();
-        let only = lost.len() == 1;
-        let lost: Vec<InstanceId> =
-            lost.into_iter().filter(|id| self.bindings.get(*id).is_some_and(|b| b.path.is_none())).collect();
-        let back = if only { lost.first().copied() } else { self.named(&lost, incoming) };
+        let known = self.bindings.of_certificate(&incoming.certificate());
+        let path = |id: &InstanceId| self.bindings.get(*id).map(|b| b.path);
+        let lost: Vec<_> = known.iter().copied().filter(|id| path(id) == Some(None)).collect();
+        let back = match (known, lost.as_slice()) {
+            ([_], [only]) => Some(*only),
+            _ => self.named(&lost, incoming).or_else(|| self.rebound(known, incoming)),
+        };
         if let Some(id) = back {
             self.adopt(incoming, id);
             return Ok(id);
         }
         self.guest(now, incoming)
+    }
+
+    /// The phone that a NAT gave another port: only its own Contact tells it from others at the same address.
+    fn rebound(&self, known: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
+        let contact = incoming.message.header::<Contact>()?.ok()?;
+        let contact = contact.uri_bytes();
+        let bindings = known.iter().filter_map(|id| self.bindings.get(*id)).filter(|b| b.registered);
+        let mut same = bindings
+            .filter(|b| is_rebound(b.path, incoming.source) && b.record.contact.as_bytes() == contact);
+        let only = same.next()?;
+        same.next().is_none().then_some(only.id)
     }
 
     /// One phone on a connection is it; of several, the one that the request names, else the latest.
@@ -169,9 +191,11 @@ impl Edge {
     /// The phone whose instance stands in the Contact, or whose user in Contact or From.
     fn named(&self, ids: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
         let contact = incoming.message.header::<Contact>().and_then(Result::ok);
-        if let (Some(contact), Some(pattern), true) =
-            (&contact, &self.config.tag_routing.pattern, self.config.tag_routing.enabled)
-            && let Some(tag) = pattern.tag(contact.raw())
+        if let (Some(contact), Some(pattern), true) = (
+            &contact,
+            &self.config.interop.contacts.tag_routing.pattern,
+            self.config.interop.contacts.tag_routing.enabled,
+        ) && let Some(tag) = pattern.tag(contact.raw())
         {
             let id = InstanceId::new(&self.config.realm, &tag);
             return ids.contains(&id).then_some(id);
@@ -182,12 +206,14 @@ impl Edge {
         })
     }
 
-    /// Puts a phone that has no live connection on the one its verified request came by.
+    /// Puts a phone that has no live connection, or whose NAT gave it another port, on the path its verified request came
+    /// by.
     pub(super) fn adopt(&mut self, incoming: &Incoming, id: InstanceId) {
         let certificate = incoming.certificate();
-        let lost =
-            self.bindings.get(id).is_some_and(|b| b.path.is_none() && b.record.certificate == certificate);
-        if lost && self.is_standing(incoming) {
+        let elsewhere = self.bindings.get(id).is_some_and(|b| {
+            (b.path.is_none() || is_rebound(b.path, incoming.source)) && b.record.certificate == certificate
+        });
+        if elsewhere && self.is_standing(incoming) {
             self.bindings.attach(id, incoming.source, incoming.peer.clone());
             let phone = self.phone(id);
             self.tell(Event::PhoneMoved { phone, source: incoming.source });
@@ -207,23 +233,24 @@ impl Edge {
         if self.bindings.len() >= limits.bindings {
             return Err(self.busy(incoming, "Too Many Phones", Reason::Limit("bindings")));
         }
-        if self.bindings.of_certificate(&certificate).len() >= limits.bindings_per_certificate {
-            return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+        let (most, limit) = limits.bindings_of(&certificate);
+        if self.bindings.of_certificate(&certificate).len() >= most {
+            return Err(Refusal::forbidden(Reason::Limit(limit)));
         }
         let record = Record {
             id: id.0,
             tag: None,
-            contact: format!("{}:{}", self.config.outside.scheme(), incoming.peer.remote),
+            contact: format!("{}:{}", self.config.face_of(&incoming.peer).scheme(), incoming.peer.remote),
             user,
             domain: String::new(),
             users: Vec::new(),
             expires_in: GUEST.as_secs(),
             certificate,
-            contact_token: None,
-            flow_tokens: [Side::Outside, Side::Inside]
-                .map(|side| self.keys.flow_token(id, &certificate, side)),
+            contact_token: self.named_token(id),
+            flow_tokens: self.flow_tokens(None, id, &certificate),
             switch: None,
             outbound: false,
+            address: None,
         };
         self.bindings.put(now, record, false, Some((incoming.source, incoming.peer.clone())));
         Ok(id)
@@ -234,11 +261,12 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return Ok(None);
         }
-        // A phone's token is for the inside only: from outside it is a forgery (SIP-13).
-        if uri.param(CONTACT_TOKEN).is_some() {
+        // A phone's address is for the inside only: from outside it is a forgery (SIP-13), unless we sealed it ourselves.
+        let sealed = uri.param(SEALED_CONTACT).filter(|_| uri.param(CONTACT_TOKEN).is_none());
+        if sealed.is_none() && self.has_phone_form(uri) {
             return Err(Refusal::forbidden(Reason::Token));
         }
-        let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
+        let Some(sealed) = sealed else { return Ok(None) };
         let text = self.opened(Seal::Contact, sealed);
         text.map(|text| Some(text.to_vec())).ok_or_else(|| Refusal::forbidden(Reason::Token))
     }
@@ -344,5 +372,16 @@ impl Edge {
             Some(dial) => Hop::Switch([dial].into()),
             None => hop,
         }
+    }
+}
+
+/// Whether a phone that was at `path` and sends from `source` now has another port at its NAT (datagrams only: a stream
+/// says when it ends).
+fn is_rebound(path: Option<Source>, source: Source) -> bool {
+    match (path, source) {
+        (Some(Source::Datagram { listener: before, .. }), Source::Datagram { listener: now, .. }) => {
+            before == now && path != Some(source)
+        }
+        _ => false,
     }
 }

@@ -143,8 +143,28 @@ impl Layer {
     /// It goes where the request came from. If that connection is gone it goes to the target of
     /// [`set_fallback`](Self::set_fallback), else nowhere, and the transaction ends.
     pub fn respond(&mut self, now: Instant, key: &ServerKey, status: u16, bytes: Bytes) {
-        self.servers.respond(now, *key, status, bytes, &self.config, &mut self.out);
+        self.servers.respond(now, *key, status, false, bytes, &self.config, &mut self.out);
         self.settle();
+    }
+
+    /// As [`respond`](Self::respond) for a failure that is sent once for each time it is asked for, as a stateless server
+    /// would (RFC 3261 §8.2.7): over UDP a refusal of an INVITE is not repeated until its ACK comes, so that a sender who
+    /// lies about his address gains nothing. Where 100 was sent before, the peer no longer asks, and it is repeated.
+    pub fn refuse(&mut self, now: Instant, key: &ServerKey, status: u16, bytes: Bytes) {
+        self.servers.respond(now, *key, status, true, bytes, &self.config, &mut self.out);
+        self.settle();
+    }
+
+    /// Answers a request that was not given to [`handle_message`](Self::handle_message) and shall cost nothing: sent once,
+    /// to where the request came from (RFC 3261 §8.2.7).
+    pub fn respond_without_transaction(
+        &mut self,
+        source: Source,
+        peer: &Peer,
+        request: &Message,
+        bytes: Bytes,
+    ) {
+        self.out.send(super::key::reply_target(source, peer, request), bytes);
     }
 
     /// Where responses go once the connection of the request is gone: for inside peers the sent-by of their Via

@@ -148,7 +148,6 @@ impl Machine for UserAgent {
         let Self { layer, agent, .. } = self;
         match input {
             Input::FlowOpened { flow, dial: Some(dial), .. } => layer.handle_flow_opened(flow, &dial),
-            Input::FlowOpened { .. } | Input::Unframeable { .. } | Input::Resolved { .. } => {}
             Input::Message { source, peer, message } => {
                 let received = layer.handle_message(now, source, &peer, message);
                 // What comes back is nobody's: dropped in silence.
@@ -160,6 +159,8 @@ impl Machine for UserAgent {
             }
             Input::DialFailed { dial } => layer.handle_dial_failed(now, &dial),
             Input::Drain => agent.drain(),
+            // Nothing is asked of other shards or of name servers, and what is unframeable has been answered.
+            _ => {}
         }
         self.layer_events(now);
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod encoding;
 mod flows;
+mod guard;
 mod lasting;
 mod media;
 mod ownership;
@@ -12,4 +14,5 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod transports;
 mod world;

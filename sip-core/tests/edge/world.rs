@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sip_core::edge::config::Face;
+use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
 use sip_core::machine::{Input, Machine, Output};
@@ -15,6 +16,7 @@ use sip_core::message::{Limits, Message};
 use sip_core::token::{Key, Keyring};
 
 pub(crate) const OUT: &str = "192.0.2.1";
+pub(crate) const OUT6: &str = "2001:db8::1";
 pub(crate) const IN: &str = "10.0.1.2";
 pub(crate) const PBX: &str = "10.0.1.50";
 
@@ -35,6 +37,8 @@ pub(crate) struct World {
     next: u64,
     /// Whether inside addresses may show outside (a 301 to REGISTER).
     pub(crate) shows_inside: bool,
+    /// Whether datagrams come by a row that trusts nobody.
+    pub(crate) distrusted: bool,
 }
 
 /// A phone's or the PBX's end of a connection.
@@ -46,6 +50,16 @@ pub(crate) fn config() -> Config {
     let inside = Face::new(IN, 5061, Transport::Tls);
     let mut config = Config::new(outside, inside);
     config.inside_networks = ["10.0.1.48/28".parse().unwrap()].into_iter().collect();
+    config
+}
+
+/// Without the guard, for what is behind it.
+pub(crate) fn unguarded() -> Config {
+    let mut config = config();
+    let rate = Rate { per_second: 1_000_000, burst: 1_000_000 };
+    config.guard.rates = Rates { messages: rate, invites: rate, phones: 1 };
+    config.guard.auth.enabled = false;
+    config.guard.ids.enabled = false;
     config
 }
 
@@ -75,6 +89,7 @@ impl World {
             wire: Vec::new(),
             next: 0,
             shows_inside: false,
+            distrusted: false,
         }
     }
 
@@ -108,6 +123,19 @@ impl World {
         self.connect(Side::Inside, remote, Some(identity("pbx")), true)
     }
 
+    /// A phone connects over plain TCP to a row that trusts its address.
+    pub(crate) fn plain(&mut self, remote: &str) -> End {
+        self.open(Peer {
+            remote: remote.parse().unwrap(),
+            local: format!("{OUT}:5060").parse().unwrap(),
+            transport: Transport::Tcp,
+            side: Side::Outside,
+            listener: Some(ListenerId(7)),
+            identity: None,
+            verified: true,
+        })
+    }
+
     pub(crate) fn connect(
         &mut self,
         side: Side,
@@ -115,9 +143,7 @@ impl World {
         identity: Option<Identity>,
         verified: bool,
     ) -> End {
-        self.next += 1;
-        let flow = FlowId(self.next);
-        let peer = Arc::new(Peer {
+        self.open(Peer {
             remote: remote.parse().unwrap(),
             local: match side {
                 Side::Outside => format!("{OUT}:5061").parse().unwrap(),
@@ -128,7 +154,13 @@ impl World {
             listener: Some(ListenerId(side as u32)),
             identity: identity.map(Arc::new),
             verified,
-        });
+        })
+    }
+
+    fn open(&mut self, peer: Peer) -> End {
+        self.next += 1;
+        let flow = FlowId(self.next);
+        let peer = Arc::new(peer);
         self.flows.insert(flow, peer.clone());
         self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: None });
         self.drive();
@@ -158,18 +190,43 @@ impl World {
             Source::Flow(flow) => self.flows.get(&flow).expect("the connection is gone").clone(),
             Source::Datagram { listener, remote } => Arc::new(Peer {
                 remote,
-                local: format!("{OUT}:5060").parse().unwrap(),
+                local: match (listener.0, remote.is_ipv4()) {
+                    (0, true) => format!("{OUT}:5060").parse().unwrap(),
+                    (0, false) => format!("[{OUT6}]:5060").parse().unwrap(),
+                    _ => format!("{IN}:5060").parse().unwrap(),
+                },
                 transport: Transport::Udp,
                 side: if listener.0 == 0 { Side::Outside } else { Side::Inside },
                 listener: Some(listener),
                 identity: None,
-                verified: true,
+                verified: !self.distrusted,
             }),
         };
         self.wire.push(format!("<< {}\n{text}", peer.remote));
-        let message = Message::parse(wire(text), &Limits::default()).expect("unparseable");
+        let limits = if peer.side == Side::Inside { Limits::of_a_switch() } else { Limits::default() };
+        let message = Message::parse(wire(text), &limits).expect("unparseable");
         self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
         self.drive();
+    }
+
+    /// Octets as they are, as one datagram; how many there were.
+    pub(crate) fn raw(&mut self, end: End, text: &str) -> usize {
+        let Source::Datagram { listener, remote } = end.0 else { panic!("a datagram") };
+        let peer = Arc::new(Peer {
+            remote,
+            local: format!("{OUT}:5060").parse().unwrap(),
+            transport: Transport::Udp,
+            side: Side::Outside,
+            listener: Some(listener),
+            identity: None,
+            verified: !self.distrusted,
+        });
+        self.wire.push(format!("<< {remote}\n{text}"));
+        let message = Message::parse(Bytes::copy_from_slice(text.as_bytes()), &Limits::default());
+        let message = message.expect("unparseable");
+        self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
+        self.drive();
+        text.len()
     }
 
     /// The next message at this end.
@@ -253,6 +310,7 @@ impl World {
                 Output::Resolve { query, name } => self.asked.push((query, name)),
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => return at,
+                other => panic!("a machine that is alone wants {other:?}"),
             }
         }
         panic!("the edge does not come to rest\n{}", self.story());

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub(crate) use guard::{Fent, Guard, Monitor};
+pub(crate) use guard::{Fent, Guard, GuardAuth, GuardIds, Monitor};
 pub(crate) use http::{Http, LocalEndpoint, RemoteEndpoint, Repository, Tunnel};
 pub(crate) use sip::{Port, Sip, SipInside, TagRouting, VERIFY_CHAIN};
 
@@ -39,6 +39,12 @@ pub(crate) struct File {
     pub(crate) log: Log,
     #[serde(default)]
     pub(crate) media: Media,
+    #[serde(default)]
+    pub(crate) sdp: toml::Table,
+    #[serde(default)]
+    pub(crate) b2bua: toml::Table,
+    #[serde(default)]
+    pub(crate) dialplan: toml::Table,
     #[serde(default)]
     pub(crate) fent: Fent,
     #[serde(default)]

@@ -115,7 +115,7 @@ impl World {
                     self.history.push((who, event.clone()));
                     self.events[who].push_back(event);
                 }
-                Output::Close(_) | Output::Resolve { .. } => panic!("none of an agent's outputs"),
+                _ => panic!("none of an agent's outputs"),
                 Output::Timeout(at) => return at,
             }
         }
