@@ -115,8 +115,8 @@ impl World {
                     self.history.push((who, event.clone()));
                     self.events[who].push_back(event);
                 }
-                _ => panic!("none of an agent's outputs"),
                 Output::Timeout(at) => return at,
+                _ => panic!("none of an agent's outputs"),
             }
         }
     }
