@@ -26,7 +26,9 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
 mod register;
+mod registrar;
 mod rewrite;
 mod seals;
 mod status;
@@ -44,6 +46,7 @@ use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
 
 use crate::flow::{FlowId, Peer};
@@ -74,6 +77,7 @@ pub struct Edge {
     last_lookup: u64,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    pace: Pace,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -125,6 +129,7 @@ impl Edge {
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
             errands: ua::Client::new(),
+            pace: Pace::default(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
@@ -189,6 +194,7 @@ impl Edge {
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered {
                 let phone = status::phone(&binding);
@@ -222,6 +228,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.lookup_deadlines.first().map(|(at, _)| *at),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
