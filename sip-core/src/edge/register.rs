@@ -249,7 +249,8 @@ impl Edge {
         let uri = contact.uri().ok().filter(Uri::is_sip)?;
         let own = self.registered_uri(record, &uri, to);
         let shown = Uri::parse(&own).ok()?.user().unwrap_or_default().to_vec();
-        let mut value = readdress(contact, &own);
+        let excepted = self.is_excepted(&uri);
+        let mut value = if excepted { contact.raw().to_vec() } else { readdress(contact, &own) };
         if star {
             value.extend_from_slice(b";expires=0");
         }
