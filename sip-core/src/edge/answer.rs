@@ -31,6 +31,10 @@ impl Edge {
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
         let sound = message.validate().is_empty() && !message.has_controls();
+        if status == 420 && sound && self.retry_without_path(now, &mut exchange, index) {
+            self.clients.remove(&client);
+            return self.park(exchange);
+        }
         let actions = if sound {
             let answer = Answer::Received(message, peer.remote.ip());
             exchange.context.handle_answer(now, index, status, answer)

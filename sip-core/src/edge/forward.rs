@@ -110,11 +110,14 @@ impl Edge {
         self.let_go(exchange);
     }
 
-    fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
+    pub(super) fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
         let Some(branch) = exchange.branches.get(index) else { return };
         if let Hop::Name { name, .. } = &branch.way.hop {
             let name = name.clone();
             return self.look_up(now, exchange, index, name);
+        }
+        if self.must_wait(now, exchange, index) {
+            return;
         }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,

@@ -30,8 +30,10 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
 mod referral;
 mod register;
+mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
@@ -54,6 +56,7 @@ use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
 
 use crate::flow::{FlowId, Peer};
@@ -87,6 +90,7 @@ pub struct Edge {
     last_lookup: u64,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    pace: Pace,
     /// Which shard an INVITE from inside went to.
     turns: Turns,
     /// The exchange of each branch that went to another shard.
@@ -148,6 +152,7 @@ impl Edge {
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
             errands: ua::Client::new(),
+            pace: Pace::default(),
             turns: Turns::default(),
             forks: HashMap::new(),
             nobody: crossing::nobody(),
@@ -238,6 +243,7 @@ impl Edge {
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered && self.bindings.is_ours(&binding) {
                 let phone = status::phone(&binding);
@@ -275,6 +281,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.lookup_deadlines.first().map(|(at, _)| *at),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
