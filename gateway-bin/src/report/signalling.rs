@@ -209,6 +209,7 @@ fn dropped(cause: DropCause) -> &'static str {
         DropCause::StrayResponse => "stray response",
         DropCause::StrayAck => "stray ACK",
         DropCause::Unframeable => "not SIP",
+        DropCause::Crossing => "another shard takes no more",
         DropCause::PhoneGone => "the phone is gone",
         DropCause::Blocked => "its sender is blocked",
         DropCause::Flood => "its sender sends too much",

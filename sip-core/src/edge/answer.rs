@@ -31,6 +31,10 @@ impl Edge {
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
         let sound = message.validate().is_empty() && !message.has_controls();
+        if status == 420 && sound && self.retry_without_path(now, &mut exchange, index) {
+            self.clients.remove(&client);
+            return self.park(exchange);
+        }
         let actions = if sound {
             let answer = Answer::Received(message, peer.remote.ip());
             exchange.context.handle_answer(now, index, status, answer)
@@ -49,7 +53,8 @@ impl Edge {
         let Some((key, index)) = self.clients.remove(&client) else { return };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
-        let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));
+        let asks_phone =
+            exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..) | Hop::Shard(_)));
         match end {
             End::Answered => {
                 if let Some(branch) = exchange.branches.get_mut(index) {
@@ -95,7 +100,14 @@ impl Edge {
     }
 
     /// Our own final answer to a request that got none.
-    fn conclude(&mut self, now: Instant, exchange: &mut Exchange, status: u16, phrase: &str, reason: Reason) {
+    pub(super) fn conclude(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        status: u16,
+        phrase: &str,
+        reason: Reason,
+    ) {
         let refusal = match status {
             503 => self.busy(&exchange.incoming, phrase, reason),
             _ => Refusal::new(status, phrase, reason),
@@ -121,6 +133,10 @@ impl Edge {
         {
             let written = written.clone();
             return self.layer.respond(now, &exchange.key, status, written);
+        }
+        if exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Shard(_))) {
+            // Dialog and audio are on the shard of the phone.
+            return self.pass_across(now, exchange, index, message);
         }
         if (200..300).contains(&status) {
             self.accepted(now, exchange, message);
@@ -157,7 +173,7 @@ impl Edge {
         }
     }
 
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         now: Instant,
         exchange: &mut Exchange,
@@ -260,7 +276,7 @@ impl Edge {
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, peer) => ((*path, peer.clone()), None),
             Hop::Switch(dials) => (own(), dials.front().copied()),
-            Hop::Name { .. } => (own(), None),
+            Hop::Name { .. } | Hop::Shard(_) => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();

@@ -358,6 +358,8 @@ pub enum DropCause {
     Unframeable,
     /// A response for a phone whose connection is gone.
     PhoneGone,
+    /// A message for another shard, which had too much to do.
+    Crossing,
     /// A message that can't be answered or forwarded (no usable Via, control characters).
     Unusable,
     /// Its sender is blocked.

@@ -18,7 +18,7 @@ use crate::token::LoopHash;
 use crate::transaction::ServerKey;
 
 /// Limits were for the peer; what we sent ourselves is read as it is.
-const OWN: Limits = Limits {
+pub(super) const OWN: Limits = Limits {
     message: usize::MAX,
     rows: usize::MAX,
     row_bytes: usize::MAX,
@@ -102,14 +102,22 @@ impl Edge {
             self.release(exchange, branch);
         }
         self.forget_early(exchange);
+        if !self.forks.is_empty() {
+            for branch in &exchange.branches {
+                self.forks.remove(branch.id.as_bytes());
+            }
+        }
         self.let_go(exchange);
     }
 
-    fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
+    pub(super) fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
         let Some(branch) = exchange.branches.get(index) else { return };
         if let Hop::Name { name, .. } = &branch.way.hop {
             let name = name.clone();
             return self.look_up(now, exchange, index, name);
+        }
+        if self.must_wait(now, exchange, index) {
+            return;
         }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,
@@ -119,8 +127,14 @@ impl Edge {
                 return self.fail_branch(now, exchange, index, Answer::Own(status, phrase, Reason::Media));
             }
         };
-        let id = self.random.branch(exchange.hash);
         let Some(branch) = exchange.branches.get_mut(index) else { return };
+        let across = matches!(branch.way.hop, Hop::Shard(_));
+        // The same request goes on from there: that is no loop.
+        let hash = if across { LoopHash::new([]) } else { exchange.hash };
+        let id = self.random.branch(hash);
+        if across {
+            self.forks.insert(id.as_bytes().into(), exchange.key);
+        }
         if let Hop::Switch(dials) = &mut branch.way.hop
             && let Some(dial) = dials.front_mut()
         {

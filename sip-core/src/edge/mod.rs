@@ -16,6 +16,7 @@ pub mod route_tag;
 pub mod uri_codec;
 
 mod answer;
+mod crossing;
 mod dialogs;
 mod exchange;
 mod faces;
@@ -29,8 +30,10 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
 mod referral;
 mod register;
+mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
@@ -38,25 +41,29 @@ mod status;
 mod watch;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use config::Config;
 pub use event::{Command, Event};
 
 use bindings::Bindings;
+use crossing::Turns;
 use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
 
 use crate::flow::{FlowId, Peer};
 use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
 use crate::numbered::Numbered;
+use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
 use crate::ua;
@@ -67,6 +74,7 @@ pub struct Edge {
     keys: Keyring,
     seals: RefCell<Seals>,
     random: Random,
+    shard: Shard,
     layer: Layer,
     media: Box<dyn Media + Send>,
     bindings: Bindings,
@@ -83,6 +91,13 @@ pub struct Edge {
     last_lookup: u64,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    pace: Pace,
+    /// Which shard an INVITE from inside went to.
+    turns: Turns,
+    /// The exchange of each branch that went to another shard.
+    forks: HashMap<Box<[u8]>, ServerKey>,
+    /// Another shard, as a peer.
+    nobody: Arc<Peer>,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -119,7 +134,8 @@ impl Edge {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
         Self {
-            layer: Layer::new(transactions(&config)),
+            layer: Layer::new(transactions(&config, Shard::ALONE)),
+            shard: Shard::ALONE,
             config,
             keys,
             seals: RefCell::default(),
@@ -137,11 +153,29 @@ impl Edge {
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
             errands: ua::Client::new(),
+            pace: Pace::default(),
+            turns: Turns::default(),
+            forks: HashMap::new(),
+            nobody: crossing::nobody(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
         }
+    }
+
+    /// The same gateway as one of several that share the work: see [`crate::shard`]. Each gets a seed of its own and the same
+    /// keys, configuration and media side. Ceilings of [`Config`] hold for all together.
+    #[must_use]
+    pub fn on(mut self, shard: Shard) -> Self {
+        self.layer.reconfigure(transactions(&self.config, shard));
+        // Sessions are told apart at the media side, which all share.
+        let first = self.random.number() >> 16 | u64::from(shard.index()) << 56;
+        self.random = self.random.on(shard);
+        self.bindings = Bindings::on(shard);
+        self.dialogs = Dialogs::starting(first);
+        self.shard = shard;
+        self
     }
 
     /// The registrations, for an embedder on the same thread; others use [`Command::Snapshot`].
@@ -176,8 +210,13 @@ impl Edge {
     }
 
     fn flow_closed(&mut self, now: Instant, flow: FlowId) {
-        if let Some(dial) = self.flows.remove(flow).and_then(|flow| flow.dial) {
-            self.lines.closed(dial, Some(flow));
+        if let Some(closed) = self.flows.remove(flow) {
+            for shard in closed.crossed() {
+                self.outputs.push_back(Output::HandClosed { shard, flow });
+            }
+            if let Some(dial) = closed.dial {
+                self.lines.closed(dial, Some(flow));
+            }
         }
         for id in self.bindings.close(flow) {
             if self.bindings.get(id).is_some() {
@@ -205,8 +244,9 @@ impl Edge {
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
-            if binding.registered {
+            if binding.registered && self.bindings.is_ours(&binding) {
                 let phone = status::phone(&binding);
                 self.tell(Event::Unregistered { phone, cause: Departure::Expired });
             }
@@ -223,6 +263,9 @@ impl Edge {
 
     /// What a round leaves behind: sessions and connections that nobody needs any more.
     fn end_round(&mut self, now: Instant) {
+        while let Some(flow) = self.bindings.poll_left() {
+            self.closes.push_back(flow);
+        }
         self.end_sessions(now);
         self.close_lines();
     }
@@ -239,6 +282,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.lookup_deadlines.first().map(|(at, _)| *at),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
@@ -275,9 +319,10 @@ impl Edge {
     }
 }
 
-/// The transaction settings, with a patience that outlasts timer C.
-fn transactions(config: &Config) -> transaction::Config {
+/// This shard's part of the transaction settings, with a patience that outlasts timer C.
+fn transactions(config: &Config, shard: Shard) -> transaction::Config {
     let mut transactions = config.transactions.clone();
+    transactions.transactions = shard.part(transactions.transactions);
     let least = config
         .timers
         .ringing_maximum
@@ -295,6 +340,9 @@ impl Machine for Edge {
         match input {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
+            Input::Handed(handed) => self.handed(now, *handed),
+            Input::Unhanded(handed) => self.unhanded(now, *handed),
+            Input::Unsent { .. } => self.drop_message(&self.nobody.clone(), DropCause::Crossing),
             Input::Unframeable { peer, status, .. } => {
                 self.drop_message(&peer, DropCause::Unframeable);
                 // What was answered was SIP, if not the SIP that we take.
@@ -317,7 +365,7 @@ impl Machine for Edge {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Reconfigure(config) => {
-                self.layer.reconfigure(transactions(&config));
+                self.layer.reconfigure(transactions(&config, self.shard));
                 self.config = *config;
             }
             Command::Drain => self.draining = true,
@@ -343,7 +391,7 @@ impl Machine for Edge {
             return output;
         }
         if let Some(transmit) = self.layer.poll_transmit() {
-            return Output::Transmit(transmit);
+            return self.outward(transmit);
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);

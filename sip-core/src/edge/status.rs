@@ -27,7 +27,12 @@ impl Edge {
             flow: binding.path.and_then(|path| path.flow()),
         };
         Snapshot {
-            phones: self.bindings.iter().filter(|b| b.registered).map(state).collect(),
+            phones: self
+                .bindings
+                .iter()
+                .filter(|b| b.registered && self.bindings.is_ours(b))
+                .map(state)
+                .collect(),
             flows: self.flows.values().filter(|flow| flow.peer.side == Side::Outside).count(),
             contexts: self.exchanges.len(),
             dialogs: self.dialogs.len(),

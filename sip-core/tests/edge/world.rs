@@ -310,6 +310,7 @@ impl World {
                 Output::Resolve { query, name } => self.asked.push((query, name)),
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => return at,
+                other => panic!("a machine that is alone wants {other:?}"),
             }
         }
         panic!("the edge does not come to rest\n{}", self.story());
