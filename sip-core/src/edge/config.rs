@@ -34,6 +34,9 @@ pub struct Config {
     pub internal_domains: Vec<String>,
     /// How switches are reached: `[sip.inside]`.
     pub switches: Switches,
+    /// How long a switch that refused a connection or let a request time out gets no other: `sip.blacklist`; zero turns it
+    /// off.
+    pub blacklist: Duration,
     /// How users are compared when nothing better names the phone: `sip.user_matching`.
     pub user_matching: UserMatching,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
@@ -70,6 +73,7 @@ impl Config {
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
+            blacklist: super::switches::BLACKLIST,
             user_matching: UserMatching::Username,
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
@@ -272,7 +276,7 @@ pub struct Timers {
     pub default_expiry: Duration,
     /// How long a connection from outside may stay that carries no registration, call or request.
     pub flow_idle: Duration,
-    /// How long a switch's name may take to resolve.
+    /// How long the search for a switch may take; a change acts on searches that start then.
     pub lookup: Duration,
 }
 

@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bindings::Change;
 use super::config::Config;
+pub use super::switches::{Switch, Verdict};
 use crate::flow::{FlowId, Identity, Side, Source};
 use crate::token::InstanceId;
 
@@ -23,6 +25,8 @@ pub enum Command {
     Resume,
     /// Seam D: a location change from elsewhere (the durable log at start, another node).
     Locate(Change),
+    /// What another shard found out about a switch ([`Event::Judged`]).
+    Judge(Switch, Verdict),
     /// Answer with [`Event::Snapshot`].
     Snapshot,
 }
@@ -147,6 +151,20 @@ pub enum Event {
         /// Its address.
         remote: SocketAddr,
     },
+    /// A request went on to the next address of the same target (RFC 3263 §4.3).
+    FailedOver {
+        /// The address that failed.
+        remote: SocketAddr,
+        /// How.
+        why: Why,
+    },
+    /// Something was found out about a switch. [`Command::Judge`] takes it to other shards.
+    Judged {
+        /// Which.
+        switch: Switch,
+        /// What.
+        verdict: Verdict,
+    },
     /// The media side refused a session description.
     MediaRefused {
         /// The Call-ID.
@@ -169,6 +187,17 @@ pub struct Phone {
     pub tag: Option<String>,
     /// The user of its Contact.
     pub user: String,
+}
+
+/// Why the next address of a target is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The one before answered 503.
+    Unavailable,
+    /// It was silent.
+    Timeout,
+    /// There is no connection to it.
+    Unreachable,
 }
 
 /// How a registration came about.
@@ -303,6 +332,19 @@ pub struct Snapshot {
     pub calls: u64,
     /// Whether we are draining.
     pub draining: bool,
+    /// Switches that get no requests at present.
+    pub switches: Vec<SwitchState>,
+}
+
+/// A switch that something is held against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchState {
+    /// Which.
+    pub switch: Switch,
+    /// The monitor says that it is down.
+    pub down: bool,
+    /// How long it stays on the blacklist; zero when it is not on it.
+    pub blacklisted: Duration,
 }
 
 /// One registered phone.

@@ -15,6 +15,7 @@ use crate::header::{CallId, To};
 use crate::media::SessionId;
 use crate::message::{Message, Method};
 use crate::proxy::context::Context;
+use crate::resolve::locate::Sought;
 use crate::token::{InstanceId, LoopHash, address_key};
 use crate::transaction::{ClientKey, ServerKey};
 
@@ -104,7 +105,7 @@ pub(super) enum Hop {
     /// A switch; the first address that can be reached.
     Switch(VecDeque<Dial>),
     /// A switch whose name must be looked up.
-    Name { name: String, port: Option<u16>, transport: Transport },
+    Name(Sought),
 }
 
 impl Hop {
@@ -112,7 +113,7 @@ impl Hop {
         match self {
             Self::Phone(path, _) => Some((*path).into()),
             Self::Switch(dials) => dials.front().map(|dial| (*dial).into()),
-            Self::Name { .. } => None,
+            Self::Name(_) => None,
         }
     }
 
@@ -120,7 +121,7 @@ impl Hop {
         match self {
             Self::Phone(_, peer) => Some(peer.remote),
             Self::Switch(dials) => dials.front().map(|dial| dial.remote),
-            Self::Name { .. } => None,
+            Self::Name(_) => None,
         }
     }
 
@@ -128,14 +129,15 @@ impl Hop {
         match self {
             Self::Phone(_, peer) => peer.transport,
             Self::Switch(dials) => dials.front().map_or(Transport::Tls, |dial| dial.transport),
-            Self::Name { transport, .. } => *transport,
+            // Nothing is sent before it is looked up.
+            Self::Name(_) => Transport::Tls,
         }
     }
 
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Phone(..) => Side::Outside,
-            Self::Switch(_) | Self::Name { .. } => Side::Inside,
+            Self::Switch(_) | Self::Name(_) => Side::Inside,
         }
     }
 }
@@ -228,5 +230,4 @@ pub(super) enum End {
 pub(super) struct Lookup {
     pub(super) key: ServerKey,
     pub(super) branch: usize,
-    pub(super) deadline: Instant,
 }

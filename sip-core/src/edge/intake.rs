@@ -182,7 +182,7 @@ impl Edge {
                         .any(|s| s.matches.iter().any(|m| m.eq_ignore_ascii_case(&host)));
                     named
                         || self.is_own(&host)
-                        || matches!(self.directory().destination(&host), Destination::Lookup(_))
+                        || matches!(self.directory().destination(&host), Destination::Lookup(..))
                 });
                 if local { Ok(()) } else { Err(Refusal::forbidden(Reason::Policy)) }
             }

@@ -14,6 +14,7 @@ pub mod uri_codec;
 mod answer;
 mod dialogs;
 mod exchange;
+mod failover;
 mod flows;
 mod forward;
 mod inbound;
@@ -26,6 +27,7 @@ mod register;
 mod rewrite;
 mod seals;
 mod status;
+mod switches;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -41,10 +43,12 @@ use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use lines::Lines;
 use seals::Seals;
+use switches::Switches;
 
 use crate::flow::{FlowId, Peer};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::resolve::locate::Locator;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
 
@@ -64,9 +68,11 @@ pub struct Edge {
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    locator: Locator,
     lookups: HashMap<u64, Lookup>,
-    lookup_deadlines: BTreeSet<(Instant, u64)>,
-    last_lookup: u64,
+    switches: Switches,
+    /// When a request to one of several addresses of a switch has waited long enough.
+    patiences: BTreeSet<(Instant, ServerKey)>,
     probes: HashMap<ClientKey, Probe>,
     probe_deadlines: BTreeSet<(Instant, ClientKey)>,
     outputs: VecDeque<Output<Event>>,
@@ -97,6 +103,7 @@ impl Edge {
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
+        let locator = Locator::new(config.timers.lookup);
         Self {
             layer: Layer::new(transactions(&config)),
             config,
@@ -111,9 +118,10 @@ impl Edge {
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
+            locator,
             lookups: HashMap::new(),
-            lookup_deadlines: BTreeSet::new(),
-            last_lookup: 0,
+            switches: Switches::default(),
+            patiences: BTreeSet::new(),
             probes: HashMap::new(),
             probe_deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -172,11 +180,14 @@ impl Edge {
             self.rings.remove(&(at, key));
             self.ring_out(now, key);
         }
-        while let Some(&(at, query)) = self.lookup_deadlines.first()
+        while let Some(&(at, key)) = self.patiences.first()
             && at <= now
         {
-            self.resolved(now, query, &[]);
+            self.patiences.remove(&(at, key));
+            self.lose_patience(now, key);
         }
+        self.locator.handle_timeout(now, &self.config.internal_domains);
+        self.located(now);
         while let Some(&(at, client)) = self.probe_deadlines.first()
             && at <= now
         {
@@ -213,7 +224,8 @@ impl Edge {
         [
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
-            self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.patiences.first().map(|(at, _)| *at),
+            self.locator.deadline(),
             self.probe_deadlines.first().map(|(at, _)| *at),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
@@ -260,11 +272,17 @@ impl Machine for Edge {
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
             Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
-            Input::DialFailed { dial } => {
+            Input::DialFailed { dial, fault } => {
+                if fault == Fault::Peer {
+                    self.switch_refused(now, dial);
+                }
                 self.lines.closed(dial, None);
                 self.layer.handle_dial_failed(now, &dial);
             }
-            Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
+            Input::Resolved { query, answer } => {
+                self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
+                self.located(now);
+            }
             Input::Drain => self.draining = true,
         }
         self.layer_events(now);
@@ -275,11 +293,13 @@ impl Machine for Edge {
         match command {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config));
+                self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
             Command::Locate(change) => self.bindings.apply(now, change),
+            Command::Judge(switch, verdict) => self.told(now, switch, verdict),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.tell(Event::Snapshot(Box::new(snapshot)));
@@ -299,6 +319,9 @@ impl Machine for Edge {
         }
         if let Some(transmit) = self.layer.poll_transmit() {
             return Output::Transmit(transmit);
+        }
+        if let Some((query, question)) = self.locator.poll_question() {
+            return Output::Resolve { query, question };
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);

@@ -33,6 +33,7 @@ impl Edge {
             dropped: self.counters.dropped,
             calls: self.counters.calls,
             draining: self.draining,
+            switches: self.switches.states(now),
         }
     }
 }

@@ -90,6 +90,16 @@ impl<R> Context<R> {
         self.concluded
     }
 
+    /// Whether a branch still waits for its final answer, and nobody has given up on it: another one may take its place.
+    pub fn awaits(&self, branch: usize) -> bool {
+        !self.concluded && matches!(self.branches.get(branch), Some(State::Trying | State::Proceeding))
+    }
+
+    /// Whether nothing at all was heard on a branch that waits.
+    pub fn is_silent(&self, branch: usize) -> bool {
+        !self.concluded && matches!(self.branches.get(branch), Some(State::Trying))
+    }
+
     /// When [`Context::handle_timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
