@@ -56,9 +56,30 @@ class Net:
             self.made.append(short)
             self.ip(short, "link", "set", "lo", "up")
             self.sysctl(short, "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
-        for home, nat, side in (("home1", "nat1", 0), ("home2", "nat2", 4)):
-            self._home(home, nat, side)
+        self._home("home1", "nat1", 0)
+        self._home("home2", "nat2", 4)
         self._gateway()
+
+    def more_homes(self, count, hosts):
+        """Homes 3 to `count`, IPv4 only, and in every home these hosts. They stay until the end of the run."""
+        for number in range(3, count + 1):
+            home, nat, side = f"home{number}", f"nat{number}", 4 * (number - 1)
+            if home in self.made:
+                continue
+            for short in (home, nat):
+                sh("ip", "netns", "add", self.name(short))
+                self.made.append(short)
+                self.ip(short, "link", "set", "lo", "up")
+                self.sysctl(short, "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+            NAT4[home] = f"198.51.100.{side + 2}"
+            self._home(home, nat, side)
+        for number in range(1, count + 1):
+            for host in hosts:
+                self.ip(f"home{number}", "address", "replace", f"{HOME4.format(host)}/24", "dev", "eth0")
+
+    def more_switches(self, *addresses):
+        for address in addresses:
+            self.ip("inside", "address", "replace", f"{address}/24", "dev", "eth0")
 
     def down(self):
         for short in self.made:
@@ -76,22 +97,31 @@ class Net:
             self.ip(short, "address", "add", address, "dev", interface, *extra)
 
     def _home(self, home, nat, side):
-        prefix6 = HOME6[home]
         self._wire(home, "eth0", nat, "lan")
         self._wire(nat, "wan", "outside", nat)
-        self._address(home, "eth0", *(f"{HOME4.format(n)}/24" for n in PHONE_HOSTS), *(f"{prefix6.format(n)}/64" for n in PHONE_HOSTS))
-        self._address(nat, "lan", f"{HOME4.format(1)}/24", f"{prefix6.format(1)}/64")
-        self._address(nat, "wan", f"198.51.100.{side + 2}/30", f"2001:db8:{side:x}::2/64")
-        self._address("outside", nat, f"198.51.100.{side + 1}/30", f"2001:db8:{side:x}::1/64")
+        self._address(home, "eth0", *(f"{HOME4.format(n)}/24" for n in PHONE_HOSTS))
+        self._address(nat, "lan", f"{HOME4.format(1)}/24")
+        self._address(nat, "wan", f"198.51.100.{side + 2}/30")
+        self._address("outside", nat, f"198.51.100.{side + 1}/30")
         self.ip(home, "route", "add", "default", "via", HOME4.format(1))
-        self.ip(home, "-6", "route", "add", "default", "via", prefix6.format(1))
         self.ip(nat, "route", "add", "default", "via", f"198.51.100.{side + 1}")
-        self.ip(nat, "-6", "route", "add", "default", "via", f"2001:db8:{side:x}::1")
-        self.ip("outside", "-6", "route", "add", prefix6.format(0).removesuffix("0") + "/64", "via", f"2001:db8:{side:x}::2")
-        self.sysctl(nat, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.sysctl(nat, "net.ipv4.ip_forward=1")
+        if home in HOME6:
+            self._home6(home, nat, side)
         self.nft(nat, NAT_RULES)
         # a closed connection leaves its port quickly, so that another phone can take it over
         self.sysctl(nat, "net.netfilter.nf_conntrack_tcp_timeout_close=1", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=1")
+
+    def _home6(self, home, nat, side):
+        prefix = HOME6[home]
+        self._address(home, "eth0", *(f"{prefix.format(n)}/64" for n in PHONE_HOSTS))
+        self._address(nat, "lan", f"{prefix.format(1)}/64")
+        self._address(nat, "wan", f"2001:db8:{side:x}::2/64")
+        self._address("outside", nat, f"2001:db8:{side:x}::1/64")
+        self.ip(home, "-6", "route", "add", "default", "via", prefix.format(1))
+        self.ip(nat, "-6", "route", "add", "default", "via", f"2001:db8:{side:x}::1")
+        self.ip("outside", "-6", "route", "add", prefix.format(0).removesuffix("0") + "/64", "via", f"2001:db8:{side:x}::2")
+        self.sysctl(nat, "net.ipv6.conf.all.forwarding=1")
 
     def _gateway(self):
         self._wire("gw", "eth1", "outside", "gw")

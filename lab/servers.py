@@ -6,17 +6,20 @@ import socket
 import ssl
 import threading
 
-from net import HQ, PEBBLE
+from net import HQ, KAMAILIO, PEBBLE
 from proc import Proc, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def fill(lab, name):
+def fill(lab, name, folder=None, replace=()):
     """A template of conf/ with @RUN@ and @PKI@ filled in, in the folder of the run."""
+    folder = folder or lab.folder
     with open(f"{HERE}/conf/{name}") as f:
-        text = f.read().replace("@RUN@", lab.folder).replace("@PKI@", lab.pki.folder)
-    path = f"{lab.folder}/{name}"
+        text = f.read().replace("@RUN@", folder).replace("@PKI@", lab.pki.folder)
+    for old, new in replace:
+        text = text.replace(old, new)
+    path = f"{folder}/{name}"
     with open(path, "w") as f:
         f.write(text)
     return path
@@ -27,32 +30,37 @@ def listening(net, short, port, kind="t"):
 
 
 class Kamailio:
-    """The phone switch."""
+    """A phone switch."""
 
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, lab, address=KAMAILIO):
+        self.lab, self.address, self.memory = lab, address, 64  # MiB of shared memory
+        self.folder = lab.folder if address == KAMAILIO else f"{lab.folder}/kamailio-{address}"
+        os.makedirs(self.folder, exist_ok=True)
+        self.socket = f"{self.folder}/kamailio.sock"
         self.proc = None
 
     def start(self, direct=False):
-        config = fill(self.lab, "kamailio.cfg")
-        fill(self.lab, "kamailio-tls.cfg")
+        move = [(KAMAILIO, self.address)]
+        config = fill(self.lab, "kamailio.cfg", self.folder, move)
+        fill(self.lab, "kamailio-tls.cfg", self.folder, move)
         define = ["-A", "DIRECT"] if direct else []
-        self.socket = f"{self.lab.folder}/kamailio.sock"
-        command = ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", "64", "-M", "8", "-Y", self.lab.folder, *define]
-        self.proc = Proc(self.lab.net, "inside", "kamailio", self.lab.folder, command)
-        until("kamailio answers on its control socket", self._alive, 10)
+        command = ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", str(self.memory), "-M", "8", "-Y", self.folder, *define]
+        self.proc = Proc(self.lab.net, "inside", "kamailio", self.folder, command)
+        until(f"kamailio at {self.address} answers on its control socket", self._alive, 10)
 
     def _alive(self):
         if not self.proc.running():
             raise RuntimeError(f"kamailio ended: {self.proc.text()[-1500:]}")
-        return os.path.exists(self.socket) and listening(self.lab.net, "inside", 5061) and self.rpc("core.uptime", check=False)
+        return os.path.exists(self.socket) and self.lab.net.run("inside", "ss", "-Hlnt", f"src {self.address}:5061").stdout.strip() and self.rpc("core.uptime", check=False)
 
     def stop(self):
         if self.proc:
             self.proc.stop()
             self.proc = None
-        if os.path.exists(f"{self.lab.folder}/kamailio.sock"):
-            os.unlink(f"{self.lab.folder}/kamailio.sock")
+        if os.path.exists(self.socket):
+            os.unlink(self.socket)
+
+    close = stop  # as something that a case opened
 
     def restart(self, direct=False):
         """An empty location."""

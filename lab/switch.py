@@ -18,6 +18,7 @@ class Switch(Agent):
         super().__init__(lab, "switch")
         self.address, self.cert = address, cert
         self.bindings = {}  # instance text -> (Contact URI, wire of its REGISTER)
+        self.moved_to = None  # where every REGISTER is sent by 301
         self.media_home = ("inside", address)
         self.wires = []
         self.server = None
@@ -69,6 +70,9 @@ class Switch(Agent):
         return f"<sips:100@{self.address}>"
 
     def on_register_request(self, wire, msg):
+        if self.moved_to:
+            self.respond(wire, msg, 301, "Moved Permanently", f"Contact: <sips:{self.moved_to}:5061>\r\n", to_tag=token())
+            return
         contact = msg.one("contact")
         found = re.search(r'\+sip\.instance="?<([^>]*)>', contact)
         instance = found.group(1) if found else uri_of(contact)

@@ -135,7 +135,7 @@ impl Directory<'_> {
 }
 
 /// Whether `name` is `domain` or ends in `.domain`.
-fn is_under(name: &str, domain: &str) -> bool {
+pub(crate) fn is_under(name: &str, domain: &str) -> bool {
     let domain = domain.trim_matches('.');
     let Some(at) = name.len().checked_sub(domain.len()) else { return false };
     !domain.is_empty()

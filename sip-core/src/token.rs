@@ -189,9 +189,31 @@ pub fn token_matches(expected: &str, token: &[u8]) -> bool {
     expected.as_bytes().ct_eq(&token.to_ascii_lowercase()[..]).into()
 }
 
-/// The key hash that stands for a peer without a certificate on a row with `trust_source`.
+/// What stands before the address in an [`address_key`]. A digest of a certificate's key never begins so.
+const ADDRESS: &[u8; 16] = b"farend: address\0";
+
+/// Stands for a certificate where there is none and the address is trusted: an IPv4 address, or the /64 of an IPv6
+/// address, which is what one household or host commands.
 pub fn address_key(address: std::net::IpAddr) -> [u8; 32] {
-    Sha256::new().chain_update("address").chain_update(address.to_string()).finalize().into()
+    let mut key = [0; 32];
+    let (mark, place) = key.split_at_mut(ADDRESS.len());
+    mark.copy_from_slice(ADDRESS);
+    match address.to_canonical() {
+        std::net::IpAddr::V4(address) => {
+            place.iter_mut().zip(address.octets()).for_each(|(to, from)| *to = from);
+        }
+        std::net::IpAddr::V6(address) => {
+            // Told apart from an IPv4 address by where it stands.
+            let net = address.octets().into_iter().take(8);
+            place.iter_mut().skip(8).zip(net).for_each(|(to, from)| *to = from);
+        }
+    }
+    key
+}
+
+/// Whether this stands for an address, not for a certificate.
+pub fn is_address_key(key: &[u8; 32]) -> bool {
+    key.starts_with(ADDRESS)
 }
 
 fn encode(raw: &[u8]) -> String {

@@ -9,8 +9,8 @@ use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{RData, RecordType};
 use ipnet::IpNet;
 use sip_core::resolve::records::{Answer, Kind, Naptr, Question, Records, Srv};
@@ -155,7 +155,7 @@ fn naptr(data: &RData) -> Option<Naptr> {
     })
 }
 
-fn resolver(address: SocketAddr) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+fn resolver(address: SocketAddr) -> Result<TokioResolver, NetError> {
     let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
     for connection in &mut connections {
         connection.port = address.port();
@@ -195,68 +195,4 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::UdpSocket;
-
-    use super::{Names, is_under};
-
-    /// A name server of twelve lines: answers every question with `code`, and with 10.9.8.7 when it is 0.
-    async fn server(code: u8) -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = asked.clone();
-        tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            while let Ok((len, peer)) = socket.recv_from(&mut buffer).await {
-                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                // Header and question are echoed; an OPT row behind them is cut off.
-                let end = 12 + buffer[12..len].iter().position(|byte| *byte == 0).unwrap() + 5;
-                let is_a = buffer[end - 3] == 1;
-                let mut answer = buffer[..end].to_vec();
-                answer[2] = 0x81;
-                answer[3] = 0x80 | code;
-                answer[6..12].copy_from_slice(&[0, u8::from(code == 0 && is_a), 0, 0, 0, 0]);
-                if code == 0 && is_a {
-                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 9, 8, 7]);
-                }
-                let _ = socket.send_to(&answer, peer).await;
-            }
-        });
-        (address, asked)
-    }
-
-    #[tokio::test]
-    async fn the_next_server_is_asked_on_failure_and_not_on_nxdomain() {
-        let (failing, _) = server(2).await;
-        let (lacking, _) = server(3).await;
-        let (good, asked) = server(0).await;
-        let names = Names::new(&[failing, good], &[]).unwrap();
-        assert_eq!(
-            names.lookup("hq.example.internal").await.unwrap(),
-            ["10.9.8.7".parse::<std::net::IpAddr>().unwrap()]
-        );
-        let before = asked.load(std::sync::atomic::Ordering::SeqCst);
-        assert!(before > 0);
-        let names = Names::new(&[lacking, good], &[]).unwrap();
-        assert_eq!(
-            names.lookup("hq.example.internal").await.unwrap_err().kind(),
-            std::io::ErrorKind::NotFound
-        );
-        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), before);
-    }
-
-    #[tokio::test]
-    async fn internal_names_are_not_asked_in_public() {
-        let names = Names::new(&["192.0.2.1:53".parse().unwrap()], &["example.internal".to_owned()]).unwrap();
-        let error = names.lookup("hq.example.internal").await.unwrap_err();
-        assert!(error.to_string().contains("no name server is configured"), "{error}");
-    }
-
-    #[test]
-    fn under() {
-        let domains = ["example.internal".to_owned()];
-        assert!(is_under("HQ.Example.Internal.", &domains) && is_under("example.internal", &domains));
-        assert!(!is_under("badexample.internal", &domains) && !is_under("example.com", &domains));
-    }
-}
+mod tests;

@@ -70,10 +70,8 @@ impl Signalling {
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        let (connect, resolve) = (
-            Arc::new(Inside { switches: switches.clone() }),
-            Arc::new(Lookups(names.clone())),
-        );
+        let (connect, resolve) =
+            (Arc::new(Inside { switches: switches.clone() }), Arc::new(Lookups(names.clone())));
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let mut lines = report::signalling::Lines::default();
@@ -161,7 +159,7 @@ impl Switches {
             }
             _ => None,
         };
-        let rows = settings.sip.ports.iter().filter(|row| row.trust_source);
+        let rows = settings.sip.ports.iter().filter(|row| row.inside && row.trust_source);
         Ok(Self {
             connector,
             from: settings.net.inside.addresses.clone(),
@@ -273,14 +271,10 @@ fn side(row: &SipPort) -> Side {
 fn edge(settings: &Settings) -> Config {
     let sip = &settings.sip;
     let mut config = Config::new(face(settings, false), face(settings, true));
-    config.tag_routing.enabled = sip.tag_routing.enabled;
-    config.tag_routing.pattern =
-        sip_core::edge::route_tag::Pattern::new(&sip.tag_routing.head, &sip.tag_routing.tail).ok();
-    config.tag_routing.cert_binding = match sip.tag_routing.tag_cert_binding {
-        settings::TagCertBinding::Off => config::CertBinding::Off,
-        settings::TagCertBinding::Log => config::CertBinding::Log,
-        settings::TagCertBinding::Enforce => config::CertBinding::Enforce,
-    };
+    for listener in sip.ports.iter().flat_map(|row| listeners(settings, row)) {
+        config.add_listener(listener);
+    }
+    config.interop = sip.interop.clone();
     for net in &sip.inside_networks {
         config.inside_networks.add_net(*net);
     }
@@ -295,16 +289,11 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.user_matching = match sip.user_matching {
-        settings::UserMatching::Username => config::UserMatching::Username,
-        settings::UserMatching::UsernameAndDomain => config::UserMatching::UsernameAndDomain,
-    };
     config.preloaded_routes = match sip.preloaded_routes {
         settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
         settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
         settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
     };
-    config.add_path = sip.add_path;
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;
@@ -350,6 +339,21 @@ fn face(settings: &Settings, inside: bool) -> config::Face {
         face.aliases.extend(names(settings, &tls.certificate));
     }
     face
+}
+
+/// What a row is bound to, and what it is called there: behind a 1:1 NAT the public address of that family.
+fn listeners<'s>(settings: &'s Settings, row: &'s SipPort) -> impl Iterator<Item = config::Listener> + 's {
+    let interface = if row.inside { &settings.net.inside } else { &settings.net.outside };
+    row.addresses.iter().flat_map(move |local| {
+        let public = interface.public_address.filter(|public| public.is_ipv4() == local.is_ipv4());
+        row.transports.iter().map(move |over| {
+            let mut listener = config::Listener::new(side(row), *local, transport(*over));
+            if let Some(public) = public {
+                listener.face.host = public.to_string();
+            }
+            listener
+        })
+    })
 }
 
 /// The address others see: the public one behind a 1:1 NAT.

@@ -16,8 +16,7 @@ pub use refusal::{Invalid, Refusal};
 pub use settings::{
     AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, HttpFile, InsideTls, Interface,
     ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError, PreloadedRoutes,
-    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TagCertBinding, TagRouting,
-    Transport, TunnelRow, UserMatching,
+    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, Transport, TunnelRow,
 };
 
 /// Reads, parses and judges the configuration at `path`.

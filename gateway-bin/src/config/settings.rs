@@ -13,6 +13,7 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
+use sip_core::edge::interop::InteropProfile;
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
 /// Everything `farend run` needs.
@@ -141,18 +142,14 @@ pub struct SipSettings {
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.
     pub inside_networks: Vec<IpNet>,
-    /// How users are compared.
-    pub user_matching: UserMatching,
     /// What becomes of Routes a phone preloaded.
     pub preloaded_routes: PreloadedRoutes,
     /// How switches are reached.
     pub inside: InsideTls,
     /// Switches known by name.
     pub servers: Vec<SipServer>,
-    /// ContactRouteTag routing.
-    pub tag_routing: TagRouting,
-    /// Whether REGISTER carries a Path of ours.
-    pub add_path: bool,
+    /// The interoperability switches; tag routing, URI encoding and user matching among them.
+    pub interop: InteropProfile,
     /// Timer C when the INVITE has no Expires.
     pub invite_timeout_default: Duration,
     /// The longest INVITE timeout.
@@ -253,39 +250,6 @@ pub struct SipServer {
     pub addresses: Vec<SocketAddr>,
     /// A name in place of addresses, with its port if one is written; without, NAPTR and SRV say where it is.
     pub lookup: Option<(String, Option<u16>)>,
-}
-
-/// ContactRouteTag routing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagRouting {
-    /// On or off.
-    pub enabled: bool,
-    /// Text before the tag.
-    pub head: String,
-    /// Text behind the tag.
-    pub tail: String,
-    /// Whether the certificate must name the tag.
-    pub tag_cert_binding: TagCertBinding,
-}
-
-/// Whether a phone's certificate must name its tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagCertBinding {
-    /// Not looked at.
-    Off,
-    /// Reported.
-    Log,
-    /// Refused.
-    Enforce,
-}
-
-/// How users are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserMatching {
-    /// The user part alone.
-    Username,
-    /// User part and domain.
-    UsernameAndDomain,
 }
 
 /// What becomes of Routes a phone preloaded.

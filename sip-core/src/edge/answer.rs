@@ -23,7 +23,10 @@ impl Edge {
     /// A response to one of our branches.
     pub(super) fn response(&mut self, now: Instant, client: ClientKey, message: Message, peer: &Peer) {
         let Some((key, index)) = self.clients.get(&client).copied() else {
-            return self.probed(now, client, true);
+            if let Some(done) = self.errands.handle_response(client, &message) {
+                self.errand_done(now, done);
+            }
+            return;
         };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
@@ -47,9 +50,7 @@ impl Edge {
 
     /// A client transaction is over.
     pub(super) fn client_over(&mut self, now: Instant, client: ClientKey, end: End) {
-        let Some((key, index)) = self.clients.remove(&client) else {
-            return self.probed(now, client, false);
-        };
+        let Some((key, index)) = self.clients.remove(&client) else { return };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
         let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));
@@ -253,10 +254,11 @@ impl Edge {
         }
         let Some(branch) = exchange.branches.get(index) else { return };
         let phone = branch.way.phone;
+        let own = || (exchange.incoming.source, exchange.incoming.peer.clone());
         let (path, switch) = match &branch.way.hop {
-            Hop::Phone(path, _) => (*path, None),
-            Hop::Switch(dials) => (exchange.incoming.source, dials.front().copied()),
-            Hop::Name(_) => (exchange.incoming.source, None),
+            Hop::Phone(path, peer) => ((*path, peer.clone()), None),
+            Hop::Switch(dials) => (own(), dials.front().copied()),
+            Hop::Name(_) => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();

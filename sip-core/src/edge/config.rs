@@ -7,6 +7,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use super::faces::Listener;
+pub use super::limits::Limits;
+
+use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
@@ -19,12 +23,15 @@ pub struct Config {
     /// Separates the tags of installations that share a PBX; part of every contact token. A change makes
     /// new tokens for new registrations only.
     pub realm: String,
-    /// ContactRouteTag based routing: `sip.tag_routing`.
-    pub tag_routing: TagRouting,
+    /// The interoperability switches, tag routing, URI encoding and user matching among them: Appendix I.
+    pub interop: InteropProfile,
     /// What we write into messages towards phones, and what else they call us.
     pub outside: Face,
     /// What we write into messages towards the PBX, and what else it calls us.
     pub inside: Face,
+    /// The listeners, where there are several: see [`Config::add_listener`]. Who came by none of them is told the face
+    /// of its side.
+    pub listeners: Vec<Listener>,
     /// Where requests from phones may go: `sip.inside_networks`.
     pub inside_networks: Networks,
     /// Names and exceptions: `[[sip.servers]]`. The first one also takes requests that name ourselves from a
@@ -37,16 +44,12 @@ pub struct Config {
     /// How long a switch that refused a connection or let a request time out gets no other: `sip.blacklist`; zero turns it
     /// off.
     pub blacklist: Duration,
-    /// How users are compared when nothing better names the phone: `sip.user_matching`.
-    pub user_matching: UserMatching,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
-    /// Whether REGISTERs get our Path (RFC 3327): `sip.interop.add_path`.
-    pub add_path: bool,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
@@ -62,7 +65,7 @@ impl Config {
     pub fn new(outside: Face, inside: Face) -> Self {
         Self {
             realm: "farend".to_owned(),
-            tag_routing: TagRouting::default(),
+            interop: InteropProfile::teleworker(),
             switches: Switches {
                 transport: inside.transport,
                 port: inside.port,
@@ -70,15 +73,14 @@ impl Config {
             },
             outside,
             inside,
+            listeners: Vec::new(),
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
             blacklist: super::switches::BLACKLIST,
-            user_matching: UserMatching::Username,
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
-            add_path: false,
             max_forwards: 70,
             limits: Limits::default(),
             timers: Timers::default(),
@@ -88,7 +90,7 @@ impl Config {
 }
 
 /// ContactRouteTag based routing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRouting {
     /// Whether tags are extracted at all. Without, only users tell phones apart.
     pub enabled: bool,
@@ -99,10 +101,10 @@ pub struct TagRouting {
 }
 
 impl Default for TagRouting {
-    /// On, with the head and tail of the phones' instance.
+    /// Off, with the head and tail of the phones' instance; [`InteropProfile::teleworker`] turns it on.
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: false,
             pattern: Pattern::new("+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-", ">").ok(),
             cert_binding: CertBinding::Log,
         }
@@ -185,11 +187,12 @@ pub enum Connections {
 }
 
 /// `sip.user_matching`. A lookup key, not authentication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserMatching {
     /// The unescaped user part.
     Username,
     /// The user part and the domain it registered at.
+    #[default]
     UsernameAndDomain,
 }
 
@@ -224,43 +227,6 @@ pub enum Policy {
     LocalOnly,
     /// None.
     RejectAll,
-}
-
-/// Ceilings; each has its own refusal and counter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Registered phones in all; more are refused with 503.
-    pub bindings: usize,
-    /// Registrations on one certificate; more are refused with 403 (load generators use one per phone).
-    pub bindings_per_certificate: usize,
-    /// Connections from outside on one certificate. One more closes the one that was of no use for longest; it is
-    /// closed itself if all others carry registrations, calls or requests.
-    pub flows_per_certificate: usize,
-    /// Requests in progress; more are refused with 503. Twice as many inside of dialogs; BYE and ACK always pass.
-    pub contexts: usize,
-    /// Calls that are remembered; new ones are refused with 503.
-    pub dialogs: usize,
-    /// Calls that phones with one certificate make and that are remembered at once; new ones are refused with 503 (S14).
-    pub dialogs_per_certificate: usize,
-    /// Branches of one fork (RFC 5393 Max-Breadth).
-    pub breadth: usize,
-    /// Names being looked up; more are refused with 503.
-    pub lookups: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bindings: 100_000,
-            bindings_per_certificate: 10,
-            flows_per_certificate: 16,
-            contexts: 200_000,
-            dialogs: 100_000,
-            dialogs_per_certificate: 100,
-            breadth: 60,
-            lookups: 1_000,
-        }
-    }
 }
 
 /// Proxy timers.

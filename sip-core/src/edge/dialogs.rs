@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::shown;
-use crate::flow::{Dial, Side, Source};
+use crate::flow::{Dial, Peer, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
 use crate::message::Message;
@@ -40,7 +40,7 @@ pub(super) struct Dialog {
     /// The phone's binding.
     pub(super) phone: InstanceId,
     /// Where the phone was when it was made; used only when the binding is gone.
-    pub(super) path: Option<Source>,
+    pub(super) path: Option<(Source, Arc<Peer>)>,
     /// The certificate key of the phone.
     pub(super) certificate: [u8; 32],
     /// The switch it was made with, if we dialled it.
@@ -100,8 +100,8 @@ impl Dialogs {
             if let Some(session) = dialog.session {
                 self.hold(session);
             }
-            if let Some(path) = dialog.path {
-                *self.paths.entry(path).or_default() += 1;
+            if let Some((path, _)) = &dialog.path {
+                *self.paths.entry(*path).or_default() += 1;
             }
             *self.certificates.entry(dialog.certificate).or_default() += 1;
         }
@@ -115,7 +115,7 @@ impl Dialogs {
         if let Some(session) = dialog.session {
             self.release(session);
         }
-        if let Some(path) = &dialog.path
+        if let Some((path, _)) = &dialog.path
             && let Some(dialogs) = self.paths.get_mut(path)
         {
             *dialogs -= 1;

@@ -29,12 +29,9 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// The key hash of the sender's certificate; of its address on a row that trusts addresses.
+    /// See [`owner_key`].
     pub(super) fn certificate(&self) -> [u8; 32] {
-        match &self.peer.identity {
-            Some(identity) => identity.key_hash,
-            None => address_key(self.peer.remote.ip()),
-        }
+        owner_key(&self.peer)
     }
 
     pub(super) fn method(&self) -> Method<'_> {
@@ -49,6 +46,14 @@ impl Incoming {
     /// Whether it looks as if it were part of a dialog: To has a tag (RFC 3261 §12.2.2).
     pub(super) fn in_dialog(&self) -> bool {
         matches!(self.message.header::<To>(), Some(Ok(to)) if to.tag().is_some())
+    }
+}
+
+/// Who owns what a peer does: the key hash of its certificate; its address on a row that trusts addresses.
+pub(super) fn owner_key(peer: &Peer) -> [u8; 32] {
+    match &peer.identity {
+        Some(identity) => identity.key_hash,
+        None => address_key(peer.remote.ip()),
     }
 }
 

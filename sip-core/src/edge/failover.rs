@@ -108,7 +108,13 @@ impl Edge {
 
     /// Asks the next address of the same target as well, if there is one and the request still waits for an answer
     /// (RFC 3263 §4.3).
-    pub(super) fn fail_over(&mut self, now: Instant, exchange: &mut Exchange, index: usize, why: Why) -> bool {
+    pub(super) fn fail_over(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        why: Why,
+    ) -> bool {
         if !exchange.context.awaits(index) {
             return false;
         }
@@ -141,7 +147,10 @@ impl Edge {
             if exchange.incoming.method() == Method::Invite {
                 self.judge(now, dial.into(), Verdict::Silent);
             }
-            self.fail_over(now, &mut exchange, index, Why::Timeout);
+            if self.fail_over(now, &mut exchange, index, Why::Timeout) {
+                let answer = Answer::Own(408, "Request Timeout", Reason::Unreachable);
+                exchange.context.leave(index, 408, answer);
+            }
         }
         self.park(exchange);
     }
@@ -155,6 +164,10 @@ impl Edge {
 
     /// A switch that let a transaction time out (SAM-30).
     pub(super) fn switch_silent(&mut self, now: Instant, exchange: &Exchange, index: usize) {
+        // Judged when the next one was asked.
+        if exchange.is_invite() && exchange.context.is_left(index) {
+            return;
+        }
         if let Some(Hop::Switch(dials)) = exchange.branches.get(index).map(|branch| &branch.way.hop)
             && let Some(dial) = dials.front().copied()
         {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Edge;
 use super::event::{Closing, Event};
-use super::exchange::{Exchange, Hop};
+use super::exchange::{Exchange, Hop, owner_key};
 use crate::flow::{Dial, FlowId, Peer, Side, Source};
 use crate::token::InstanceId;
 
@@ -32,10 +32,10 @@ impl Flow {
         self.dial?.affinity.map(InstanceId)
     }
 
-    /// The certificate whose share of connections it counts against.
+    /// The certificate, or the address, whose share of connections it counts against.
     fn certificate(&self) -> Option<[u8; 32]> {
         let counts = self.peer.side == Side::Outside && self.dial.is_none();
-        self.peer.identity.as_ref().filter(|_| counts).map(|identity| identity.key_hash)
+        counts.then(|| owner_key(&self.peer))
     }
 }
 
@@ -135,7 +135,7 @@ impl Edge {
     fn bound_flows(&mut self, newest: FlowId) {
         let Some(certificate) = self.flows.get(newest).and_then(Flow::certificate) else { return };
         let flows = self.flows.by_certificate.get(&certificate).map_or(&[][..], Vec::as_slice);
-        if flows.len() <= self.config.limits.flows_per_certificate {
+        if flows.len() <= self.config.limits.flows_of(&certificate) {
             return;
         }
         let idle = flows.iter().copied().filter(|flow| *flow != newest && !self.is_of_use(*flow));

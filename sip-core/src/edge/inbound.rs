@@ -69,7 +69,7 @@ impl Edge {
         if incoming.in_dialog() {
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }
-        if self.config.tag_routing.enabled {
+        if self.config.interop.contacts.tag_routing.enabled {
             if let Some(id) = self.by_instance(incoming) {
                 return Ok((Step::Instance, vec![id]));
             }
@@ -88,7 +88,7 @@ impl Edge {
     }
 
     fn by_instance(&self, incoming: &Incoming) -> Option<InstanceId> {
-        let pattern = self.config.tag_routing.pattern.as_ref()?;
+        let pattern = self.config.interop.contacts.tag_routing.pattern.as_ref()?;
         let message = &incoming.message;
         let carriers = [message.request_uri(), message.raw(Name::AcceptContact), message.raw(Name::To)];
         let tag = carriers.into_iter().flatten().find_map(|text| pattern.tag(text))?;
@@ -108,7 +108,7 @@ impl Edge {
         })?;
         let domain = host_of(uri);
         // Towards us the PBX writes our address; what the phone registered at is then not to be had.
-        let domain = match self.config.user_matching {
+        let domain = match self.config.interop.contacts.user_matching {
             UserMatching::UsernameAndDomain => Some(domain.as_str()),
             UserMatching::Username => None,
         };
@@ -138,8 +138,9 @@ impl Edge {
             Some((path, peer)) => Hop::Phone(path, peer),
             // The registration ended under the call: the connection it was made over, if that still stands.
             None if binding.is_none() => {
-                let path = held?.path?;
-                Hop::Phone(path, self.flows.get(path.flow()?)?.peer.clone())
+                let (path, peer) = held?.path.clone()?;
+                path.flow().is_none_or(|flow| self.flows.get(flow).is_some()).then_some(())?;
+                Hop::Phone(path, peer)
             }
             None => return None,
         };

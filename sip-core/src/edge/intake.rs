@@ -122,14 +122,14 @@ impl Edge {
         if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
-        // Without a certificate nobody is told apart.
-        let certificate = incoming.peer.identity.as_ref().filter(|_| incoming.peer.side == Side::Outside);
-        if let (true, Method::Invite, Some(one)) = (fresh, incoming.method(), certificate)
-            && self.dialogs.of_certificate(&one.key_hash) >= self.config.limits.dialogs_per_certificate
-        {
-            return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs_per_certificate")));
-        }
         if incoming.peer.side == Side::Outside {
+            if fresh && incoming.method() == Method::Invite {
+                let owner = incoming.certificate();
+                let (most, limit) = self.config.limits.dialogs_of(&owner);
+                if self.dialogs.of_certificate(&owner) >= most {
+                    return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
+                }
+            }
             self.policy(incoming)?;
         }
         Ok(hash)
@@ -254,7 +254,13 @@ impl Edge {
         if let Some((name, value)) = extra {
             builder = builder.header(*name, value.as_bytes());
         }
-        self.layer.respond(now, key, status, builder.build());
+        match incoming.source {
+            // Who stands behind a datagram is not known.
+            Source::Datagram { .. } if incoming.peer.side == Side::Outside => {
+                self.layer.refuse(now, key, status, builder.build());
+            }
+            _ => self.layer.respond(now, key, status, builder.build()),
+        }
     }
 
     fn cancel(&mut self, now: Instant, incoming: &Incoming, invite: Option<ServerKey>) {

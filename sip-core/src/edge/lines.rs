@@ -112,12 +112,11 @@ impl Edge {
         let Some(id) = dial.affinity.map(InstanceId) else { return dial };
         let binding = self.bindings.get(id).filter(|_| dial.transport != Transport::Udp);
         let certificate = binding.map(|b| b.record.certificate);
-        let most = self.config.limits.bindings_per_certificate;
-        if certificate.is_some_and(|certificate| self.lines.admit(id, certificate, dial, most)) {
-            dial
-        } else {
-            Dial { affinity: None, ..dial }
-        }
+        let limits = &self.config.limits;
+        let admitted = certificate.is_some_and(|certificate| {
+            self.lines.admit(id, certificate, dial, limits.bindings_of(&certificate).0)
+        });
+        if admitted { dial } else { Dial { affinity: None, ..dial } }
     }
 
     pub(super) fn line_opened(&mut self, dial: Dial, flow: FlowId) {

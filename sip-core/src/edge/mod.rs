@@ -8,17 +8,20 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod interop;
 pub mod route_tag;
 pub mod uri_codec;
 
 mod answer;
 mod dialogs;
 mod exchange;
+mod faces;
 mod failover;
 mod flows;
 mod forward;
 mod inbound;
 mod intake;
+mod limits;
 mod lines;
 mod offer;
 mod outbound;
@@ -51,6 +54,7 @@ use crate::media::Media;
 use crate::resolve::locate::Locator;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
+use crate::ua;
 
 /// The signalling gateway, sans-I/O: see [`Machine`] for how it is driven.
 pub struct Edge {
@@ -73,8 +77,8 @@ pub struct Edge {
     switches: Switches,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
-    probes: HashMap<ClientKey, Probe>,
-    probe_deadlines: BTreeSet<(Instant, ClientKey)>,
+    /// Requests of our own.
+    errands: ua::Client<Errand>,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -82,12 +86,17 @@ pub struct Edge {
     draining: bool,
 }
 
+/// Why we sent a request of our own.
+enum Errand {
+    /// Whether the phone lives whose tag a REGISTER claims.
+    Owner(Box<Probe>),
+}
+
 /// A REGISTER that waits for the phone whose tag it claims.
 struct Probe {
     incoming: Incoming,
     hash: LoopHash,
     phone: InstanceId,
-    deadline: Instant,
 }
 
 #[derive(Default)]
@@ -122,8 +131,7 @@ impl Edge {
             lookups: HashMap::new(),
             switches: Switches::default(),
             patiences: BTreeSet::new(),
-            probes: HashMap::new(),
-            probe_deadlines: BTreeSet::new(),
+            errands: ua::Client::new(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
@@ -188,10 +196,8 @@ impl Edge {
         }
         self.locator.handle_timeout(now, &self.config.internal_domains);
         self.located(now);
-        while let Some(&(at, client)) = self.probe_deadlines.first()
-            && at <= now
-        {
-            self.probed(now, client, false);
+        while let Some(done) = self.errands.handle_timeout(now) {
+            self.errand_done(now, done);
         }
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered {
@@ -226,7 +232,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.patiences.first().map(|(at, _)| *at),
             self.locator.deadline(),
-            self.probe_deadlines.first().map(|(at, _)| *at),
+            self.errands.poll_timeout(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
@@ -236,8 +242,20 @@ impl Edge {
         .min()
     }
 
+    /// What came of a request of our own.
+    fn errand_done(&mut self, now: Instant, done: ua::Done<Errand>) {
+        let lives = matches!(done.outcome, ua::Outcome::Answered(_));
+        match done.purpose {
+            Errand::Owner(probe) => self.probed(now, *probe, lives),
+        }
+    }
+
     fn layer_events(&mut self, now: Instant) {
         while let Some(event) = self.layer.poll_event() {
+            if let Some(done) = self.errands.handle_event(event) {
+                self.errand_done(now, done);
+                continue;
+            }
             match event {
                 transaction::Event::ClientTimedOut(key) => {
                     self.client_over(now, key, exchange::End::TimedOut)

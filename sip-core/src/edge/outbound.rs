@@ -11,9 +11,10 @@ use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::register::user_of;
 use super::seals::Seal;
 use super::uri_codec::{
-    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, transport_of, with_authority,
+    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, transport_of,
+    with_authority,
 };
-use crate::flow::{Dial, Side, Transport};
+use crate::flow::{Dial, Side, Source, Transport};
 use crate::header::{Address, Contact, From, Route};
 use crate::resolve::Destination;
 use crate::resolve::locate::Sought;
@@ -146,16 +147,29 @@ impl Edge {
             }
             return Ok(id);
         }
-        let lost: Vec<InstanceId> = self.bindings.of_certificate(&incoming.certificate()).to_vec();
-        let only = lost.len() == 1;
-        let lost: Vec<InstanceId> =
-            lost.into_iter().filter(|id| self.bindings.get(*id).is_some_and(|b| b.path.is_none())).collect();
-        let back = if only { lost.first().copied() } else { self.named(&lost, incoming) };
+        let known = self.bindings.of_certificate(&incoming.certificate());
+        let path = |id: &InstanceId| self.bindings.get(*id).map(|b| b.path);
+        let lost: Vec<_> = known.iter().copied().filter(|id| path(id) == Some(None)).collect();
+        let back = match (known, lost.as_slice()) {
+            ([_], [only]) => Some(*only),
+            _ => self.named(&lost, incoming).or_else(|| self.rebound(known, incoming)),
+        };
         if let Some(id) = back {
             self.adopt(incoming, id);
             return Ok(id);
         }
         self.guest(now, incoming)
+    }
+
+    /// The phone that a NAT gave another port: only its own Contact tells it from others at the same address.
+    fn rebound(&self, known: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
+        let contact = incoming.message.header::<Contact>()?.ok()?;
+        let contact = contact.uri_bytes();
+        let bindings = known.iter().filter_map(|id| self.bindings.get(*id)).filter(|b| b.registered);
+        let mut same = bindings
+            .filter(|b| is_rebound(b.path, incoming.source) && b.record.contact.as_bytes() == contact);
+        let only = same.next()?;
+        same.next().is_none().then_some(only.id)
     }
 
     /// One phone on a connection is it; of several, the one that the request names, else the latest.
@@ -170,9 +184,11 @@ impl Edge {
     /// The phone whose instance stands in the Contact, or whose user in Contact or From.
     fn named(&self, ids: &[InstanceId], incoming: &Incoming) -> Option<InstanceId> {
         let contact = incoming.message.header::<Contact>().and_then(Result::ok);
-        if let (Some(contact), Some(pattern), true) =
-            (&contact, &self.config.tag_routing.pattern, self.config.tag_routing.enabled)
-            && let Some(tag) = pattern.tag(contact.raw())
+        if let (Some(contact), Some(pattern), true) = (
+            &contact,
+            &self.config.interop.contacts.tag_routing.pattern,
+            self.config.interop.contacts.tag_routing.enabled,
+        ) && let Some(tag) = pattern.tag(contact.raw())
         {
             let id = InstanceId::new(&self.config.realm, &tag);
             return ids.contains(&id).then_some(id);
@@ -183,12 +199,14 @@ impl Edge {
         })
     }
 
-    /// Puts a phone that has no live connection on the one its verified request came by.
+    /// Puts a phone that has no live connection, or whose NAT gave it another port, on the path its verified request came
+    /// by.
     pub(super) fn adopt(&mut self, incoming: &Incoming, id: InstanceId) {
         let certificate = incoming.certificate();
-        let lost =
-            self.bindings.get(id).is_some_and(|b| b.path.is_none() && b.record.certificate == certificate);
-        if lost && self.is_standing(incoming) {
+        let elsewhere = self.bindings.get(id).is_some_and(|b| {
+            (b.path.is_none() || is_rebound(b.path, incoming.source)) && b.record.certificate == certificate
+        });
+        if elsewhere && self.is_standing(incoming) {
             self.bindings.attach(id, incoming.source, incoming.peer.clone());
             let phone = self.phone(id);
             self.tell(Event::PhoneMoved { phone, source: incoming.source });
@@ -208,13 +226,14 @@ impl Edge {
         if self.bindings.len() >= limits.bindings {
             return Err(self.busy(incoming, "Too Many Phones", Reason::Limit("bindings")));
         }
-        if self.bindings.of_certificate(&certificate).len() >= limits.bindings_per_certificate {
-            return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+        let (most, limit) = limits.bindings_of(&certificate);
+        if self.bindings.of_certificate(&certificate).len() >= most {
+            return Err(Refusal::forbidden(Reason::Limit(limit)));
         }
         let record = Record {
             id: id.0,
             tag: None,
-            contact: format!("{}:{}", self.config.outside.scheme(), incoming.peer.remote),
+            contact: format!("{}:{}", self.config.face_of(&incoming.peer).scheme(), incoming.peer.remote),
             user,
             domain: String::new(),
             users: Vec::new(),
@@ -360,5 +379,16 @@ impl Edge {
             Some(dial) => Hop::Switch([dial].into()),
             None => hop,
         }
+    }
+}
+
+/// Whether a phone that was at `path` and sends from `source` now has another port at its NAT (datagrams only: a stream
+/// says when it ends).
+fn is_rebound(path: Option<Source>, source: Source) -> bool {
+    match (path, source) {
+        (Some(Source::Datagram { listener: before, .. }), Source::Datagram { listener: now, .. }) => {
+            before == now && path != Some(source)
+        }
+        _ => false,
     }
 }

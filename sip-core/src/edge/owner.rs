@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::config::CertBinding;
 use super::event::{Event, Reason};
-use super::exchange::{Hop, Incoming, Refusal};
-use super::{Edge, Probe};
+use super::exchange::{Incoming, Refusal};
+use super::{Edge, Errand, Probe};
 use crate::flow::{Peer, Source};
 use crate::header::Contact;
-use crate::message::{Method, Name, RequestBuilder};
 use crate::token::{InstanceId, LoopHash};
-use crate::transaction::ClientKey;
+use crate::ua::{Request, SentBy};
 
 /// How long the connection of a phone has to show that it lives when another certificate claims its tag.
 const PROBE: Duration = Duration::from_secs(2);
@@ -34,12 +33,13 @@ impl Edge {
             }
             let others =
                 self.bindings.of_certificate(&certificate).iter().filter(|other| **other != id).count();
-            if others >= limits.bindings_per_certificate {
-                return Err(Refusal::forbidden(Reason::Limit("bindings_per_certificate")));
+            let (most, limit) = limits.bindings_of(&certificate);
+            if others >= most {
+                return Err(Refusal::forbidden(Reason::Limit(limit)));
             }
         }
         let Some(tag) = tag else { return Ok(()) };
-        let rule = self.config.tag_routing.cert_binding;
+        let rule = self.config.interop.contacts.tag_routing.cert_binding;
         let named = names_tag(&incoming.peer, tag);
         let other = known.filter(|b| b.record.certificate != certificate);
         let alive = other.is_some_and(|b| b.path.is_some());
@@ -67,7 +67,7 @@ impl Edge {
     /// A REGISTER for the tag of a phone that is connected with another certificate, and that could be that phone after a
     /// change of certificate and a power loss: whom to ask first.
     pub(super) fn contested(&self, incoming: &Incoming) -> Option<InstanceId> {
-        let routing = &self.config.tag_routing;
+        let routing = &self.config.interop.contacts.tag_routing;
         let pattern = routing.pattern.as_ref().filter(|_| routing.enabled)?;
         let tag =
             incoming.message.headers::<Contact>().flatten().find_map(|contact| pattern.tag(contact.raw()))?;
@@ -75,7 +75,8 @@ impl Edge {
         let owner = self.bindings.get(id).filter(|b| b.registered && b.path.is_some())?;
         let claims = owner.record.certificate != incoming.certificate()
             && (routing.cert_binding != CertBinding::Enforce || names_tag(&incoming.peer, &tag));
-        let asked = self.probes.len() >= PROBES || self.probes.values().any(|probe| probe.phone == id);
+        let mut asked = self.errands.purposes().map(|Errand::Owner(probe)| probe.phone);
+        let asked = self.errands.len() >= PROBES || asked.any(|phone| phone == id);
         (claims && !asked).then_some(id)
     }
 
@@ -83,28 +84,17 @@ impl Edge {
     pub(super) fn probe(&mut self, now: Instant, incoming: Incoming, hash: LoopHash, phone: InstanceId) {
         let Some(binding) = self.bindings.get(phone) else { return };
         let Some((path, peer)) = binding.path.zip(binding.peer.clone()) else { return };
-        let contact = binding.record.contact.clone();
-        let branch = self.random.branch(hash);
-        let (tag, call) = (self.random.tag(), self.random.tag());
-        let us = format!("<{}:{}>", self.config.outside.scheme(), self.config.outside.authority());
-        let request = RequestBuilder::new("OPTIONS", contact.as_bytes())
-            .header(Name::Via, &self.via(&Hop::Phone(path, peer), &branch))
-            .header(Name::MaxForwards, b"70")
-            .header(Name::From, format!("{us};tag={tag}").as_bytes())
-            .header(Name::To, format!("<{contact}>").as_bytes())
-            .header(Name::CallId, call.as_bytes())
-            .header(Name::CSeq, b"1 OPTIONS")
-            .build();
-        let client = self.layer.request(now, path.into(), &branch, Method::Options, request);
-        let deadline = now + PROBE;
-        self.probes.insert(client, Probe { incoming, hash, phone, deadline });
-        self.probe_deadlines.insert((deadline, client));
+        let face = self.config.face_of(&peer);
+        let us = SentBy::new(peer.transport, face.authority());
+        let request = Request::new("OPTIONS", &binding.record.contact, &us, path.into(), &mut self.random)
+            .from(format!("{}:{}", face.scheme(), face.authority()))
+            .patience(PROBE);
+        let probe = Errand::Owner(Box::new(Probe { incoming, hash, phone }));
+        self.errands.send(now, &mut self.layer, &mut self.random, request, probe);
     }
 
     /// The phone answered, or not: the tag stays with it, or goes over.
-    pub(super) fn probed(&mut self, now: Instant, client: ClientKey, lives: bool) {
-        let Some(probe) = self.probes.remove(&client) else { return };
-        self.probe_deadlines.remove(&(probe.deadline, client));
+    pub(super) fn probed(&mut self, now: Instant, probe: Probe, lives: bool) {
         if lives {
             let phone = self.phone(probe.phone);
             let identity = probe.incoming.peer.identity.clone();

@@ -130,8 +130,14 @@ impl Edge {
     }
 
     fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
-        let Some(pattern) =
-            self.config.tag_routing.pattern.as_ref().filter(|_| self.config.tag_routing.enabled)
+        let Some(pattern) = self
+            .config
+            .interop
+            .contacts
+            .tag_routing
+            .pattern
+            .as_ref()
+            .filter(|_| self.config.interop.contacts.tag_routing.enabled)
         else {
             return false;
         };
@@ -140,10 +146,10 @@ impl Edge {
     }
 
     fn tag_of(&mut self, incoming: &Incoming, contacts: &[Address<'_>]) -> Option<String> {
-        if !self.config.tag_routing.enabled {
+        if !self.config.interop.contacts.tag_routing.enabled {
             return None;
         }
-        let pattern = self.config.tag_routing.pattern.as_ref()?;
+        let pattern = self.config.interop.contacts.tag_routing.pattern.as_ref()?;
         let tag = contacts.iter().find_map(|contact| pattern.tag(contact.raw()));
         let star = contacts.iter().any(Address::is_star);
         if tag.is_none() && !contacts.is_empty() && !star {

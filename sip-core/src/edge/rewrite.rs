@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Edge;
+use super::config::Face;
 use super::exchange::{Exchange, Hop, Incoming, Way};
 use super::register::Registration;
 use super::seals::Seal;
@@ -88,6 +89,7 @@ impl Edge {
         edit: &mut Edit<'_>,
     ) {
         let message = &incoming.message;
+        let face = self.config.face_at(&way.hop);
         edit.replace_top_via(&stamped(incoming));
         edit.push_via(&self.via(&way.hop, branch));
         remove_untrusted(message, edit);
@@ -101,8 +103,8 @@ impl Edge {
             Some(registration) => {
                 let contacts: Vec<&[u8]> = registration.contacts.iter().map(|sent| &sent.value[..]).collect();
                 edit.replace_values(Name::Contact, &contacts);
-                if self.config.add_path {
-                    edit.push_front(Name::Path, &self.path(&registration.record.flow_tokens[1]));
+                if self.config.interop.contacts.add_path {
+                    edit.push_front(Name::Path, &path(face, &registration.record.flow_tokens[1]));
                 }
             }
             None => {
@@ -111,7 +113,10 @@ impl Edge {
             }
         }
         if registration.is_none() && makes_dialog(incoming) {
-            edit.push_front(Name::RecordRoute, &self.record_route(Side::Inside, way.phone, message, None));
+            edit.push_front(
+                Name::RecordRoute,
+                &self.record_route(Side::Inside, face, way.phone, message, None),
+            );
         }
         self.reveal_header::<ReferTo>(message, edit);
         self.reveal_header::<ReferredBy>(message, edit);
@@ -125,28 +130,26 @@ impl Edge {
         edit: &mut Edit<'_>,
     ) -> Result<(), TooLong> {
         // Vias, Record-Routes and Contacts of the inside stay inside (SIP-64); answers get them back.
+        let face = self.config.face_at(&way.hop);
         edit.replace_values(Name::Via, &[self.via(&way.hop, branch)]);
         edit.remove(Name::Route);
         let routes: Vec<&[u8]> = message.headers::<RecordRoute>().flatten().map(|r| r.raw()).collect();
         if message.method().is_some_and(|m| records(m)) && !has_to_tag(message) {
             let sealed = self.sealed_routes(&routes)?;
-            let own = self.record_route(Side::Outside, way.phone, message, sealed.as_deref());
+            let own = self.record_route(Side::Outside, face, way.phone, message, sealed.as_deref());
             edit.replace_values(Name::RecordRoute, &[own]);
         } else if !routes.is_empty() {
             edit.remove(Name::RecordRoute);
         }
-        self.hide_contacts(message, edit)?;
-        self.hide_header::<ReferTo>(message, edit)
+        self.hide_contacts(face, message, edit)?;
+        self.hide_header::<ReferTo>(face, message, edit)
     }
 
-    /// Our Via: sent-by is our address on that side.
+    /// Our Via: sent-by is our address as whoever gets it knows it.
     pub(super) fn via(&self, hop: &Hop, branch: &str) -> Vec<u8> {
         let side = hop.side();
         let transport = hop.transport();
-        let face = match side {
-            Side::Outside => &self.config.outside,
-            Side::Inside => &self.config.inside,
-        };
+        let face = self.config.face_at(hop);
         let mut via = String::with_capacity(128);
         let _ = write!(via, "SIP/2.0/{} {};branch={branch}", transport.via_token(), face.authority());
         match (transport, side) {
@@ -171,27 +174,19 @@ impl Edge {
     fn record_route(
         &self,
         side: Side,
+        face: &Face,
         phone: InstanceId,
         message: &Message,
         sealed: Option<&str>,
     ) -> Vec<u8> {
         let secure =
             message.request_uri().and_then(|uri| Uri::parse(uri).ok()).is_some_and(|uri| is_secure(&uri));
-        let face = match side {
-            Side::Outside => &self.config.outside,
-            Side::Inside => &self.config.inside,
-        };
         let token = self.bindings.get(phone).map_or("", |binding| binding.flow_token(side));
         let mut params = vec![("lr", ""), (FLOW_TOKEN, token)];
         if let Some(sealed) = sealed {
             params.push((SEALED_ROUTES, sealed));
         }
         bracketed(&own_uri(face, secure, None, &params))
-    }
-
-    /// Our Path (RFC 3327) with the flow token and `ob` (RFC 5626 §5).
-    fn path(&self, token: &str) -> Vec<u8> {
-        bracketed(&own_uri(&self.config.inside, true, None, &[("lr", ""), ("ob", ""), (FLOW_TOKEN, token)]))
     }
 
     /// The phone's Contacts towards the PBX: user kept, our host, its token (§1.1 step 9).
@@ -203,9 +198,9 @@ impl Edge {
     }
 
     /// The PBX's Contacts towards a phone: user kept, our host, the rest sealed.
-    fn hide_contacts(&self, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong> {
+    fn hide_contacts(&self, face: &Face, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong> {
         let mut fits = Ok(());
-        map_contacts(message, edit, |contact| match self.hidden(&contact.uri().ok()?) {
+        map_contacts(message, edit, |contact| match self.hidden(face, &contact.uri().ok()?) {
             Ok(hidden) => Some(readdress(contact, &hidden?)),
             Err(too_long) => {
                 fits = Err(too_long);
@@ -216,14 +211,13 @@ impl Edge {
     }
 
     /// `user@us;pc=SEALED` for an inside URI; `None` when it is none.
-    fn hidden(&self, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, TooLong> {
+    fn hidden(&self, face: &Face, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, TooLong> {
         if !uri.is_sip() {
             return Ok(None);
         }
         let (plain, headers) = split_headers(uri);
         let sealed = self.sealed(Seal::Contact, plain).ok_or(TooLong)?;
-        let mut text =
-            own_uri(&self.config.outside, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
+        let mut text = own_uri(face, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
         // It comes back as a Request-URI.
         if text.len() > Limits::default().uri {
             return Err(TooLong);
@@ -254,7 +248,7 @@ impl Edge {
     }
 
     /// A Refer-To that names a phone by its inside address is hidden; other targets are reached through us anyway.
-    fn hide_header<H>(&self, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong>
+    fn hide_header<H>(&self, face: &Face, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong>
     where
         H: for<'a> Header<View<'a> = Address<'a>>,
     {
@@ -263,7 +257,7 @@ impl Edge {
         if uri.is_sip()
             && self.is_own(&host_of(&uri))
             && uri.param(CONTACT_TOKEN).is_some()
-            && let Some(hidden) = self.hidden(&uri)?
+            && let Some(hidden) = self.hidden(face, &uri)?
         {
             edit.set_header(H::NAME, &readdress(&address, &hidden));
         }
@@ -315,17 +309,18 @@ impl Edge {
             }
             return Ok(());
         }
+        let face = self.config.face_of(&exchange.incoming.peer);
         let routes: Vec<Address<'_>> = message.headers::<RecordRoute>().flatten().collect();
         if !routes.is_empty() {
             edit.remove(Name::RecordRoute);
             if exchange.recorded {
                 let further = self.sealed_routes(&self.after_us(&routes))?;
                 let request = &exchange.incoming.message;
-                let entry = self.record_route(Side::Outside, phone, request, further.as_deref());
+                let entry = self.record_route(Side::Outside, face, phone, request, further.as_deref());
                 edit.replace_values(Name::RecordRoute, &[entry]);
             }
         }
-        self.hide_contacts(message, edit)
+        self.hide_contacts(face, message, edit)
     }
 
     /// What stands above our entry came after us: the further route set of whoever asked, in reverse (RFC 3261 §12.1.2).
@@ -347,7 +342,8 @@ impl Edge {
         remove_untrusted(message, edit);
         let request = &exchange.incoming.message;
         if exchange.recorded && (101..300).contains(&status) {
-            let mut routes = vec![self.record_route(Side::Inside, phone, request, None)];
+            let face = self.config.face_of(&exchange.incoming.peer);
+            let mut routes = vec![self.record_route(Side::Inside, face, phone, request, None)];
             routes.extend(request.headers::<RecordRoute>().flatten().map(|r| r.raw().to_vec()));
             edit.replace_values(Name::RecordRoute, &routes);
         } else {
@@ -364,6 +360,11 @@ impl Edge {
             self.encode_contacts(message, token, edit);
         }
     }
+}
+
+/// Our Path (RFC 3327) with the flow token and `ob` (RFC 5626 §5).
+fn path(face: &Face, token: &str) -> Vec<u8> {
+    bracketed(&own_uri(face, true, None, &[("lr", ""), ("ob", ""), (FLOW_TOKEN, token)]))
 }
 
 fn map_contacts(

@@ -90,8 +90,7 @@ impl Switches {
         if self.table.len() >= SWITCHES && !self.table.contains_key(&switch) {
             self.make_room(now);
         }
-        let record =
-            self.table.entry(switch).or_insert(Record { until: now, refused: false, down: false });
+        let record = self.table.entry(switch).or_insert(Record { until: now, refused: false, down: false });
         let usable = record.until <= now && !record.down;
         match verdict {
             Verdict::Down => {

@@ -129,7 +129,7 @@ pub(super) struct RowIndex {
     pub(super) start: u32,
     pub(super) value_start: u32,
     pub(super) value_end: u32,
-    /// `row_bytes` is capped at `u16::MAX`, so a name fits.
+    /// A longer name makes its row too long.
     pub(super) name_len: u16,
     pub(super) name: Name,
 }
@@ -169,9 +169,7 @@ pub(super) fn read_head(bytes: &[u8], limits: &Limits, table: &mut Table) -> Res
     }
     // Offsets are u32: a message never comes near 4 GiB.
     let bytes = bytes.get(..u32::MAX as usize).unwrap_or(bytes);
-    let longest_row = limits.row_bytes.min(usize::from(u16::MAX));
-    let mut reader =
-        Reader { bytes, limits, longest_row, rows: &mut table.0, content_length: None, folded: false };
+    let mut reader = Reader { bytes, limits, rows: &mut table.0, content_length: None, folded: false };
     let mut start = 0;
     let mut start_line = None;
     let mut line_ends = 0;
@@ -214,7 +212,6 @@ pub(super) fn read_head(bytes: &[u8], limits: &Limits, table: &mut Table) -> Res
 struct Reader<'a> {
     bytes: &'a [u8],
     limits: &'a Limits,
-    longest_row: usize,
     rows: &'a mut Vec<RowIndex>,
     content_length: Option<u32>,
     folded: bool,
@@ -236,7 +233,7 @@ impl Reader<'_> {
         if name == Name::Other && !is_token(spelt) {
             return Err(ParseError::RowName { offset });
         }
-        if end - start > self.longest_row {
+        if end - start > self.limits.row_bytes || spelt.len() > usize::from(u16::MAX) {
             return Err(ParseError::RowTooLong { name, offset });
         }
         if self.rows.len() >= self.limits.rows {

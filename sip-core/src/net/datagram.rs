@@ -82,7 +82,7 @@ impl Socket {
             identity: None,
             verified: self.rules.verified,
         });
-        let arrival = match Message::parse(Bytes::copy_from_slice(bytes), &self.limits.message) {
+        let arrival = match Message::parse(Bytes::copy_from_slice(bytes), self.limits.of(&peer)) {
             Ok(message) => Arrival::Message { source, peer, message },
             Err(error) => {
                 let response = refusal(bytes, &error);

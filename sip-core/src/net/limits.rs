@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::flow::{Peer, Side};
 use crate::message;
 
 /// Bounds of a [`Driver`](super::Driver).
@@ -10,6 +11,8 @@ use crate::message;
 pub struct Limits {
     /// Bounds of one message. A stream beyond them gets 400, 413 or 414 where its Via can be read, and is closed.
     pub message: message::Limits,
+    /// The same for verified peers inside.
+    pub switch_message: message::Limits,
     /// A connection that a peer made must bring its first valid message within this time; keep-alives don't count.
     /// Default 15 s (S16); set the smaller of this and SAM-16.
     pub first_message: Duration,
@@ -42,6 +45,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message: message::Limits::default(),
+            switch_message: message::Limits::of_a_switch(),
             first_message: Duration::from_secs(15),
             whole_message: Duration::from_secs(10),
             write_stall: Duration::from_secs(10),
@@ -55,5 +59,12 @@ impl Default for Limits {
             lookups: 256,
             inbox: 4096,
         }
+    }
+}
+
+impl Limits {
+    /// Bounds of one message from this peer.
+    pub(super) fn of(&self, peer: &Peer) -> &message::Limits {
+        if peer.side == Side::Inside && peer.verified { &self.switch_message } else { &self.message }
     }
 }

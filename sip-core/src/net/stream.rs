@@ -79,9 +79,9 @@ impl Connection {
         let mut writer = Writer { output, queue: self.queue, rest: Bytes::new(), stall };
         let mut reader = Reader {
             flow: self.flow,
+            framer: Framer::stream(*self.limits.of(&self.peer)),
             peer: self.peer,
             input,
-            framer: Framer::stream(self.limits.message),
             answers: self.answers,
             inbox: self.inbox,
             pings: Pings { second: Instant::now(), count: 0, limit: self.limits.pings },

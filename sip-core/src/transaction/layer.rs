@@ -143,7 +143,15 @@ impl Layer {
     /// It goes where the request came from. If that connection is gone it goes to the target of
     /// [`set_fallback`](Self::set_fallback), else nowhere, and the transaction ends.
     pub fn respond(&mut self, now: Instant, key: &ServerKey, status: u16, bytes: Bytes) {
-        self.servers.respond(now, *key, status, bytes, &self.config, &mut self.out);
+        self.servers.respond(now, *key, status, false, bytes, &self.config, &mut self.out);
+        self.settle();
+    }
+
+    /// As [`respond`](Self::respond) for a failure that is sent once for each time it is asked for, as a stateless server
+    /// would (RFC 3261 §8.2.7): over UDP a refusal of an INVITE is not repeated until its ACK comes, so that a sender who
+    /// lies about his address gains nothing. Where 100 was sent before, the peer no longer asks, and it is repeated.
+    pub fn refuse(&mut self, now: Instant, key: &ServerKey, status: u16, bytes: Bytes) {
+        self.servers.respond(now, *key, status, true, bytes, &self.config, &mut self.out);
         self.settle();
     }
 

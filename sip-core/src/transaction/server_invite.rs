@@ -28,6 +28,8 @@ pub(super) enum Input {
     Success,
     /// The user answers.
     Failure,
+    /// The user answers, and wants no more of it.
+    Refusal,
     Alarm(Alarm),
     /// Answers can't be delivered any more.
     Unreachable,
@@ -68,7 +70,7 @@ impl ServerInvite {
     }
 
     pub(super) fn handle(&mut self, now: Instant, input: Input, config: &Config) -> Action {
-        use Input::{Ack, Failure, Provisional, Request, Success, Unreachable};
+        use Input::{Ack, Failure, Provisional, Refusal, Request, Success, Unreachable};
         use State::{Accepted, Completed, Confirmed, Proceeding};
         match (self.state, input) {
             (Proceeding, Input::Alarm(Alarm::Again)) => {
@@ -88,8 +90,16 @@ impl ServerInvite {
                 self.clocks = Clocks::ending(now + config.lifetime());
                 Action::Send
             }
+            // As long as nothing was sent the peer sends its INVITE again by itself, so that a lost refusal is asked for: no
+            // timer G, or whoever writes another's address into a datagram would make us send him eleven answers
+            // (S19). "Stateless UASs MUST NOT retransmit responses" (RFC 3261 §8.2.7).
+            (Proceeding, Refusal) if self.clocks.repeats() => {
+                self.state = Completed;
+                self.clocks = Clocks::ending(now + config.lifetime());
+                Action::Send
+            }
             // Timer G for unreliable transports only, timer H for all (RFC 3261 §17.2.1).
-            (Proceeding, Failure) => {
+            (Proceeding, Failure | Refusal) => {
                 self.state = Completed;
                 self.clocks = Clocks::ending(now + config.lifetime());
                 if !self.reliable {
@@ -108,7 +118,7 @@ impl ServerInvite {
             // "Any ACKs received from the network while in the Accepted state MUST be passed directly to the TU and not
             // absorbed" (RFC 6026 §7.1).
             (Accepted, Ack) => Action::PassAck,
-            (Accepted, Provisional | Failure | Unreachable) => Action::Absorb,
+            (Accepted, Provisional | Failure | Refusal | Unreachable) => Action::Absorb,
             // "If timer G fires, the response is passed to the transport layer once more for retransmission, and timer G
             // is set to fire in MIN(2*T1, T2) seconds", and so on (RFC 3261 §17.2.1).
             (Completed, Input::Alarm(Alarm::Again)) => {
@@ -124,10 +134,12 @@ impl ServerInvite {
                 Action::Absorb
             }
             // The first final response stands.
-            (Completed, Provisional | Success | Failure) => Action::Absorb,
+            (Completed, Provisional | Success | Failure | Refusal) => Action::Absorb,
             // No ACK can come.
             (Completed, Unreachable) => Action::Ended,
-            (Confirmed, Request | Ack | Provisional | Success | Failure | Unreachable) => Action::Absorb,
+            (Confirmed, Request | Ack | Provisional | Success | Failure | Refusal | Unreachable) => {
+                Action::Absorb
+            }
             // Config::patience, timers L, H, I.
             (Proceeding | Accepted | Completed | Confirmed, Input::Alarm(Alarm::End)) => Action::Ended,
             (Accepted | Confirmed, Input::Alarm(Alarm::Again)) => {

@@ -54,6 +54,7 @@ enum Happening {
     Request,
     Ack,
     Answer(u16),
+    Refusal,
     Alarm,
     Unreachable,
 }
@@ -166,18 +167,21 @@ impl Servers {
         id
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the layer's own half, called twice")]
     pub(super) fn respond(
         &mut self,
         now: Instant,
         id: ServerKey,
         status: u16,
+        once: bool,
         bytes: Bytes,
         config: &Config,
         out: &mut Out,
     ) {
         let Some(entry) = self.table.get_mut(&id) else { return };
         let previous = entry.response.replace(bytes);
-        let wish = self.happen(now, id, Happening::Answer(status), config, out);
+        let what = if once && status >= 300 { Happening::Refusal } else { Happening::Answer(status) };
+        let wish = self.happen(now, id, what, config, out);
         let Some(entry) = self.table.get_mut(&id) else { return };
         if !matches!(wish, Wish::Send) {
             entry.response = previous;
@@ -333,6 +337,7 @@ impl Machine {
                     Happening::Answer(..=199) => Input::Provisional,
                     Happening::Answer(200..=299) => Input::Success,
                     Happening::Answer(_) => Input::Failure,
+                    Happening::Refusal => Input::Refusal,
                     Happening::Alarm => match machine.clocks.due(now) {
                         Some(alarm) => Input::Alarm(alarm),
                         None => return Wish::Absorb,
@@ -353,7 +358,7 @@ impl Machine {
                     Happening::Request => Input::Request,
                     Happening::Ack => return Wish::Absorb,
                     Happening::Answer(..=199) => Input::Provisional,
-                    Happening::Answer(_) => Input::Final,
+                    Happening::Answer(_) | Happening::Refusal => Input::Final,
                     Happening::Alarm => match machine.clocks.due(now) {
                         Some(alarm) => Input::Alarm(alarm),
                         None => return Wish::Absorb,

@@ -136,6 +136,11 @@ impl Clocks {
         self.gap
     }
 
+    /// Whether it will come up again.
+    pub(super) fn repeats(&self) -> bool {
+        self.again.is_some()
+    }
+
     pub(super) fn quiet(&mut self) {
         self.again = None;
     }

@@ -100,7 +100,7 @@ fn a_change_of_configuration_leaves_calls_alone() {
     let mut world = World::new();
     let call = Call::from_pbx(&mut world, "c");
     let mut other = config();
-    other.tag_routing.pattern = sip_core::edge::route_tag::Pattern::new("x-mac=", "").ok();
+    other.interop.contacts.tag_routing.pattern = sip_core::edge::route_tag::Pattern::new("x-mac=", "").ok();
     other.inside_networks = ["10.0.1.50/32".parse().unwrap()].into_iter().collect();
     other.max_forwards = 20;
     world.command(Command::Reconfigure(Box::new(other)));

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod failover;
 mod flows;
 mod lasting;
 mod media;
@@ -12,4 +13,5 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod transports;
 mod world;

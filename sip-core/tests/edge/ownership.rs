@@ -91,7 +91,7 @@ fn a_guest_makes_way_for_its_registration() {
 #[test]
 fn enforced_the_certificate_must_name_the_tag() {
     let mut config = config();
-    config.tag_routing.cert_binding = CertBinding::Enforce;
+    config.interop.contacts.tag_routing.cert_binding = CertBinding::Enforce;
     let mut world = World::with(config);
     let stranger = world.phone("stranger", "203.0.113.66:50000");
     world.say(stranger, &register(MAC_A, "192.168.1.66", 1, ""));

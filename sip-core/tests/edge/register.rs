@@ -115,6 +115,26 @@ fn the_contact_towards_the_pbx_and_back() {
     assert!(world.edge.bindings().is_empty());
 }
 
+/// SIP-16: the PBX lists all phones of the address-of-record, the phone sees its own.
+#[test]
+fn of_five_hundred_contacts_in_the_200_the_phone_sees_its_own() {
+    let mut world = World::new();
+    let phone = world.phone(MAC_A, "198.51.100.7:40000");
+    world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
+    let pbx = world.dialled("10.0.1.50:5061");
+    let text = world.hear_start(pbx, "REGISTER ");
+    let others: String = (0..500)
+        .map(|n| format!("<sips:anonymous@10.0.1.2:5061;transport=tls;crt={n:a>36}>;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-{n:012X}>\";expires=3600, "))
+        .collect();
+    let answer = reply(&text, "200 OK", "p1", &format!("Contact: {others}{}", row(&text, "Contact")));
+    assert!(answer.len() > 65_536, "{}", answer.len());
+    world.say(pbx, &answer);
+    let answer = world.hear_start(phone, "SIP/2.0 200 ");
+    assert!(answer.len() < 2048, "{answer}");
+    assert_eq!(rows(&answer, "Contact").len(), 1);
+    assert!(row(&answer, "Contact").starts_with("<sips:anonymous@192.168.1.7>;"), "{answer}");
+}
+
 #[test]
 fn what_is_not_a_2xx_leaves_the_binding_as_it_was() {
     let mut world = World::new();
@@ -316,7 +336,7 @@ fn an_absent_pbx_is_503_at_once_and_the_next_address_is_tried() {
 #[test]
 fn a_path_when_it_is_wanted() {
     let mut config = config();
-    config.add_path = true;
+    config.interop.contacts.add_path = true;
     let mut world = World::with(config);
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
     world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));

@@ -110,7 +110,7 @@ fn the_burst_after_a_registration_reaches_its_phone_alone() {
 #[test]
 fn without_tags_nobody_can_tell_the_phones_apart() {
     let mut config = config();
-    config.tag_routing.enabled = false;
+    config.interop.contacts.tag_routing.enabled = false;
     let mut world = World::with(config);
     let mut ends = Vec::new();
     for (mac, n) in [(MAC_A, 7), (MAC_B, 8)] {
@@ -182,8 +182,8 @@ fn several_phones_of_one_user() {
 #[test]
 fn a_domain_may_have_to_match() {
     let mut strict = config();
-    strict.user_matching = UserMatching::UsernameAndDomain;
-    strict.tag_routing.enabled = false;
+    strict.interop.contacts.user_matching = UserMatching::UsernameAndDomain;
+    strict.interop.contacts.tag_routing.enabled = false;
     for (config, domain, found) in [(strict.clone(), "10.0.1.51", false), (strict, "10.0.1.50", true)] {
         let mut world = World::with(config);
         let phone = world.phone(MAC_A, "198.51.100.7:40000");
@@ -392,7 +392,7 @@ fn a_pbx_that_is_a_proxy_spirals_through_us() {
 #[test]
 fn a_registrar_that_honours_the_path_makes_step_one_the_winner() {
     let mut path = config();
-    path.add_path = true;
+    path.interop.contacts.add_path = true;
     let mut world = World::with(path);
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
     world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));

@@ -16,6 +16,7 @@ use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
 
 pub(crate) const OUT: &str = "192.0.2.1";
+pub(crate) const OUT6: &str = "2001:db8::1";
 pub(crate) const IN: &str = "10.0.1.2";
 pub(crate) const PBX: &str = "10.0.1.50";
 
@@ -38,6 +39,8 @@ pub(crate) struct World {
     next: u64,
     /// Whether inside addresses may show outside (a 301 to REGISTER).
     pub(crate) shows_inside: bool,
+    /// Whether datagrams come by a row that trusts nobody.
+    pub(crate) distrusted: bool,
 }
 
 /// A phone's or the PBX's end of a connection.
@@ -79,6 +82,7 @@ impl World {
             wire: Vec::new(),
             next: 0,
             shows_inside: false,
+            distrusted: false,
         }
     }
 
@@ -112,6 +116,19 @@ impl World {
         self.connect(Side::Inside, remote, Some(identity("pbx")), true)
     }
 
+    /// A phone connects over plain TCP to a row that trusts its address.
+    pub(crate) fn plain(&mut self, remote: &str) -> End {
+        self.open(Peer {
+            remote: remote.parse().unwrap(),
+            local: format!("{OUT}:5060").parse().unwrap(),
+            transport: Transport::Tcp,
+            side: Side::Outside,
+            listener: Some(ListenerId(7)),
+            identity: None,
+            verified: true,
+        })
+    }
+
     pub(crate) fn connect(
         &mut self,
         side: Side,
@@ -119,9 +136,7 @@ impl World {
         identity: Option<Identity>,
         verified: bool,
     ) -> End {
-        self.next += 1;
-        let flow = FlowId(self.next);
-        let peer = Arc::new(Peer {
+        self.open(Peer {
             remote: remote.parse().unwrap(),
             local: match side {
                 Side::Outside => format!("{OUT}:5061").parse().unwrap(),
@@ -132,7 +147,13 @@ impl World {
             listener: Some(ListenerId(side as u32)),
             identity: identity.map(Arc::new),
             verified,
-        });
+        })
+    }
+
+    fn open(&mut self, peer: Peer) -> End {
+        self.next += 1;
+        let flow = FlowId(self.next);
+        let peer = Arc::new(peer);
         self.flows.insert(flow, peer.clone());
         self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: None });
         self.drive();
@@ -162,18 +183,43 @@ impl World {
             Source::Flow(flow) => self.flows.get(&flow).expect("the connection is gone").clone(),
             Source::Datagram { listener, remote } => Arc::new(Peer {
                 remote,
-                local: format!("{OUT}:5060").parse().unwrap(),
+                local: match (listener.0, remote.is_ipv4()) {
+                    (0, true) => format!("{OUT}:5060").parse().unwrap(),
+                    (0, false) => format!("[{OUT6}]:5060").parse().unwrap(),
+                    _ => format!("{IN}:5060").parse().unwrap(),
+                },
                 transport: Transport::Udp,
                 side: if listener.0 == 0 { Side::Outside } else { Side::Inside },
                 listener: Some(listener),
                 identity: None,
-                verified: true,
+                verified: !self.distrusted,
             }),
         };
         self.wire.push(format!("<< {}\n{text}", peer.remote));
-        let message = Message::parse(wire(text), &Limits::default()).expect("unparseable");
+        let limits = if peer.side == Side::Inside { Limits::of_a_switch() } else { Limits::default() };
+        let message = Message::parse(wire(text), &limits).expect("unparseable");
         self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
         self.drive();
+    }
+
+    /// Octets as they are, as one datagram; how many there were.
+    pub(crate) fn raw(&mut self, end: End, text: &str) -> usize {
+        let Source::Datagram { listener, remote } = end.0 else { panic!("a datagram") };
+        let peer = Arc::new(Peer {
+            remote,
+            local: format!("{OUT}:5060").parse().unwrap(),
+            transport: Transport::Udp,
+            side: Side::Outside,
+            listener: Some(listener),
+            identity: None,
+            verified: !self.distrusted,
+        });
+        self.wire.push(format!("<< {remote}\n{text}"));
+        let message = Message::parse(Bytes::copy_from_slice(text.as_bytes()), &Limits::default());
+        let message = message.expect("unparseable");
+        self.edge.handle_input(self.now, Input::Message { source: end.0, peer, message });
+        self.drive();
+        text.len()
     }
 
     /// The next message at this end.

@@ -1,109 +1,236 @@
-//! The interoperability switches of the signalling part: one acts, the others pass at their neutral value.
+//! The interoperability switches: how each key is read into the [`InteropProfile`], and whether it acts yet.
+//!
+//! A switch that doesn't act passes at its neutral value, which is the profile's default, and is refused by name at
+//! any other. **To enable one, change `Later` to `Acts` in its row**: the reader is there already.
 
-use super::{Judge, nearest};
+mod rows;
 
-/// Appendix I 10.1: every switch of the signalling part with its neutral value. Only `add_path` acts yet.
-const INTEROP: &[(&str, Neutral)] = &[
-    ("lr_true", Neutral::Off),
-    ("relaxed_refer_to", Neutral::Off),
-    ("add_expires", Neutral::Text("never")),
-    ("reinvite_end_to_end", Neutral::On),
-    ("rr_outbound", Neutral::Off),
-    ("rr_always", Neutral::Off),
-    ("tcp_marked_tls", Neutral::Off),
-    ("large_udp", Neutral::Off),
-    ("strip_180", Neutral::Off),
-    ("cancel_body_forward", Neutral::Off),
-    ("cancel_body_in_ack", Neutral::Off),
-    ("keep_user_agent", Neutral::Off),
-    ("readd_codecs", Neutral::Off),
-    ("keep_to", Neutral::Off),
-    ("add_failover_header", Neutral::Off),
-    ("rfc2069", Neutral::Off),
-    ("replaces_by_callid", Neutral::On),
-    ("pretend_privacy", Neutral::Off),
-    ("force_contact_user", Neutral::Off),
-    ("fix_bye_routes", Neutral::Off),
-    ("fix_routes", Neutral::Off),
-    ("prack_receive", Neutral::On),
-    ("prack_send", Neutral::On),
-    ("media_reset_on_reinvite", Neutral::Off),
-    ("offer_always", Neutral::Off),
-    ("detect_same_version", Neutral::Off),
-    ("no_reinvite", Neutral::Off),
-    ("no_supported", Neutral::Off),
-    ("gruu_passthrough", Neutral::Off),
-    ("refer_end_on_183", Neutral::Off),
-    ("unescape_ws", Neutral::Off),
-    ("ignore_port_with_maddr", Neutral::Off),
-    ("strip_sdp_1xx", Neutral::Off),
-    ("compare_session_id", Neutral::Off),
-    ("refer_updates_user", Neutral::Off),
-    ("to_503", Neutral::Off),
-    ("remove_via", Neutral::Empty),
-    ("remove_via_all", Neutral::Off),
-    ("translate_except", Neutral::Empty),
-    ("translate_force", Neutral::Empty),
-    ("tls_reuse", Neutral::Empty),
-    ("hide_rr", Neutral::Empty),
-    ("hide_rr_all", Neutral::Off),
-    ("forward_3xx_headers", Neutral::Empty),
-    ("contact_uri_params_keep", Neutral::Empty),
-    ("add_dtmf_pt_for", Neutral::Empty),
-    ("refer_copy_headers", Neutral::Empty),
-];
+use std::time::Duration;
 
-/// The value at which a switch that isn't built changes nothing.
+use sip_core::edge::interop::{AddExpires, InteropProfile, Peers};
+use toml::Value;
+
+use super::net::prefixes;
+use super::{Judge, Names, nearest};
+use crate::config::file;
+use rows::{AUTH, B2BUA, DIALPLAN, INTEROP, SDP};
+
+/// One key: its name, where its value goes, whether somebody acts on it.
+struct Switch {
+    name: &'static str,
+    kind: Kind,
+    state: State,
+}
+
+/// Whether a switch acts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It does: any legal value passes.
+    Acts,
+    /// Not yet: the neutral value only.
+    Later,
+}
+
+/// How a value is written, and the field it fills.
 #[derive(Clone, Copy)]
-enum Neutral {
-    Off,
-    On,
-    Empty,
-    Text(&'static str),
+enum Kind {
+    /// `true` or `false`.
+    Flag(fn(&mut InteropProfile) -> &mut bool),
+    /// A list of networks by name, of `[[sip.servers]]` rows by name, of addresses, prefixes and ranges.
+    Peers(fn(&mut InteropProfile) -> &mut Peers),
+    /// The same, and host names.
+    Hosts(fn(&mut InteropProfile) -> &mut Peers),
+    /// A list of header or parameter names, none of them in the second list.
+    Names(fn(&mut InteropProfile) -> &mut Vec<String>, &'static [&'static str]),
+    /// `never`, `when-missing`, `always`.
+    Expires(fn(&mut InteropProfile) -> &mut AddExpires),
+    /// Milliseconds as a number, or text with `ms` or `s`; `""` is none. At most 60 s.
+    Delay(fn(&mut InteropProfile) -> &mut Option<Duration>),
+    /// Seen by nobody yet: this value only.
+    Only(&'static str),
 }
 
-impl Neutral {
-    fn is(self, value: &toml::Value) -> bool {
+impl Kind {
+    /// The neutral value as it is written.
+    fn neutral(self) -> String {
+        let mut profile = InteropProfile::default();
         match self {
-            Self::Off => value.as_bool() == Some(false),
-            Self::On => value.as_bool() == Some(true),
-            Self::Empty => value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some(""),
-            Self::Text(text) => value.as_str() == Some(text),
-        }
-    }
-
-    fn spelled(self) -> String {
-        match self {
-            Self::Off => "false".to_owned(),
-            Self::On => "true".to_owned(),
-            Self::Empty => "[]".to_owned(),
-            Self::Text(text) => format!("\"{text}\""),
+            Self::Flag(field) => field(&mut profile).to_string(),
+            Self::Peers(_) | Self::Hosts(_) | Self::Names(..) => "[]".to_owned(),
+            Self::Expires(_) => "\"never\"".to_owned(),
+            Self::Delay(_) => "\"\"".to_owned(),
+            Self::Only(text) => text.to_owned(),
         }
     }
 }
 
-/// Whether `add_path` is on; refuses every other switch that isn't at its neutral value.
-pub(super) fn judge(table: &toml::Table, judge: &mut Judge<'_>) -> bool {
-    let mut add_path = false;
-    for (name, value) in table {
-        let key = ["sip", "interop", name];
-        if name == "add_path" {
-            match value.as_bool() {
-                Some(on) => add_path = on,
-                None => judge.refuse(&key, "expected true or false"),
-            }
-            continue;
-        }
-        match INTEROP.iter().find(|(known, _)| known == name) {
-            Some((_, neutral)) if neutral.is(value) => {}
-            Some((_, neutral)) => {
-                judge.refuse(&key, format!("this switch is not built yet: expected {}", neutral.spelled()));
-            }
-            None => {
-                let near = nearest(name, INTEROP.iter().map(|(known, _)| *known));
-                judge.refuse(&key, format!("unknown key{near}"));
+/// The tables that hold switches, with what the names in them may mean.
+pub(super) struct Written<'a> {
+    pub(super) sip: &'a file::Sip,
+    pub(super) sdp: &'a toml::Table,
+    pub(super) b2bua: &'a toml::Table,
+    pub(super) dialplan: &'a toml::Table,
+}
+
+/// The profile as written; every switch that doesn't act must stand at its neutral value.
+pub(super) fn judge(written: &Written<'_>, names: &Names<'_>, judge: &mut Judge<'_>) -> InteropProfile {
+    let mut profile = InteropProfile::default();
+    let tables: [(&[&str], &toml::Table, &[Switch]); 5] = [
+        (&["sip", "interop"], &written.sip.interop, INTEROP),
+        (&["sip", "auth"], &written.sip.auth, AUTH),
+        (&["sdp"], written.sdp, SDP),
+        (&["b2bua"], written.b2bua, B2BUA),
+        (&["dialplan"], written.dialplan, DIALPLAN),
+    ];
+    for (above, table, switches) in tables {
+        let mut reader = Reader { sip: written.sip, names, judge, profile: &mut profile };
+        for (name, value) in table {
+            let key: Vec<&str> = above.iter().copied().chain([name.as_str()]).collect();
+            match switches.iter().find(|switch| switch.name == name) {
+                Some(switch) => reader.switch(&key, switch, value),
+                None => {
+                    let near = nearest(name, switches.iter().map(|switch| switch.name));
+                    reader.judge.refuse(&key, format!("unknown key{near}"));
+                }
             }
         }
     }
-    add_path
+    profile
+}
+
+struct Reader<'a, 'b> {
+    sip: &'a file::Sip,
+    names: &'a Names<'a>,
+    judge: &'a mut Judge<'b>,
+    profile: &'a mut InteropProfile,
+}
+
+impl Reader<'_, '_> {
+    fn switch(&mut self, key: &[&str], switch: &Switch, value: &Value) {
+        if switch.state == State::Later {
+            let neutral = switch.kind.neutral();
+            // An empty table may be written as a text too.
+            let empty = neutral == "[]" && value.as_str() == Some("");
+            if value.to_string() != neutral && !empty {
+                self.judge.refuse(key, format!("this switch is not built yet: expected {neutral}"));
+            }
+            return;
+        }
+        match switch.kind {
+            Kind::Flag(field) => match value.as_bool() {
+                Some(on) => *field(self.profile) = on,
+                None => self.judge.refuse(key, "expected true or false"),
+            },
+            Kind::Peers(field) => *field(self.profile) = self.peers(key, value, false),
+            Kind::Hosts(field) => *field(self.profile) = self.peers(key, value, true),
+            Kind::Names(field, reserved) => *field(self.profile) = self.list_of_names(key, value, reserved),
+            Kind::Expires(field) => {
+                let choices = [
+                    ("never", AddExpires::Never),
+                    ("when-missing", AddExpires::WhenMissing),
+                    ("always", AddExpires::Always),
+                ];
+                let text = value.as_str().unwrap_or_default();
+                if let Some(choice) = self.judge.one_of(key, text, &choices) {
+                    *field(self.profile) = choice;
+                }
+            }
+            Kind::Delay(field) => match delay(value) {
+                Some(delay) => *field(self.profile) = delay,
+                None => {
+                    let expected = "expected \"\" or a time up to 60 s, as 20, \"20ms\" or \"1s\"";
+                    self.judge.refuse(key, format!("{value} is no delay: {expected}"));
+                }
+            },
+            Kind::Only(_) => {}
+        }
+    }
+
+    fn texts<'v>(&mut self, key: &[&str], value: &'v Value) -> Vec<&'v str> {
+        let rows = value.as_array().map(|rows| rows.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+        match rows {
+            Some(Some(texts)) => texts,
+            _ => {
+                self.judge.refuse(key, "expected a list of texts");
+                Vec::new()
+            }
+        }
+    }
+
+    fn peers(&mut self, key: &[&str], value: &Value, hosts: bool) -> Peers {
+        let mut peers = Peers::default();
+        for text in self.texts(key, value) {
+            if let Some(nets) = self.names.networks.get(text) {
+                nets.iter().for_each(|net| peers.networks.add_net(*net));
+            } else if let Some(server) = self.sip.servers.iter().find(|server| server.name == text) {
+                peers.domains.extend(server.names.iter().map(|name| name.to_lowercase()));
+                let address = |text: &String| {
+                    let bare = text.parse::<std::net::IpAddr>().ok();
+                    bare.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+                };
+                for address in server.addresses.iter().filter_map(address) {
+                    peers.networks.add_net(address.into());
+                }
+            } else if let Ok(nets) = prefixes(text) {
+                nets.into_iter().for_each(|net| peers.networks.add_net(net));
+            } else if hosts && is_host_name(text) {
+                peers.domains.push(text.to_lowercase());
+            } else {
+                let known = self.names.networks.keys().map(String::as_str);
+                let near = nearest(text, known.chain(self.sip.servers.iter().map(|row| row.name.as_str())));
+                let expected = if hosts {
+                    "a network, a server row, an address, a prefix, a range or a host name"
+                } else {
+                    "a network, a server row, an address, a prefix or a range"
+                };
+                self.judge.refuse_by(
+                    "CFG-03",
+                    key,
+                    format!("\"{text}\" is not known: expected {expected}{near}"),
+                );
+            }
+        }
+        peers
+    }
+
+    fn list_of_names(&mut self, key: &[&str], value: &Value, reserved: &[&str]) -> Vec<String> {
+        let mut names = Vec::new();
+        for text in self.texts(key, value) {
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+            if text.is_empty() || !text.bytes().all(token) {
+                self.judge.refuse(key, format!("\"{text}\" is not a name: expected a token of RFC 3261"));
+            } else if reserved.iter().any(|name| name.eq_ignore_ascii_case(text)) {
+                self.judge.refuse(key, format!("\"{text}\" is ours to write: it can't be in this list"));
+            } else {
+                names.push(text.to_owned());
+            }
+        }
+        names
+    }
+}
+
+/// `Some(None)` is no delay.
+fn delay(value: &Value) -> Option<Option<Duration>> {
+    let (number, unit) = match value {
+        Value::Integer(number) => (u64::try_from(*number).ok()?, 1),
+        Value::String(text) if text.is_empty() => return Some(None),
+        Value::String(text) => match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(number), _) => (number.trim().parse().ok()?, 1),
+            (None, Some(number)) => (number.trim().parse().ok()?, 1000),
+            _ => (text.parse().ok()?, 1),
+        },
+        _ => return None,
+    };
+    let delay = Duration::from_millis(number.checked_mul(unit)?);
+    (!delay.is_zero() && delay <= Duration::from_secs(60)).then_some(Some(delay))
+}
+
+/// A name that DNS could hold: labels of letters, digits, hyphens and underscores.
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    text.len() <= 253 && text.contains('.') && text.split('.').all(label)
 }

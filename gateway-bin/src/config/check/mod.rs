@@ -59,7 +59,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let challenges = certificates::challenges(file, net.as_ref(), judge);
     let certificates = certificates::certificates(file, &domains, judge);
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
-    let sip = sip::settings(&file.sip, net.as_ref(), &names, judge);
+    let sip = sip::settings(file, net.as_ref(), &names, judge);
     let media = media::settings(&file.media, &file.fent, judge);
     let endpoints = http::endpoints(&file.http, net.as_ref(), &names, judge);
     let log = log(file, judge);

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use acme_store::publish::Versions;
+use ipnet::IpNet;
+use sip_core::edge::config::{CertBinding, TagRouting, UserMatching};
+use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
@@ -11,20 +14,19 @@ use super::{Judge, Names, interop, switches};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipSettings,
-    TagCertBinding, TagRouting, Transport, UserMatching,
+    Transport,
 };
 
 pub(super) fn settings(
-    sip: &file::Sip,
+    file: &file::File,
     net: Option<&NetSettings>,
     names: &Names<'_>,
     judge: &mut Judge<'_>,
 ) -> Option<SipSettings> {
+    let sip = &file.sip;
     if sip.shards > 1 || sip.shards < 0 {
         judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
     }
-    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
-    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
     judge.only(&["sip", "default_policy"], &sip.default_policy, "process-all", &["local-only", "reject-all"]);
     let ports = ports(sip, net, names, judge);
     let inside_networks =
@@ -35,24 +37,18 @@ pub(super) fn settings(
     }
     let inside = inside(&sip.inside, names, judge);
     let servers = switches::servers(sip, net, judge);
-    let tag_routing = tag_routing(&sip.tag_routing, judge);
-    let matching =
-        [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
-    let user_matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
+    let interop = interop(file, names, judge);
     let preloaded_routes = preloaded_routes(sip, judge);
-    let add_path = interop::judge(&sip.interop, judge);
     let timers = Timers::judged(sip, judge);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
         ports,
         inside_networks: inside_networks?,
-        user_matching: user_matching?,
         preloaded_routes: preloaded_routes?,
         inside: inside?,
         servers,
-        tag_routing: tag_routing?,
-        add_path,
+        interop: interop?,
         invite_timeout_default: timers.invite_default,
         invite_timeout_max: timers.invite_max,
         t1: timers.t1,
@@ -62,6 +58,23 @@ pub(super) fn settings(
         max_message: timers.max_message,
         blacklist: Duration::from_secs(blacklist?.into()),
     })
+}
+
+/// Appendix I: the switches, and the settings of the same pages that have keys of their own.
+fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<InteropProfile> {
+    let sip = &file.sip;
+    let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
+    let mut profile = interop::judge(&written, names, judge);
+    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
+    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
+    profile.contacts.uri_encoding = UriEncoding::KeepUsername;
+    let matching =
+        [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
+    let matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
+    let tag_routing = tag_routing(&sip.tag_routing, judge);
+    profile.contacts.user_matching = matching?;
+    profile.contacts.tag_routing = tag_routing?;
+    Some(profile)
 }
 
 fn preloaded_routes(sip: &file::Sip, judge: &mut Judge<'_>) -> Option<PreloadedRoutes> {
@@ -139,7 +152,7 @@ fn port(
     };
     let tls = if transports.contains(&Transport::Tls) { Some(row_tls(at, row, names, judge)?) } else { None };
     let inside = inside?;
-    trust_source(at, row, inside, judge);
+    trust_source(at, row, inside, &allow_from, judge);
     whom_it_lets_in(at, row, inside, tls.as_ref(), judge);
     let interface = net.map(|net| if inside { &net.inside } else { &net.outside })?;
     let number = number?;
@@ -182,9 +195,10 @@ fn whom_it_lets_in(at: &str, row: &file::Port, inside: bool, tls: Option<&Listen
         Some(tls) if !inside && !tls.require_client_cert => {
             judge.refuse_by("CFG-10", &key("require_client_cert"), "expected true on an outside TLS row");
         }
-        None if !inside => judge.warn(
+        None if !inside && !row.trust_source => judge.warn(
             &key("transport"),
-            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\"",
+            "nobody can show a certificate here, so that every request is answered 403: expected \"tls\", or \
+             trust_source on a private wire",
         ),
         _ => {}
     }
@@ -198,24 +212,30 @@ fn only_with_tls(table: &[&str], keys: &[(&str, bool)], judge: &mut Judge<'_>) {
     }
 }
 
-/// Decision 3: peers of a row without TLS may count as verified, from a named network only.
-fn trust_source(at: &str, row: &file::Port, inside: bool, judge: &mut Judge<'_>) {
+/// Decision 3: peers of a row without TLS may count as verified, from a named network only. On the outside that network
+/// is a private wire, a VPN or a carrier's, never the Internet.
+fn trust_source(at: &str, row: &file::Port, inside: bool, allow_from: &[IpNet], judge: &mut Judge<'_>) {
     if !row.trust_source {
         return;
     }
     let key = ["sip", "ports", at, "trust_source"];
+    let wide = |net: &&IpNet| net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 32 };
     if row.allow_from.is_none() {
         judge.refuse(&key, "trust_source needs allow_from: who may be trusted by address?");
-    } else if !inside {
-        judge.refuse(&key, "trust_source is for inside rows: on the Internet an address proves nothing");
     } else if row.transport == "tls" {
         judge.refuse(&key, "trust_source is for rows without TLS: here the certificate says who it is");
+    } else if let Some(net) = allow_from.iter().filter(|_| !inside).find(wide) {
+        let why = format!(
+            "allow_from covers {net}: on the Internet an address proves nothing; expected networks of /8 (IPv6: /32) \
+             or narrower"
+        );
+        judge.refuse(&key, why);
     } else {
         judge.warn(&key, "peers of this row are trusted by their address alone");
     }
 }
 
-pub(super) fn everywhere() -> Vec<ipnet::IpNet> {
+pub(super) fn everywhere() -> Vec<IpNet> {
     let v4 = ipnet::Ipv4Net::default();
     let v6 = ipnet::Ipv6Net::default();
     vec![v4.into(), v6.into()]
@@ -308,12 +328,12 @@ pub(super) fn client_certificate(key: &[&str], name: &str, names: &Names<'_>, ju
 
 fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagRouting> {
     let key = |name: &'static str| ["sip", "tag_routing", name];
-    if let Err(error) = Pattern::new(&written.head, &written.tail) {
+    let pattern = Pattern::new(&written.head, &written.tail);
+    if let Err(error) = pattern {
         let part = if error == PatternError::LongTail { "tail" } else { "head" };
         judge.refuse(&key(part), error.to_string());
     }
-    let kinds =
-        [("off", TagCertBinding::Off), ("log", TagCertBinding::Log), ("enforce", TagCertBinding::Enforce)];
+    let kinds = [("off", CertBinding::Off), ("log", CertBinding::Log), ("enforce", CertBinding::Enforce)];
     let binding = judge.one_of(&key("tag_cert_binding"), &written.tag_cert_binding, &kinds)?;
     if !written.enabled {
         judge.warn(
@@ -321,12 +341,7 @@ fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagR
             "without tag routing, phones that register as one user can't be told apart [CFG-09]",
         );
     }
-    Some(TagRouting {
-        enabled: written.enabled,
-        head: written.head.clone(),
-        tail: written.tail.clone(),
-        tag_cert_binding: binding,
-    })
+    Some(TagRouting { enabled: written.enabled, pattern: pattern.ok(), cert_binding: binding })
 }
 
 struct Timers {

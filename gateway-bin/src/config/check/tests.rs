@@ -318,6 +318,38 @@ fn keys_that_would_not_act_are_refused() {
 }
 
 #[test]
+fn an_outside_row_trusts_addresses_of_a_narrow_network_only() {
+    let row = "[[sip.ports]]\nname = \"plain\"\ninterface = \"outside\"\nport = 5060\ntransport = \"udp+tcp\"\ntrust_source = true\n";
+    let with = |net: &str| {
+        let text = FIRST.replacen("[net.networks]", &format!("[net.networks]\nwire = {net}"), 1);
+        judged(&text.replacen("[sip]", &format!("{row}allow_from = \"wire\"\n[sip]"), 1))
+    };
+    for wide in [
+        "[\"0.0.0.0/0\"]",
+        "[\"::/0\"]",
+        "[\"10.0.0.0/7\"]",
+        "[\"2001:d00::/31\"]",
+        "[\"10.0.0.0/8\", \"11.0.0.0/8\"]",
+    ] {
+        let invalid = with(wide).expect_err("must be refused");
+        let text = invalid.to_string();
+        assert!(
+            text.contains("sip.ports[2].trust_source") && text.contains("proves nothing"),
+            "{wide}: {text}"
+        );
+    }
+    let invalid = judged(&FIRST.replacen("[sip]", &format!("{row}[sip]"), 1)).unwrap_err().to_string();
+    assert!(invalid.contains("trust_source needs allow_from"), "{invalid}");
+    for narrow in ["[\"10.0.0.0/8\"]", "[\"100.64.0.0/10\", \"2001:db8::/32\"]"] {
+        let (settings, warnings) = with(narrow).unwrap();
+        assert!(settings.sip.ports[2].trust_source);
+        let told: Vec<_> = warnings.iter().map(|one| (one.key.as_str(), one.message.as_str())).collect();
+        let says = "peers of this row are trusted by their address alone";
+        assert_eq!(told, [("sip.ports[2].trust_source", says)]);
+    }
+}
+
+#[test]
 fn an_outside_row_without_tls_serves_nobody() {
     let row = "[[sip.ports]]\nname = \"plain\"\ninterface = \"outside\"\nport = 5060\ntransport = \"udp+tcp\"\n[sip]";
     let (_, warnings) = judged(&FIRST.replacen("[sip]", row, 1)).unwrap();
@@ -369,20 +401,6 @@ fn the_public_address_stands_before_an_address_of_its_family() {
 }
 
 #[test]
-fn a_switch_without_a_port_has_that_of_the_inside() {
-    let server =
-        "[[sip.servers]]\nname = \"a\"\naddresses = [\"10.0.1.50\", \"10.0.1.51:5099\"]\n[sip.tag_routing]";
-    let (settings, _) = judged(&FIRST.replacen("[sip.tag_routing]", server, 1).replacen(
-        "port = 5061\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
-        "port = 5071\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
-        1,
-    ))
-    .unwrap();
-    let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
-    assert_eq!(ports, [5071, 5099]);
-}
-
-#[test]
 fn what_is_no_text_is_refused_with_its_line() {
     let path = folder().join("octets.toml");
     std::fs::write(&path, b"state_dir = \"x\"\n# \xff\n").unwrap();
@@ -394,3 +412,5 @@ fn what_is_no_text_is_refused_with_its_line() {
     let invalid = crate::config::load(Path::new("/dev/zero")).unwrap_err();
     assert_eq!(invalid.to_string(), "/dev/zero: the file can't be read: it is not a regular file");
 }
+
+mod switches;

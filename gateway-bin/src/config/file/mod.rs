@@ -40,6 +40,12 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) media: Media,
     #[serde(default)]
+    pub(crate) sdp: toml::Table,
+    #[serde(default)]
+    pub(crate) b2bua: toml::Table,
+    #[serde(default)]
+    pub(crate) dialplan: toml::Table,
+    #[serde(default)]
     pub(crate) fent: Fent,
     #[serde(default)]
     pub(crate) http: Http,

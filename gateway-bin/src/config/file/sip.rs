@@ -43,6 +43,8 @@ pub(crate) struct Sip {
     pub(crate) tag_routing: TagRouting,
     #[serde(default)]
     pub(crate) interop: toml::Table,
+    #[serde(default)]
+    pub(crate) auth: toml::Table,
 }
 
 fn uri_encoding() -> String {

@@ -255,3 +255,28 @@ async fn closing_all_does_not_wait_for_ever() {
     assert!(start.elapsed() <= Duration::from_secs(20));
     drop(phone);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_trusted_switch_may_list_every_phone_in_one_row_and_nobody_else_may() {
+    let contacts: Vec<_> = (0..1000)
+        .map(|n| format!("<sips:anonymous@10.0.1.2:5061;transport=tls;crt={n:0>90}>;expires=3600"))
+        .collect();
+    let list = format!(
+        "SIP/2.0 200 OK\r\nVia: SIP/2.0/TLS 10.0.1.2;branch=z9hG4bKa\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\n\
+         Call-ID: all\r\nCSeq: 1 REGISTER\r\nContact: {}\r\nContent-Length: 0\r\n\r\n",
+        contacts.join(", ")
+    );
+    assert!(list.len() > 131_072, "{}", list.len());
+    for (side, verified, read) in
+        [(Side::Inside, true, true), (Side::Inside, false, false), (Side::Outside, true, false)]
+    {
+        let mut rig = Rig::new();
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let from = Peer { side, verified, ..peer(([10, 0, 1, 50], 5061).into()) };
+        rig.handle.stream(near, from).expect("taken");
+        assert!(matches!(rig.sees().await, Seen::Opened(..)));
+        far.write_all(list.as_bytes()).await.unwrap();
+        let seen = rig.sees().await;
+        assert_eq!(seen == Seen::Message("all".into()), read, "{side:?} {verified}: {seen:?}");
+    }
+}

@@ -249,7 +249,9 @@ fn without_any_answer_a_search_ends_in_time() {
     assert_eq!((found.len(), seconds), (0, 5));
     assert!(rig.locator.is_empty() && rig.locator.searches.is_empty());
     rig.wait(10);
-    assert!(rig.locator.asked.is_empty() && rig.locator.waiting.is_empty() && rig.locator.deadlines.is_empty());
+    assert!(
+        rig.locator.asked.is_empty() && rig.locator.waiting.is_empty() && rig.locator.deadlines.is_empty()
+    );
 }
 
 #[test]

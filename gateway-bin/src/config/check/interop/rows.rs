@@ -1,0 +1,131 @@
+//! The switches by name: Appendix I, in its order, and what stands on the same pages.
+
+use super::State::{Acts, Later};
+use super::{Kind, State, Switch};
+
+const fn row(name: &'static str, kind: Kind, state: State) -> Switch {
+    Switch { name, kind, state }
+}
+
+/// Headers that requests can't do without, or that the proxy writes itself.
+const CORE_HEADERS: &[&str] = &[
+    "via",
+    "v",
+    "from",
+    "f",
+    "to",
+    "t",
+    "call-id",
+    "i",
+    "cseq",
+    "contact",
+    "m",
+    "max-forwards",
+    "route",
+    "record-route",
+    "content-length",
+    "l",
+    "content-type",
+    "c",
+    "path",
+    "authorization",
+    "proxy-authorization",
+];
+
+/// URI parameters that carry our own tokens, or that would lead a request elsewhere.
+const OWN_PARAMETERS: &[&str] = &["crt", "gr", "lr", "maddr", "ft", "pc", "rs"];
+
+/// `[sip.interop]`.
+pub(super) const INTEROP: &[Switch] = &[
+    row("lr_true", Kind::Flag(|p| &mut p.routes.lr_true), Later),
+    row("relaxed_refer_to", Kind::Flag(|p| &mut p.headers.relaxed_refer_to), Later),
+    row("add_expires", Kind::Expires(|p| &mut p.contacts.add_expires), Later),
+    row("reinvite_end_to_end", Kind::Flag(|p| &mut p.b2bua.reinvite_end_to_end), Later),
+    row("rr_outbound", Kind::Flag(|p| &mut p.routes.rr_outbound), Later),
+    row("rr_always", Kind::Flag(|p| &mut p.routes.rr_always), Later),
+    row("tcp_marked_tls", Kind::Flag(|p| &mut p.transports.tcp_marked_tls), Later),
+    row("tcp_marked_tls_from", Kind::Peers(|p| &mut p.transports.tcp_marked_tls_from), Later),
+    row("large_udp", Kind::Flag(|p| &mut p.transports.large_udp), Later),
+    row("strip_180", Kind::Flag(|p| &mut p.answers.strip_180), Later),
+    row("cancel_body_forward", Kind::Flag(|p| &mut p.answers.cancel_body_forward), Later),
+    row("cancel_body_in_ack", Kind::Flag(|p| &mut p.answers.cancel_body_in_ack), Later),
+    row("keep_user_agent", Kind::Flag(|p| &mut p.b2bua.keep_user_agent), Later),
+    row("readd_codecs", Kind::Flag(|p| &mut p.b2bua.readd_codecs), Later),
+    row("keep_to", Kind::Flag(|p| &mut p.headers.keep_to), Later),
+    row("add_failover_header", Kind::Flag(|p| &mut p.answers.add_failover_header), Later),
+    row("dns_override_on_3xx", Kind::Flag(|p| &mut p.answers.dns_override_on_3xx), Later),
+    row("rfc2069", Kind::Flag(|p| &mut p.headers.rfc2069), Later),
+    row("replaces_by_callid", Kind::Flag(|p| &mut p.b2bua.replaces_by_callid), Later),
+    row("pretend_privacy", Kind::Flag(|p| &mut p.headers.pretend_privacy), Later),
+    row("force_contact_user", Kind::Flag(|p| &mut p.contacts.force_contact_user), Later),
+    row("fix_bye_routes", Kind::Flag(|p| &mut p.routes.fix_bye_routes), Later),
+    row("fix_routes", Kind::Flag(|p| &mut p.routes.fix_routes), Later),
+    row("prack_receive", Kind::Flag(|p| &mut p.b2bua.prack_receive), Later),
+    row("prack_send", Kind::Flag(|p| &mut p.b2bua.prack_send), Later),
+    row("media_reset_on_reinvite", Kind::Flag(|p| &mut p.b2bua.media_reset_on_reinvite), Later),
+    row("offer_always", Kind::Flag(|p| &mut p.b2bua.offer_always), Later),
+    row("detect_same_version", Kind::Flag(|p| &mut p.b2bua.detect_same_version), Later),
+    row("no_reinvite", Kind::Flag(|p| &mut p.b2bua.no_reinvite), Later),
+    row("no_supported", Kind::Flag(|p| &mut p.b2bua.no_supported), Later),
+    row("gruu_passthrough", Kind::Flag(|p| &mut p.contacts.gruu_passthrough), Later),
+    row("add_path", Kind::Flag(|p| &mut p.contacts.add_path), Acts),
+    row("refer_end_on_183", Kind::Flag(|p| &mut p.b2bua.refer_end_on_183), Later),
+    row("unescape_ws", Kind::Flag(|p| &mut p.headers.unescape_ws), Later),
+    row("ignore_port_with_maddr", Kind::Flag(|p| &mut p.routes.ignore_port_with_maddr), Later),
+    row("strip_sdp_1xx", Kind::Flag(|p| &mut p.b2bua.strip_sdp_1xx), Later),
+    row("compare_session_id", Kind::Flag(|p| &mut p.b2bua.compare_session_id), Later),
+    row("refer_updates_user", Kind::Flag(|p| &mut p.headers.refer_updates_user), Later),
+    row("translate_refer_to", Kind::Flag(|p| &mut p.headers.translate_refer_to), Later),
+    row("to_503", Kind::Flag(|p| &mut p.answers.to_503), Later),
+    row("remove_via", Kind::Peers(|p| &mut p.routes.remove_via), Later),
+    row("remove_via_all", Kind::Flag(|p| &mut p.routes.remove_via_all), Later),
+    row("translate_except", Kind::Hosts(|p| &mut p.routes.translate_except), Later),
+    row("translate_force", Kind::Hosts(|p| &mut p.routes.translate_force), Later),
+    row("tls_reuse", Kind::Peers(|p| &mut p.transports.tls_reuse), Later),
+    row("register_delay", Kind::Delay(|p| &mut p.contacts.register_delay), Later),
+    row("hide_rr", Kind::Peers(|p| &mut p.routes.hide_rr), Later),
+    row("hide_rr_all", Kind::Flag(|p| &mut p.routes.hide_rr_all), Later),
+    row("forward_3xx_headers", Kind::Names(|p| &mut p.answers.forward_3xx_headers, CORE_HEADERS), Later),
+    row("contact_uri_params_keep", Kind::Names(|p| &mut p.contacts.uri_params_keep, OWN_PARAMETERS), Later),
+    row("add_dtmf_pt", Kind::Only("\"\""), Later),
+    row("add_dtmf_pt_for", Kind::Peers(|p| &mut p.sdp.add_dtmf_pt_for), Later),
+    row("refer_copy_headers", Kind::Names(|p| &mut p.b2bua.refer_copy_headers, CORE_HEADERS), Later),
+];
+
+/// `[sip.auth]`.
+pub(super) const AUTH: &[Switch] =
+    &[row("loose_username", Kind::Flag(|p| &mut p.contacts.loose_username), Later)];
+
+/// `[sdp]`: the media half builds them; `port_6891` stays refused, for nobody speaks that protocol any more.
+pub(super) const SDP: &[Switch] = &[
+    row("hold_rfc2543", Kind::Flag(|p| &mut p.sdp.hold_rfc2543), Later),
+    row("hold_force_3264", Kind::Flag(|p| &mut p.sdp.hold_force_3264), Later),
+    row("inhibit_hold", Kind::Flag(|p| &mut p.sdp.inhibit_hold), Later),
+    row("hold_inactive", Kind::Flag(|p| &mut p.sdp.hold_inactive), Later),
+    row("strip_ice", Kind::Flag(|p| &mut p.sdp.strip_ice), Later),
+    row("add_ice_candidate", Kind::Flag(|p| &mut p.sdp.add_ice_candidate), Later),
+    row("rtcp_attribute", Kind::Flag(|p| &mut p.sdp.rtcp_attribute), Later),
+    row("port_6891", Kind::Flag(|p| &mut p.sdp.port_6891), Later),
+    row("use_codec_limit", Kind::Flag(|p| &mut p.sdp.use_codec_limit), Later),
+    row("resolve_fqdn", Kind::Flag(|p| &mut p.sdp.resolve_fqdn), Later),
+    row("force_ptime", Kind::Only("\"\""), Later),
+    row("codec_limit", Kind::Only("\"all\""), Later),
+    row("codecs", Kind::Names(|p| &mut p.sdp.codecs, &[]), Later),
+    row("max_streams", Kind::Only("6"), Later),
+    row("allowed_ports", Kind::Only("[]"), Later),
+    row("strip_lines", Kind::Names(|p| &mut p.sdp.strip_lines, &[]), Later),
+];
+
+/// `[b2bua]`: comes with the trunks.
+pub(super) const B2BUA: &[Switch] = &[
+    row("codec_change_detection", Kind::Only("\"first\""), Later),
+    row("ringback", Kind::Only("\"never\""), Later),
+    row("ring_tone", Kind::Only("\"us\""), Later),
+    row("moh", Kind::Flag(|p| &mut p.b2bua.moh), Later),
+    row("moh_server", Kind::Only("\"\""), Later),
+    row("tpcc_codecs", Kind::Only("[]"), Later),
+    row("pending_timeout", Kind::Only("0"), Later),
+];
+
+/// `[dialplan]`: comes with the trunks.
+pub(super) const DIALPLAN: &[Switch] = &[row("match_port", Kind::Flag(|p| &mut p.routes.match_port), Later)];
