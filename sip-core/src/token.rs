@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::flow::Side;
+use crate::shard::Shard;
 
 /// The token format; a change of layout gets a new number.
 const VERSION: u8 = 1;
@@ -32,6 +33,8 @@ const MAC: usize = 12;
 const RAW: usize = 2 + 8 + MAC;
 /// Characters of an encoded contact or flow token.
 pub const TOKEN_CHARS: usize = 36;
+/// Characters of a handle, see [`Random::handle`].
+pub const HANDLE_CHARS: usize = 22;
 /// The longest text that is sealed or opened, in octets.
 pub const SEAL_LIMIT: usize = 1024;
 
@@ -101,33 +104,51 @@ impl Keyring {
         Self { newest, older }
     }
 
+    /// The number of the key that new tokens use.
+    pub fn newest(&self) -> u8 {
+        self.newest.id
+    }
+
+    /// The numbers of the older keys.
+    pub fn older(&self) -> impl Iterator<Item = u8> {
+        self.older.iter().map(|key| key.id)
+    }
+
     fn key(&self, id: u8) -> Option<&Key> {
         std::iter::once(&self.newest).chain(&self.older).find(|key| key.id == id)
+    }
+
+    /// The key that a binding was born with; the newest if that is no more.
+    fn born(&self, id: Option<u8>) -> &Key {
+        id.and_then(|id| self.key(id)).unwrap_or(&self.newest)
     }
 
     /// The contact token of a phone (`crt=`): `ver ‖ kid ‖ id₈ ‖ HMAC-SHA256("crt" ‖ realm ‖ tag)[..12]`.
     pub fn contact_token(&self, realm: &str, tag: &str) -> String {
         let mac = self.newest.mac("crt", &[realm.as_bytes(), tag.as_bytes()]);
-        self.token(InstanceId::new(realm, tag), &mac)
+        token(&self.newest, InstanceId::new(realm, tag), &mac)
     }
 
-    /// The flow token of a binding (`ft=`): a MAC over binding, certificate key and side.
-    pub fn flow_token(&self, binding: InstanceId, certificate: &[u8; 32], side: Side) -> String {
+    /// The contact token of a phone that has no tag: a MAC over its name alone.
+    pub fn name_token(&self, binding: InstanceId) -> String {
+        token(&self.newest, binding, &self.newest.mac("crt-id", &[&binding.0.to_be_bytes()]))
+    }
+
+    /// The flow token of a binding (`ft=`): a MAC over binding, certificate key and side, by the key that the binding was
+    /// `born` with, or the newest for a new one.
+    pub fn flow_token(
+        &self,
+        born: Option<u8>,
+        binding: InstanceId,
+        certificate: &[u8; 32],
+        side: Side,
+    ) -> String {
         let side: &[u8] = match side {
             Side::Outside => b"outside",
             Side::Inside => b"inside",
         };
-        let mac = self.newest.mac("ft", &[&binding.0.to_be_bytes(), certificate, side]);
-        self.token(binding, &mac)
-    }
-
-    fn token(&self, id: InstanceId, mac: &[u8; 32]) -> String {
-        let mut raw = [0; RAW];
-        raw[0] = VERSION;
-        raw[1] = self.newest.id;
-        raw[2..10].copy_from_slice(&id.0.to_be_bytes());
-        raw[10..].copy_from_slice(&mac[..MAC]);
-        encode(&raw)
+        let key = self.born(born);
+        token(key, binding, &key.mac("ft", &[&binding.0.to_be_bytes(), certificate, side]))
     }
 
     /// Hides `text` for the far side: the same text under the same key gives the same result.
@@ -135,16 +156,12 @@ impl Keyring {
     /// A synthetic initialisation vector (the MAC of the text) keys a counter keystream, so that neither equal
     /// prefixes nor a chosen text reveal anything but equality. `None` when the text is over [`SEAL_LIMIT`].
     pub fn seal(&self, label: &str, text: &[u8]) -> Option<String> {
-        if text.len() > SEAL_LIMIT {
-            return None;
-        }
-        let vector = self.newest.mac("seal", &[label.as_bytes(), text]);
-        let mut raw = Vec::with_capacity(2 + MAC + text.len());
-        raw.extend([VERSION, self.newest.id]);
-        raw.extend(&vector[..MAC]);
-        raw.extend(text);
-        keystream(&self.newest, &vector[..MAC], raw.get_mut(2 + MAC..)?);
-        Some(encode(&raw))
+        seal(&self.newest, label, text)
+    }
+
+    /// [`Keyring::seal`] by the key that a binding was `born` with, so that it stays equal when the keys are changed.
+    pub fn seal_born(&self, born: Option<u8>, label: &str, text: &[u8]) -> Option<String> {
+        seal(self.born(born), label, text)
     }
 
     /// The text that [`Keyring::seal`] hid under `label`; `None` for anything else.
@@ -161,6 +178,28 @@ impl Keyring {
         let expected = key.mac("seal", &[label.as_bytes(), &text]);
         bool::from(expected[..MAC].ct_eq(&vector)).then_some(text)
     }
+}
+
+fn token(key: &Key, id: InstanceId, mac: &[u8; 32]) -> String {
+    let mut raw = [0; RAW];
+    raw[0] = VERSION;
+    raw[1] = key.id;
+    raw[2..10].copy_from_slice(&id.0.to_be_bytes());
+    raw[10..].copy_from_slice(&mac[..MAC]);
+    encode(&raw)
+}
+
+fn seal(key: &Key, label: &str, text: &[u8]) -> Option<String> {
+    if text.len() > SEAL_LIMIT {
+        return None;
+    }
+    let vector = key.mac("seal", &[label.as_bytes(), text]);
+    let mut raw = Vec::with_capacity(2 + MAC + text.len());
+    raw.extend([VERSION, key.id]);
+    raw.extend(&vector[..MAC]);
+    raw.extend(text);
+    keystream(key, &vector[..MAC], raw.get_mut(2 + MAC..)?);
+    Some(encode(&raw))
 }
 
 fn keystream(key: &Key, vector: &[u8], text: &mut [u8]) {
@@ -182,6 +221,13 @@ pub fn token_instance(token: &[u8]) -> Option<InstanceId> {
     let raw = decode(token)?;
     let id: [u8; 8] = raw.get(2..10)?.try_into().ok()?;
     (raw.len() == RAW && raw.first() == Some(&VERSION)).then(|| InstanceId(u64::from_be_bytes(id)))
+}
+
+/// The number of the key that made a token of ours; `None` for what is none.
+pub fn token_key(token: &str) -> Option<u8> {
+    // The first 16 bits stand in the first four characters; the decoder takes whole groups of eight.
+    let raw = decode(token.as_bytes().get(..8)?)?;
+    raw.get(1).copied().filter(|_| token.len() == TOKEN_CHARS && raw.first() == Some(&VERSION))
 }
 
 /// Whether `token` as received is the genuine `expected`, without regard to case and in constant time.
@@ -234,17 +280,27 @@ fn lower() -> &'static Encoding {
 }
 
 /// The seeded source of branches, tags and Call-IDs of one machine.
-pub struct Random(ChaCha8Rng);
+pub struct Random {
+    numbers: ChaCha8Rng,
+    /// In every branch: an answer finds the machine that asked (see [`branch_shard`]).
+    shard: u8,
+}
 
 impl Random {
     /// A source that repeats itself for the same seed; a production seed comes from the operating system.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self(ChaCha8Rng::from_seed(seed))
+        Self { numbers: ChaCha8Rng::from_seed(seed), shard: 0 }
+    }
+
+    /// The same source, for the machine of one shard.
+    #[must_use]
+    pub fn on(self, shard: Shard) -> Self {
+        Self { shard: shard.index(), ..self }
     }
 
     /// A number nobody can guess.
     pub fn number(&mut self) -> u64 {
-        self.0.next_u64()
+        self.numbers.next_u64()
     }
 
     /// A tag or Call-ID part: 13 characters, 64 random bits (RFC 3261 §19.3 asks for 32).
@@ -252,10 +308,21 @@ impl Random {
         encode(&self.number().to_be_bytes())
     }
 
+    /// A name of 22 characters and 110 random bits that stands for an address.
+    pub fn handle(&mut self) -> String {
+        let mut raw = [0; 14];
+        self.numbers.fill_bytes(&mut raw);
+        let mut handle = encode(&raw);
+        handle.truncate(HANDLE_CHARS);
+        handle
+    }
+
     /// A branch with the magic cookie and a [`loop hash`](LoopHash) (RFC 3261 §16.6 step 8).
     pub fn branch(&mut self, hash: LoopHash) -> String {
         let mut raw = [0; 16];
-        raw[..8].copy_from_slice(&self.number().to_be_bytes());
+        // The first character, of five bits, is the shard; 59 random bits follow.
+        let random = self.number() >> 5 | u64::from(self.shard) << 59;
+        raw[..8].copy_from_slice(&random.to_be_bytes());
         raw[8..].copy_from_slice(&hash.0.to_be_bytes());
         format!("{BRANCH}{}", encode(&raw))
     }
@@ -263,6 +330,18 @@ impl Random {
 
 /// What every branch of ours starts with: the magic cookie and our own mark.
 const BRANCH: &str = "z9hG4bKfe";
+
+/// The shard that wrote a branch of ours; `None` for a branch of anybody else. Nobody is to trust it: it says where to
+/// look for the request.
+pub fn branch_shard(branch: &[u8]) -> Option<u8> {
+    let (cookie, rest) = branch.split_at_checked(BRANCH.len())?;
+    let shard = match rest.first()?.to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => letter - b'a',
+        digit @ b'2'..=b'7' => digit - b'2' + 26,
+        _ => return None,
+    };
+    cookie.eq_ignore_ascii_case(BRANCH.as_bytes()).then_some(shard)
+}
 
 /// A digest of all that decides where a request goes; equal on return means a loop (RFC 3261 §16.3 step 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,10 +417,35 @@ mod tests {
     #[test]
     fn a_flow_token_is_bound_to_certificate_and_side() {
         let id = InstanceId::new("r", "A");
-        let token = ring().flow_token(id, &[1; 32], Side::Outside);
-        assert_ne!(token, ring().flow_token(id, &[1; 32], Side::Inside));
-        assert_ne!(token, ring().flow_token(id, &[2; 32], Side::Outside));
+        let token = ring().flow_token(None, id, &[1; 32], Side::Outside);
+        assert_ne!(token, ring().flow_token(None, id, &[1; 32], Side::Inside));
+        assert_ne!(token, ring().flow_token(None, id, &[2; 32], Side::Outside));
         assert_eq!(token_instance(token.as_bytes()), Some(id));
+    }
+
+    #[test]
+    fn a_token_names_its_key_and_a_binding_keeps_the_key_it_was_born_with() {
+        let id = InstanceId::new("r", "A");
+        let token = ring().flow_token(None, id, &[1; 32], Side::Inside);
+        assert_eq!(token_key(&token), Some(3));
+        let rotated = Keyring::new(Key::new(4, [8; 32]), vec![Key::new(3, [7; 32])]);
+        assert_eq!(rotated.flow_token(Some(3), id, &[1; 32], Side::Inside), token);
+        assert_eq!(token_key(&rotated.flow_token(None, id, &[1; 32], Side::Inside)), Some(4));
+        assert_eq!(token_key(&rotated.name_token(id)), Some(4));
+        assert_eq!(rotated.seal_born(Some(3), "e1", b"x"), ring().seal("e1", b"x"));
+        assert_eq!((rotated.newest(), rotated.older().collect::<Vec<_>>()), (4, vec![3]));
+        for bad in ["", "aeb", &token[1..], &"1".repeat(36)] {
+            assert_eq!(token_key(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn handles_are_short_and_differ() {
+        let mut random = Random::new([0; 32]);
+        let (one, two) = (random.handle(), random.handle());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), HANDLE_CHARS);
+        assert!(one.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
     }
 
     #[test]
@@ -375,6 +479,20 @@ mod tests {
         assert_eq!(LoopHash::of_branch(one.as_bytes()), Some(hash));
         assert_ne!(LoopHash::new([None, Some(&b"sip:a@b"[..])]), hash);
         assert_eq!(LoopHash::of_branch(b"z9hG4bK-other"), None);
+    }
+
+    #[test]
+    fn a_branch_carries_its_shard() {
+        let hash = LoopHash::new([Some(&b"sip:a@b"[..])]);
+        for shard in Shard::all(32) {
+            let branch = Random::new([1; 32]).on(shard).branch(hash);
+            assert_eq!(branch_shard(branch.as_bytes()), Some(shard.index()));
+            assert_eq!(branch_shard(branch.to_uppercase().as_bytes()), Some(shard.index()));
+            assert_eq!(LoopHash::of_branch(branch.as_bytes()), Some(hash));
+        }
+        for other in ["z9hG4bKfe", "z9hG4bKfe1", "z9hG4bKab", "", "1"] {
+            assert_eq!(branch_shard(other.as_bytes()), None);
+        }
     }
 
     #[test]

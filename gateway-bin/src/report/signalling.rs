@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use sip_core::edge::Event;
 use sip_core::edge::event::{
-    Arrival, Closing, Departure, DropCause, Phone, Reason, Snapshot, Step, Switch, Verdict, Why,
+    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Verdict, Why,
 };
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
 use tracing::{debug, error, info, warn};
+
+/// The class of lines about intruders, as administrators of other gateways know it.
+const IDS: &str = "SIP IDS/IPS";
 
 /// Writes the lines. It knows the tags of the phones that are registered, so that every line about a phone has its
 /// tag; what it knows is bounded by the bindings.
@@ -83,6 +86,7 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
                 warn!(tag = tag(phone), subject, accepted, "the certificate doesn't name the tag");
             }
         }
+        Event::Lacking { phone, lack } => warn!(tag = tag(phone), "{}", lacking(*lack)),
         Event::CallStarted { call_id, phone, from } => {
             info!(call_id, tag = tag_of(phone), ?from, "call answered");
         }
@@ -97,6 +101,26 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FlowClosed { remote, why: Closing::Idle } => debug!(%remote, "an idle connection was closed"),
         Event::FlowClosed { remote, why: Closing::Surplus } => {
             warn!(%remote, "a certificate has too many connections: one was closed");
+        }
+        Event::FlowClosed { remote, why: Closing::Flood } => {
+            warn!(%remote, class = IDS, "too many messages: the connection was closed");
+        }
+        Event::FlowClosed { remote, why: Closing::Blocked } => {
+            info!(%remote, class = IDS, "the connection of a blocked peer was closed");
+        }
+        Event::Blocked { suspect, offence, seconds } => {
+            warn!(%suspect, offence = offence.name(), seconds, class = IDS, "blocked");
+        }
+        Event::Unblocked { suspect, why } => {
+            let why = match why {
+                Release::Over => "its time is up",
+                Release::Asked => "asked",
+                Release::MadeWay => "too many blocks",
+            };
+            info!(%suspect, why, class = IDS, "unblocked");
+        }
+        Event::Offence { side, remote, offence } => {
+            warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
         Event::FailedOver { remote, why } => {
@@ -155,6 +179,9 @@ fn log_snapshot(state: &Snapshot) {
         refused = state.refused,
         dropped = state.dropped,
         switches_off = state.switches.len(),
+        floods = state.floods,
+        junk = state.junk,
+        blocked = state.blocked,
         calls = state.calls,
         "signalling"
     );
@@ -194,12 +221,24 @@ fn carrier(step: Step) -> &'static str {
     }
 }
 
+fn lacking(lack: Lack) -> &'static str {
+    match lack {
+        Lack::Registration => "the phone is not registered: its Contact is not the registered one",
+        Lack::Path => "the registrar knows no Path (420): the REGISTER was sent again without",
+        Lack::Contact => "the registrar accepted a REGISTER and lists no Contact",
+        _ => "a peer lacks something",
+    }
+}
+
 fn dropped(cause: DropCause) -> &'static str {
     match cause {
         DropCause::StrayResponse => "stray response",
         DropCause::StrayAck => "stray ACK",
         DropCause::Unframeable => "not SIP",
+        DropCause::Crossing => "another shard takes no more",
         DropCause::PhoneGone => "the phone is gone",
+        DropCause::Blocked => "its sender is blocked",
+        DropCause::Flood => "its sender sends too much",
         DropCause::Unusable => "can't be answered or forwarded",
         _ => "other",
     }

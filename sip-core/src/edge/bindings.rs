@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{FlowId, Identity, Peer, Side, Source};
-use crate::token::{InstanceId, token_instance, token_matches};
+use crate::shard::Shard;
+use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
 pub const USERS: usize = 16;
@@ -43,6 +44,43 @@ pub struct Record {
     pub switch: Option<Switch>,
     /// Whether the phone speaks RFC 5626 (`ob`): gone is 430, not 480.
     pub outbound: bool,
+    /// What its addresses towards the PBX are made of, in the forms that need more than a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Box<NameParts>>,
+}
+
+/// What makes up a phone's address in the forms *escape* and *shorter*; born with the binding and kept with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameParts {
+    /// Host and port of the Contact it was first registered with; empty when there is none.
+    pub origin: String,
+    /// Handle and user, oldest first.
+    pub handles: Vec<(String, Option<String>)>,
+}
+
+impl NameParts {
+    /// The handle that stands for a user part.
+    pub(super) fn handle_of(&self, user: Option<&[u8]>) -> Option<&str> {
+        let is = |known: &Option<String>| known.as_ref().map(String::as_bytes) == user;
+        self.handles.iter().find(|(_, known)| is(known)).map(|(handle, _)| &**handle)
+    }
+
+    /// One handle more; as many as users are kept, and the one that leaves is not that of the registered user. Gives that one.
+    pub(super) fn add_handle(
+        &mut self,
+        registered: &str,
+        user: Option<&[u8]>,
+        handle: String,
+    ) -> Option<String> {
+        let user = user.map(|user| String::from_utf8_lossy(user).into_owned());
+        self.handles.push((handle, user));
+        if self.handles.len() <= USERS {
+            return None;
+        }
+        let other = |(_, user): &(String, Option<String>)| user.as_deref() != Some(registered);
+        let at = self.handles.iter().position(other)?;
+        Some(self.handles.remove(at).0)
+    }
 }
 
 /// Where a phone is registered.
@@ -63,6 +101,14 @@ pub enum Change {
     Put(Box<Record>),
     /// This binding is no more.
     Remove(u64),
+    /// This binding is on that connection now, or on none. Only shards of one process tell each other; it is not kept.
+    #[serde(skip)]
+    Moved {
+        /// Which binding.
+        id: u64,
+        /// The connection.
+        path: Option<Source>,
+    },
 }
 
 /// One phone.
@@ -80,6 +126,8 @@ pub struct Binding {
     pub path: Option<Source>,
     /// Who is at the other end of that connection.
     pub peer: Option<Arc<Peer>>,
+    /// The connection of another shard that it is reached by. Never together with `path`.
+    pub away: Option<Source>,
     /// Goes up with each arrival: the newest of several phones.
     pub arrival: u64,
 }
@@ -98,6 +146,11 @@ impl Binding {
         self.peer.as_ref()?.identity.as_ref()
     }
 
+    /// Whether it is connected, here or at another shard.
+    pub fn is_connected(&self) -> bool {
+        self.path.is_some() || self.away.is_some()
+    }
+
     /// Whether this is one of the phone's users.
     pub fn has_user(&self, user: &str) -> bool {
         self.record.user == user || self.record.users.iter().any(|u| u == user)
@@ -111,14 +164,31 @@ pub struct Bindings {
     by_user: HashMap<String, Vec<InstanceId>>,
     by_path: HashMap<Source, Vec<InstanceId>>,
     by_certificate: HashMap<[u8; 32], Vec<InstanceId>>,
+    /// Handles of the address form *shorter*, lower case.
+    by_handle: HashMap<String, InstanceId>,
+    /// How many were born with each key.
+    keys: HashMap<u8, usize>,
     expiries: BTreeSet<(Instant, InstanceId)>,
     changes: VecDeque<Change>,
     /// Those forgotten since they were last asked for.
     gone: Vec<InstanceId>,
+    /// Connections of phones that are another shard's now.
+    left: Vec<FlowId>,
     arrivals: u64,
+    shard: Shard,
 }
 
 impl Bindings {
+    /// The replica of one shard.
+    pub(super) fn on(shard: Shard) -> Self {
+        Self { shard, ..Self::default() }
+    }
+
+    /// Whether a phone is this shard's.
+    pub fn is_ours(&self, binding: &Binding) -> bool {
+        self.shard.owns(&binding.record.certificate)
+    }
+
     /// The phone of this id.
     pub fn get(&self, id: InstanceId) -> Option<&Binding> {
         self.by_id.get(&id)
@@ -155,6 +225,39 @@ impl Bindings {
         token_matches(binding.record.contact_token.as_deref()?, token).then_some(binding)
     }
 
+    /// The phone and user part that a handle stands for, in any case.
+    pub(super) fn by_handle(&self, handle: &[u8]) -> Option<(InstanceId, Option<Vec<u8>>)> {
+        let handle = String::from_utf8(handle.to_ascii_lowercase()).ok()?;
+        let binding = self.get(*self.by_handle.get(&handle)?)?;
+        let (_, user) =
+            binding.record.address.as_ref()?.handles.iter().find(|(known, _)| *known == handle)?;
+        Some((binding.id, user.as_ref().map(|user| user.as_bytes().to_vec())))
+    }
+
+    /// A handle for another user part of a phone.
+    pub(super) fn add_handle(&mut self, now: Instant, id: InstanceId, user: Option<&[u8]>, handle: String) {
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        self.by_handle.insert(handle.clone(), id);
+        let address = binding.record.address.get_or_insert_default();
+        if let Some(oldest) = address.add_handle(&binding.record.user, user, handle) {
+            self.by_handle.remove(&oldest);
+        }
+        self.tell_again(now, id);
+    }
+
+    /// Whether a binding lives that was born with this key.
+    pub fn needs_key(&self, key: u8) -> bool {
+        self.keys.contains_key(&key)
+    }
+
+    /// Tells the location what a registered phone is now.
+    fn tell_again(&mut self, now: Instant, id: InstanceId) {
+        let Some(binding) = self.by_id.get(&id).filter(|binding| binding.registered) else { return };
+        let mut record = binding.record.clone();
+        record.expires_in = binding.expires.saturating_duration_since(now).as_secs();
+        self.changes.push_back(Change::Put(Box::new(record)));
+    }
+
     /// The phone whose genuine flow token for `side` this is.
     pub fn by_flow_token(&self, side: Side, token: &[u8]) -> Option<&Binding> {
         let binding = self.get(token_instance(token)?)?;
@@ -176,11 +279,29 @@ impl Bindings {
         if registered {
             self.changes.push_back(Change::Put(Box::new(record.clone())));
         }
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        self.insert(Binding { id, record, registered, expires, path: None, peer: None, arrival });
+        let was = self.get(id).filter(|b| b.registered).and_then(|b| b.path);
+        let arrival = self.next_arrival();
+        self.insert(Binding { id, record, registered, expires, path: None, peer: None, away: None, arrival });
         if let Some((path, peer)) = path {
-            self.attach(id, path, peer);
+            self.place(id, path, peer);
+        }
+        if self.get(id).is_some_and(|b| b.path != was) {
+            self.tell_place(id);
+        }
+    }
+
+    fn next_arrival(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.arrivals
+    }
+
+    /// Other shards hear where a registered phone of ours is now.
+    fn tell_place(&mut self, id: InstanceId) {
+        let Some(binding) = self.by_id.get(&id).filter(|b| b.registered && !self.shard.is_alone()) else {
+            return;
+        };
+        if self.is_ours(binding) {
+            self.changes.push_back(Change::Moved { id: id.0, path: binding.path });
         }
     }
 
@@ -192,6 +313,12 @@ impl Bindings {
             self.index_user(user, id);
         }
         self.by_certificate.entry(binding.record.certificate).or_default().push(id);
+        for (handle, _) in binding.record.address.iter().flat_map(|address| &address.handles) {
+            self.by_handle.insert(handle.clone(), id);
+        }
+        if let Some(key) = token_key(&binding.record.flow_tokens[1]) {
+            *self.keys.entry(key).or_default() += 1;
+        }
         self.expiries.insert((binding.expires, id));
         self.by_id.insert(id, binding);
     }
@@ -205,7 +332,12 @@ impl Bindings {
 
     /// Moves a phone to another connection.
     pub fn attach(&mut self, id: InstanceId, path: Source, peer: Arc<Peer>) {
-        self.detach(id);
+        self.place(id, path, peer);
+        self.tell_place(id);
+    }
+
+    fn place(&mut self, id: InstanceId, path: Source, peer: Arc<Peer>) {
+        self.unplace(id);
         if let Some(binding) = self.by_id.get_mut(&id) {
             binding.path = Some(path);
             binding.peer = Some(peer);
@@ -215,11 +347,19 @@ impl Bindings {
 
     /// Takes a phone off its connection: known, but gone.
     pub fn detach(&mut self, id: InstanceId) {
-        let Some(binding) = self.by_id.get_mut(&id) else { return };
-        binding.peer = None;
-        if let Some(path) = binding.path.take() {
-            drop_id(&mut self.by_path, &path, id);
+        if self.unplace(id) {
+            self.tell_place(id);
         }
+    }
+
+    /// `false` if it was nowhere.
+    fn unplace(&mut self, id: InstanceId) -> bool {
+        let Some(binding) = self.by_id.get_mut(&id) else { return false };
+        binding.peer = None;
+        binding.away = None;
+        let Some(path) = binding.path.take() else { return false };
+        drop_id(&mut self.by_path, &path, id);
+        true
     }
 
     /// A connection is gone: its registered phones have none now, its guests are forgotten.
@@ -239,7 +379,8 @@ impl Bindings {
     pub fn remove(&mut self, id: InstanceId) -> Option<Binding> {
         let binding = self.take(id)?;
         self.gone.push(id);
-        if binding.registered {
+        // What is another shard's, that one tells.
+        if binding.registered && self.is_ours(&binding) {
             self.changes.push_back(Change::Remove(id.0));
         }
         Some(binding)
@@ -252,6 +393,17 @@ impl Bindings {
             drop_id(&mut self.by_user, user, id);
         }
         drop_id(&mut self.by_certificate, &binding.record.certificate, id);
+        for (handle, _) in binding.record.address.iter().flat_map(|address| &address.handles) {
+            self.by_handle.remove(handle);
+        }
+        if let Some(key) = token_key(&binding.record.flow_tokens[1])
+            && let Some(count) = self.keys.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&key);
+            }
+        }
         if let Some(path) = &binding.path {
             drop_id(&mut self.by_path, path, id);
         }
@@ -267,11 +419,7 @@ impl Bindings {
         }
         binding.record.users.push(user.to_owned());
         let oldest = (binding.record.users.len() > USERS).then(|| binding.record.users.remove(0));
-        if binding.registered {
-            let mut record = binding.record.clone();
-            record.expires_in = binding.expires.saturating_duration_since(now).as_secs();
-            self.changes.push_back(Change::Put(Box::new(record)));
-        }
+        self.tell_again(now, id);
         self.index_user(user, id);
         if let Some(oldest) = oldest {
             drop_id(&mut self.by_user, &oldest, id);
@@ -307,28 +455,51 @@ impl Bindings {
         self.gone.pop()
     }
 
-    /// A change from elsewhere. A phone that is connected here is not replaced by what others remember of it.
+    /// A connection of a phone that registered at another shard meanwhile, with another certificate.
+    pub(super) fn poll_left(&mut self) -> Option<FlowId> {
+        self.left.pop()
+    }
+
+    /// A change from elsewhere. A phone of ours that is connected is not touched by what others remember of it.
     pub fn apply(&mut self, now: Instant, change: Change) {
+        let id = match &change {
+            Change::Put(record) => InstanceId(record.id),
+            Change::Remove(id) | Change::Moved { id, .. } => InstanceId(*id),
+        };
+        let known = self.get(id);
+        let ours = known.is_some_and(|b| self.is_ours(b));
+        let connected = known.is_some_and(|b| b.path.is_some());
         match change {
-            Change::Put(record) => {
-                let id = InstanceId(record.id);
-                if self.get(id).is_some_and(|b| b.path.is_some()) {
-                    return;
-                }
-                let expires = now + Duration::from_secs(record.expires_in);
-                self.insert(Binding {
-                    id,
-                    record: *record,
-                    registered: true,
-                    expires,
-                    path: None,
-                    peer: None,
-                    arrival: 0,
-                });
+            Change::Put(record) if !connected || !self.shard.owns(&record.certificate) => {
+                self.put_away(now, *record);
             }
-            Change::Remove(id) => {
-                self.take(InstanceId(id));
-                self.gone.push(InstanceId(id));
+            Change::Remove(_) if !connected || self.shard.is_alone() => {
+                self.take(id);
+                self.gone.push(id);
+            }
+            Change::Moved { path, .. } if !ours => {
+                if let Some(binding) = self.by_id.get_mut(&id) {
+                    binding.away = path;
+                }
+            }
+            Change::Put(_) | Change::Remove(_) | Change::Moved { .. } => {}
+        }
+    }
+
+    /// A registration as the log or another shard has it.
+    fn put_away(&mut self, now: Instant, record: Record) {
+        let id = InstanceId(record.id);
+        let expires = now + Duration::from_secs(record.expires_in);
+        let known = self.get(id);
+        let (path, away) = known.map_or((None, None), |b| (b.path, b.away));
+        // From the log nobody knows who came last.
+        let arrival = if self.shard.owns(&record.certificate) { 0 } else { self.next_arrival() };
+        self.insert(Binding { id, record, registered: true, expires, path: None, peer: None, away, arrival });
+        // It was connected here, and has registered elsewhere with another certificate.
+        if let Some(flow) = path.and_then(|path| path.flow()) {
+            self.gone.push(id);
+            if self.of_path(&Source::Flow(flow)).is_empty() {
+                self.left.push(flow);
             }
         }
     }

@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::faces::Listener;
+use super::guard;
 pub use super::limits::Limits;
 
+use super::filter::Filters;
 use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
@@ -50,10 +52,14 @@ pub struct Config {
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
+    /// Which requests are served, by rules: `[[sip.filter]]` and its kin.
+    pub filters: Filters,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
+    /// Who is limited and blocked: `[guard]`.
+    pub guard: guard::Settings,
     /// Proxy timers.
     pub timers: Timers,
     /// Transaction timers and ceilings; its `patience` must exceed [`Timers::ringing_maximum`].
@@ -81,8 +87,10 @@ impl Config {
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
+            filters: Filters::default(),
             max_forwards: 70,
             limits: Limits::default(),
+            guard: guard::Settings::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),
         }

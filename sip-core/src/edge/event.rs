@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use super::bindings::Change;
 use super::config::Config;
+use super::guard::{BlockState, Offence, Suspect};
 pub use super::switches::{Switch, Verdict};
 use crate::flow::{FlowId, Identity, Side, Source};
+use crate::message::Name;
 use crate::token::InstanceId;
 
 /// An order to the edge.
@@ -27,6 +29,15 @@ pub enum Command {
     Locate(Change),
     /// What another shard found out about a switch ([`Event::Judged`]).
     Judge(Switch, Verdict),
+    /// Block somebody for a time, as if it had offended: another shard's word, or an operator's.
+    Block {
+        /// Whom.
+        suspect: Suspect,
+        /// For how long.
+        length: Duration,
+    },
+    /// End a block; what led to it is forgotten.
+    Unblock(Suspect),
     /// Answer with [`Event::Snapshot`].
     Snapshot,
 }
@@ -112,6 +123,13 @@ pub enum Event {
         /// Whether it was let through.
         accepted: bool,
     },
+    /// Something was done in another way than configured, because a peer lacks what it needs.
+    Lacking {
+        /// Which phone.
+        phone: Phone,
+        /// What is lacking.
+        lack: Lack,
+    },
     /// A call was answered.
     CallStarted {
         /// The Call-ID.
@@ -146,6 +164,32 @@ pub enum Event {
         /// Why.
         why: Closing,
     },
+    /// Somebody is blocked from now on. Its connections are being closed; whoever holds the listeners should let no more in
+    /// and drop its datagrams (a certificate is only known after a handshake: its connections are closed here).
+    Blocked {
+        /// Who.
+        suspect: Suspect,
+        /// For what.
+        offence: Offence,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A block is over.
+    Unblocked {
+        /// Whose.
+        suspect: Suspect,
+        /// Why.
+        why: Release,
+    },
+    /// Somebody did what would have it blocked, were it not the PBX or on the allow list (SEC-05).
+    Offence {
+        /// From which side.
+        side: Side,
+        /// The sender.
+        remote: SocketAddr,
+        /// What.
+        offence: Offence,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.
@@ -164,6 +208,13 @@ pub enum Event {
         switch: Switch,
         /// What.
         verdict: Verdict,
+    },
+    /// An address of ours in a header can't be read any more (forged, or of older keys): it went on as it was.
+    Untranslated {
+        /// The Call-ID.
+        call_id: String,
+        /// The header.
+        field: Name,
     },
     /// The media side refused a session description.
     MediaRefused {
@@ -211,6 +262,18 @@ pub enum Arrival {
     Moved,
 }
 
+/// What a peer lacks; see [`Event::Lacking`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Lack {
+    /// A phone without a registration: its Contact is not the registered one (`sip.uri_encoding_use_registration`).
+    Registration,
+    /// The registrar answered our Path with 420: the REGISTER was sent again without (SIP-24).
+    Path,
+    /// The registrar's 2xx to a REGISTER lists no Contact (SIP-16).
+    Contact,
+}
+
 /// How a registration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
@@ -227,6 +290,21 @@ pub enum Closing {
     Idle,
     /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
     Surplus,
+    /// Its peer sent more than [`super::guard::Rates`] allow.
+    Flood,
+    /// Its peer is blocked.
+    Blocked,
+}
+
+/// Why a block ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Its time was up.
+    Over,
+    /// [`Command::Unblock`].
+    Asked,
+    /// There were too many, and this was the oldest.
+    MadeWay,
 }
 
 /// The carriers of a phone's identity in requests from inside, in the order they are tried.
@@ -282,8 +360,10 @@ pub enum Reason {
     Draining,
     /// The switch can't be reached.
     Unreachable,
-    /// The default policy.
+    /// The default policy, or a sender's own.
     Policy,
+    /// A filter of [`super::filter::Filters`]: From and To, the content type, the method (as `Allow`).
+    Filtered(Name),
     /// The message can't be forwarded as it is (NUL, bare CR or LF, control characters).
     Unforwardable,
     /// The media side.
@@ -306,8 +386,14 @@ pub enum DropCause {
     Unframeable,
     /// A response for a phone whose connection is gone.
     PhoneGone,
+    /// A message for another shard, which had too much to do.
+    Crossing,
     /// A message that can't be answered or forwarded (no usable Via, control characters).
     Unusable,
+    /// Its sender is blocked.
+    Blocked,
+    /// Its sender sends too much.
+    Flood,
 }
 
 /// The state in numbers, and the registrations.
@@ -330,6 +416,14 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Calls answered since the start.
     pub calls: u64,
+    /// Messages dropped because their sender sends too much.
+    pub floods: u64,
+    /// What was no SIP.
+    pub junk: u64,
+    /// How many are blocked.
+    pub blocked: usize,
+    /// The latest of them.
+    pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
     /// Switches that get no requests at present.

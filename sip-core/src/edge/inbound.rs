@@ -1,5 +1,6 @@
 //! Requests from the PBX: which phone is meant. Six carriers in order, the first hit wins; each is counted.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::Edge;
@@ -8,15 +9,26 @@ use super::config::{Ambiguous, UserMatching};
 use super::dialogs::{Dialog, DialogKey};
 use super::event::{Event, Reason, Step, shown};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
-use super::uri_codec::{CONTACT_TOKEN, FLOW_TOKEN, GRUU, host_of, unescape, with_user};
-use crate::flow::Side;
+use super::naming::Named;
+use super::uri_codec::{FLOW_TOKEN, host_of, unescape, with_user};
+use crate::flow::{Side, Source};
 use crate::header::Route;
-use crate::message::{Method, Name};
+use crate::message::{Message, Method, Name};
 use crate::token::InstanceId;
 use crate::uri::Uri;
 
 /// The user that every unassigned phone registers as.
 const ANONYMOUS: &str = "anonymous";
+
+/// Whom a request from inside means.
+struct Found<'u> {
+    /// By which carrier.
+    step: Step,
+    /// The phones; several of one user.
+    phones: Vec<InstanceId>,
+    /// The user that it asks for there.
+    user: Option<Cow<'u, [u8]>>,
+}
 
 impl Edge {
     pub(super) fn plan_inbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
@@ -25,12 +37,16 @@ impl Edge {
         }
         let uri = self.request_uri(incoming)?;
         let dialog = if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Inside) } else { None };
-        let (step, phones) = self.resolve(incoming, &uri, dialog.as_ref())?;
+        let Found { step, phones, user } = self.resolve(incoming, &uri, dialog.as_ref())?;
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
         let held = dialog.as_ref().and_then(|key| self.dialogs.get(key));
-        let ways: Vec<Way> = phones.iter().filter_map(|id| self.way_to(*id, &uri, held)).collect();
+        let mut ways: Vec<Way> =
+            phones.iter().filter_map(|id| self.way_to(*id, user.as_deref(), held)).collect();
+        if !self.shard.is_alone() && !incoming.handed {
+            ways.extend(self.ways_across(&phones));
+        }
         let Some(first) = phones.first().copied() else { return Err(unknown()) };
         if ways.is_empty() {
             // RFC 3261 §15.1.1: whoever sends a BYE is done with the call, whatever is answered.
@@ -47,61 +63,73 @@ impl Edge {
         Ok(Plan { phone, dialog, ways })
     }
 
-    fn resolve(
+    fn resolve<'u>(
         &self,
         incoming: &Incoming,
-        uri: &Uri<'_>,
+        uri: &Uri<'u>,
         dialog: Option<&DialogKey>,
-    ) -> Result<(Step, Vec<InstanceId>), Refusal> {
+    ) -> Result<Found<'u>, Refusal> {
+        // A call whose Contact is known needs nothing else: most requests are such.
+        if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)).filter(|held| held.contact.is_some())
+        {
+            return Ok(Found { step: Step::Dialog, phones: vec![held.phone], user: None });
+        }
+        let named = self.named_by(uri);
+        // What stands before `@` names the user, unless it is an address as a whole.
+        let user = match &named {
+            Named::Phone(_, user) => user.clone(),
+            _ => uri.user().map(Cow::Borrowed),
+        };
+        let found = |step, phones| Ok(Found { step, phones, user });
         if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)) {
-            return Ok((Step::Dialog, vec![held.phone]));
+            return found(Step::Dialog, vec![held.phone]);
         }
-        if let Some(token) = self.inside_flow_token(incoming) {
-            let binding = self.bindings.by_flow_token(Side::Inside, &token);
-            return binding.map(|b| (Step::Route, vec![b.id])).ok_or_else(bad_token);
+        if let Some(token) = self.inside_flow_token(&incoming.message) {
+            let binding = self.bindings.by_flow_token(Side::Inside, &token).ok_or_else(bad_token)?;
+            return found(Step::Route, vec![binding.id]);
         }
-        let own = uri.is_sip() && self.is_own(&host_of(uri));
-        if own && let Some(token) = uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU)) {
-            let binding = self.bindings.by_contact_token(token);
-            return binding.map(|b| (Step::ContactToken, vec![b.id])).ok_or_else(bad_token);
+        match named {
+            Named::Phone(id, _) => return found(Step::ContactToken, vec![id]),
+            Named::Nobody => return Err(bad_token()),
+            Named::Nothing => {}
         }
         // S13: what looks as if it were in a dialog needs a dialog or a token.
         if incoming.in_dialog() {
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }
         if self.config.interop.contacts.tag_routing.enabled {
-            if let Some(id) = self.by_instance(incoming) {
-                return Ok((Step::Instance, vec![id]));
+            if let Some(id) = self.by_instance(&incoming.message) {
+                return found(Step::Instance, vec![id]);
             }
-            if let Some(id) = self.by_affinity(incoming) {
-                return Ok((Step::Affinity, vec![id]));
+            if let Some(id) = self.by_affinity(incoming.source) {
+                return found(Step::Affinity, vec![id]);
             }
         }
-        self.by_user(uri).map(|phones| (Step::User, phones))
+        found(Step::User, self.by_user(uri, incoming.handed)?)
     }
 
     /// The flow token of our topmost Route entry.
-    fn inside_flow_token(&self, incoming: &Incoming) -> Option<Vec<u8>> {
-        let top = incoming.message.header::<Route>()?.ok()?;
+    pub(super) fn inside_flow_token(&self, message: &Message) -> Option<Vec<u8>> {
+        let top = message.header::<Route>()?.ok()?;
         let uri = top.uri().ok().filter(|uri| self.is_own(&host_of(uri)))?;
         uri.param(FLOW_TOKEN).map(<[u8]>::to_vec)
     }
 
-    fn by_instance(&self, incoming: &Incoming) -> Option<InstanceId> {
+    pub(super) fn by_instance(&self, message: &Message) -> Option<InstanceId> {
         let pattern = self.config.interop.contacts.tag_routing.pattern.as_ref()?;
-        let message = &incoming.message;
         let carriers = [message.request_uri(), message.raw(Name::AcceptContact), message.raw(Name::To)];
         let tag = carriers.into_iter().flatten().find_map(|text| pattern.tag(text))?;
         let id = InstanceId::new(&self.config.realm, &tag);
         self.bindings.get(id).filter(|b| b.registered).map(|b| b.id)
     }
 
-    fn by_affinity(&self, incoming: &Incoming) -> Option<InstanceId> {
-        let id = self.flows.get(incoming.source.flow()?)?.line()?;
+    pub(super) fn by_affinity(&self, source: Source) -> Option<InstanceId> {
+        let id = self.flows.get(source.flow()?)?.line()?;
         self.bindings.get(id).filter(|b| b.registered).map(|b| b.id)
     }
 
-    fn by_user(&self, uri: &Uri<'_>) -> Result<Vec<InstanceId>, Refusal> {
+    /// The phones of a user; `ours` are only those of this shard.
+    pub(super) fn by_user(&self, uri: &Uri<'_>, ours: bool) -> Result<Vec<InstanceId>, Refusal> {
         let Some(user) = uri.user() else { return Err(unknown()) };
         let user = unescape(user).ok_or_else(|| {
             Refusal::new(400, "Bad Request (Request-URI)", Reason::Malformed("Request-URI".into()))
@@ -112,12 +140,13 @@ impl Edge {
             UserMatching::UsernameAndDomain => Some(domain.as_str()),
             UserMatching::Username => None,
         };
-        let mut all: Vec<&Binding> = self.bindings.by_user(&user, domain).collect();
+        let all = self.bindings.by_user(&user, domain);
+        let mut all: Vec<&Binding> = all.filter(|b| !ours || self.bindings.is_ours(b)).collect();
         if all.is_empty() {
             return Err(unknown());
         }
-        if all.iter().any(|b| b.path.is_some()) {
-            all.retain(|b| b.path.is_some());
+        if all.iter().any(|b| b.is_connected()) {
+            all.retain(|b| b.is_connected());
         }
         all.sort_by_key(|b| std::cmp::Reverse(b.arrival));
         let ambiguous = || Refusal::new(485, "Ambiguous", Reason::Ambiguous);
@@ -132,7 +161,7 @@ impl Edge {
     }
 
     /// The way to a phone that is connected.
-    fn way_to(&self, id: InstanceId, uri: &Uri<'_>, held: Option<&Dialog>) -> Option<Way> {
+    fn way_to(&self, id: InstanceId, user: Option<&[u8]>, held: Option<&Dialog>) -> Option<Way> {
         let binding = self.bindings.get(id);
         let hop = match binding.and_then(|b| b.path.zip(b.peer.clone())) {
             Some((path, peer)) => Hop::Phone(path, peer),
@@ -148,7 +177,7 @@ impl Edge {
             (Some(contact), _) => contact.to_vec(),
             (None, Some(binding)) => {
                 let contact = Uri::parse(binding.record.contact.as_bytes()).ok()?;
-                with_user(&contact, uri.user())
+                with_user(&contact, user)
             }
             (None, None) => return None,
         };

@@ -37,7 +37,7 @@ pub(super) struct OwnRoutes {
 
 impl Edge {
     pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
-        let routes = self.own_routes(incoming)?;
+        let mut routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
         let dialog =
             if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
@@ -48,6 +48,12 @@ impl Edge {
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
+        if self.repairs(incoming) {
+            let recorded = dialog.as_ref().and_then(|key| self.dialogs.get(key)?.routes.as_deref());
+            routes = routes.repaired(recorded);
+        }
+        self.lacks_registration(incoming, phone);
+        self.hand_out(now, phone, &incoming.message);
         let revealed = self.revealed(&uri)?;
         let target = match &revealed {
             Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
@@ -55,7 +61,7 @@ impl Edge {
         };
         let mut onward = routes.sealed;
         let routes_shown = !onward.is_empty();
-        if self.config.preloaded_routes == PreloadedRoutes::Allow {
+        if !routes.foreign.is_empty() && self.preloaded(incoming) == PreloadedRoutes::Allow {
             onward.extend(routes.foreign);
         }
         // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
@@ -66,7 +72,7 @@ impl Edge {
         let hop = self.known_address(hop, dialog.as_ref());
         // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.
         let request_uri = match &revealed {
-            Some(text) if known => Some(text.clone()),
+            Some(text) if known || self.is_whole(&target) => Some(text.clone()),
             _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
         let way = Way { hop, phone, request_uri, routes: onward };
@@ -98,8 +104,11 @@ impl Edge {
                 None => routes.foreign.push(route.raw().to_vec()),
             }
         }
-        // What a phone brings along besides our own (SIP-48).
-        if !routes.foreign.is_empty() && self.config.preloaded_routes == PreloadedRoutes::Reject {
+        // What a phone brings along besides our own (SIP-48). A challenge (RFC 3261 §22.3) belongs here too.
+        if !routes.foreign.is_empty()
+            && !self.repairs(incoming)
+            && self.preloaded(incoming) == PreloadedRoutes::Reject
+        {
             return Err(Refusal::forbidden(Reason::PreloadedRoute));
         }
         // A hidden route set is ours only together with its flow token.
@@ -239,11 +248,11 @@ impl Edge {
             users: Vec::new(),
             expires_in: GUEST.as_secs(),
             certificate,
-            contact_token: None,
-            flow_tokens: [Side::Outside, Side::Inside]
-                .map(|side| self.keys.flow_token(id, &certificate, side)),
+            contact_token: self.named_token(id),
+            flow_tokens: self.flow_tokens(None, id, &certificate),
             switch: None,
             outbound: false,
+            address: None,
         };
         self.bindings.put(now, record, false, Some((incoming.source, incoming.peer.clone())));
         Ok(id)
@@ -254,11 +263,12 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return Ok(None);
         }
-        // A phone's token is for the inside only: from outside it is a forgery (SIP-13).
-        if uri.param(CONTACT_TOKEN).is_some() {
+        // A phone's address is for the inside only: from outside it is a forgery (SIP-13), unless we sealed it ourselves.
+        let sealed = uri.param(SEALED_CONTACT).filter(|_| uri.param(CONTACT_TOKEN).is_none());
+        if sealed.is_none() && self.has_phone_form(uri) {
             return Err(Refusal::forbidden(Reason::Token));
         }
-        let Some(sealed) = uri.param(SEALED_CONTACT) else { return Ok(None) };
+        let Some(sealed) = sealed else { return Ok(None) };
         let text = self.opened(Seal::Contact, sealed);
         text.map(|text| Some(text.to_vec())).ok_or_else(|| Refusal::forbidden(Reason::Token))
     }

@@ -6,11 +6,11 @@ use super::Edge;
 use super::bindings::{Record, Switch};
 use super::event::{Arrival, Departure, Event, Reason};
 use super::exchange::{Exchange, Hop, Incoming, Plan, Refusal, Way};
-use super::uri_codec::{CONTACT_TOKEN, authority_of, host_of, is_secure, own_uri, readdress, unescape};
-use crate::flow::Side;
+use super::uri_codec::encoding::{Form, same_user};
+use super::uri_codec::{CONTACT_TOKEN, GRUU, authority_of, host_of, readdress, unescape};
 use crate::header::{Address, Contact, Expires, From, Supported, To};
 use crate::message::{Message, Name};
-use crate::token::{InstanceId, token_matches};
+use crate::token::{InstanceId, token_key, token_matches};
 use crate::uri::Uri;
 
 /// Seconds that a new phone is expected to be accepted in: longer than a transaction may last.
@@ -34,6 +34,8 @@ pub(super) struct Sent {
     pub(super) uri: String,
     /// Its unescaped user.
     pub(super) user: String,
+    /// The user part towards the PBX.
+    pub(super) shown: Vec<u8>,
     /// The value towards the PBX.
     pub(super) value: Vec<u8>,
     /// Its `expires` parameter.
@@ -111,6 +113,9 @@ impl Edge {
         let id = self.identify(incoming, tag.as_deref(), &values);
         self.check_owner(incoming, id, tag.as_deref())?;
         let mut record = self.record_for(now, incoming, id, tag, &values);
+        if !star {
+            self.name_contacts(&mut record, &values);
+        }
         let own = if star { self.star_contact(id) } else { None };
         let contacts = match &own {
             Some(value) => vec![value.as_slice()],
@@ -225,12 +230,12 @@ impl Edge {
                 flow_tokens: [String::new(), String::new()],
                 switch: None,
                 outbound,
+                address: None,
             },
         };
         if record.certificate != certificate || record.flow_tokens[0].is_empty() {
             record.certificate = certificate;
-            record.flow_tokens =
-                [Side::Outside, Side::Inside].map(|side| self.keys.flow_token(id, &certificate, side));
+            record.flow_tokens = self.flow_tokens(token_key(&record.flow_tokens[1]), id, &certificate);
         }
         record.outbound = outbound;
         record.domain = domain;
@@ -239,23 +244,20 @@ impl Edge {
 
     fn sent(&self, record: &Record, contact: &Address<'_>, star: bool) -> Option<Sent> {
         let uri = contact.uri().ok().filter(Uri::is_sip)?;
-        let own = self.contact_uri(record.contact_token.as_deref(), &uri);
-        let mut value = readdress(contact, &own);
+        let own = self.contact_uri(Some(record), &uri);
+        let shown = Uri::parse(&own).ok()?.user().unwrap_or_default().to_vec();
+        let excepted = self.is_excepted(&uri);
+        let mut value = if excepted { contact.raw().to_vec() } else { readdress(contact, &own) };
         if star {
             value.extend_from_slice(b";expires=0");
         }
         Some(Sent {
             uri: String::from_utf8(uri.raw().to_vec()).ok()?,
             user: unescape(uri.user().unwrap_or_default())?,
+            shown,
             value,
             expires: if star { Some(0) } else { contact.expires() },
         })
-    }
-
-    /// The phone's address towards the PBX: its user at our inside address, with its token.
-    pub(super) fn contact_uri(&self, token: Option<&str>, uri: &Uri<'_>) -> Vec<u8> {
-        let token = token.map(|token| (CONTACT_TOKEN, token));
-        own_uri(&self.config.inside, is_secure(uri), uri.user(), token.as_slice())
     }
 
     /// What stands for `Contact: *`: the phone's own Contact, without parameters.
@@ -291,6 +293,7 @@ impl Edge {
         // Users may have been learnt while the request was on its way.
         if let Some(binding) = known {
             record.users.clone_from(&binding.record.users);
+            keep_handles(&mut record, &binding.record);
         }
         record.expires_in = u64::from(granted);
         record.switch = self.switch_of(exchange, index);
@@ -349,13 +352,16 @@ impl Edge {
         if !self.is_own(&host_of(&uri)) {
             return false;
         }
-        match (uri.param(CONTACT_TOKEN), &registration.record.contact_token) {
+        let token = uri.param(CONTACT_TOKEN).or_else(|| uri.param(GRUU));
+        match (token, &registration.record.contact_token) {
             (Some(token), Some(own)) => token_matches(own, token),
-            (None, None) => {
-                let user = unescape(uri.user().unwrap_or_default());
-                registration.contacts.iter().any(|sent| Some(&sent.user) == user.as_ref())
+            (Some(_), None) => false,
+            // Without a token the user part must say it: as a whole, or because nothing else tells phones apart.
+            (None, own) => {
+                let user = uri.user().unwrap_or_default();
+                (own.is_none() || Form::of(Some(user)) != Form::Plain)
+                    && registration.contacts.iter().any(|sent| same_user(user, &sent.shown))
             }
-            _ => false,
         }
     }
 
@@ -364,8 +370,8 @@ impl Edge {
         let own = answer.headers::<Contact>().flatten().filter(|c| self.is_own_contact(registration, c));
         let own: Vec<Vec<u8>> = own
             .map(|contact| {
-                let user = contact.uri().ok().and_then(|uri| unescape(uri.user().unwrap_or_default()));
-                let sent = registration.contacts.iter().find(|sent| Some(&sent.user) == user.as_ref());
+                let user = contact.uri().ok().map_or(&b""[..], |uri| uri.user().unwrap_or_default());
+                let sent = registration.contacts.iter().find(|sent| same_user(user, &sent.shown));
                 let uri = sent.map_or(&registration.record.contact, |sent| &sent.uri);
                 readdress(&contact, uri.as_bytes())
             })
@@ -388,6 +394,17 @@ impl Edge {
             if self.bindings.get(id).is_some_and(|b| !b.registered) {
                 self.bindings.remove(id);
             }
+        }
+    }
+}
+
+/// Handles that were given while a REGISTER was on its way.
+fn keep_handles(record: &mut Record, known: &Record) {
+    let Some(address) = record.address.as_mut() else { return };
+    for (handle, user) in known.address.iter().flat_map(|known| &known.handles) {
+        let user = user.as_ref().map(String::as_bytes);
+        if address.handle_of(user).is_none() {
+            address.add_handle(&record.user, user, handle.clone());
         }
     }
 }

@@ -12,7 +12,7 @@ const TEXTS: usize = 4096;
 /// The longest that are.
 const LENGTH: usize = 512;
 
-/// What went in and what came out. The keys of an edge never change, so that nothing here grows old.
+/// What went in and what came out, under the keys as they are: all is forgotten when those change.
 struct Recent<V: ?Sized>(HashMap<Box<[u8]>, Arc<V>>);
 
 impl<V: ?Sized> Recent<V> {
@@ -49,6 +49,7 @@ struct Kind {
 pub(super) struct Seals {
     contacts: Kind,
     routes: Kind,
+    addresses: Kind,
 }
 
 /// Which kind.
@@ -58,6 +59,8 @@ pub(super) enum Seal {
     Contact,
     /// A route set, in `rs=`.
     Routes,
+    /// A phone's name, in its address towards the PBX.
+    Address,
 }
 
 impl Seal {
@@ -65,6 +68,7 @@ impl Seal {
         match self {
             Self::Contact => SEALED_CONTACT,
             Self::Routes => SEALED_ROUTES,
+            Self::Address => "e1",
         }
     }
 }
@@ -74,6 +78,7 @@ impl Seals {
         match seal {
             Seal::Contact => &mut self.contacts,
             Seal::Routes => &mut self.routes,
+            Seal::Address => &mut self.addresses,
         }
     }
 }
@@ -83,6 +88,13 @@ impl Edge {
     pub(super) fn sealed(&self, seal: Seal, text: &[u8]) -> Option<Arc<str>> {
         let make = || self.keys.seal(seal.label(), text).map(Arc::from);
         self.seals.borrow_mut().kind(seal).sealed.get(text, make)
+    }
+
+    /// The name of a phone, sealed by the key its binding was born with. The name stands for one binding, so that it is
+    /// remembered without that key until the keys change.
+    pub(super) fn sealed_address(&self, born: Option<u8>, name: &[u8]) -> Option<Arc<str>> {
+        let make = || self.keys.seal_born(born, Seal::Address.label(), name).map(Arc::from);
+        self.seals.borrow_mut().addresses.sealed.get(name, make)
     }
 
     /// See [`Keyring::open`](crate::token::Keyring::open). Only what is genuine is remembered.

@@ -1,5 +1,10 @@
-//! The addresses we write: towards the PBX a phone is `user@us;crt=TOKEN`, towards a phone the PBX is
-//! `user@us;pc=SEALED` (*keep username*). Pure text; whose token it is, is known elsewhere.
+//! The addresses we write: towards the PBX a phone has one of the forms of [`UriEncoding`], `user@us;crt=TOKEN` unless
+//! another is configured; towards a phone the PBX is `user@us;pc=SEALED`. Pure text; whose token it is, is known elsewhere.
+
+pub(super) mod encoding;
+
+#[cfg(doc)]
+use super::interop::UriEncoding;
 
 use super::config::Face;
 use crate::flow::Transport;

@@ -2,8 +2,10 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod encoding;
 mod failover;
 mod flows;
+mod guard;
 mod lasting;
 mod media;
 mod ownership;

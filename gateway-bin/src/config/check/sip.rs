@@ -65,13 +65,20 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     let sip = &file.sip;
     let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
     let mut profile = interop::judge(&written, names, judge);
-    let modes = ["always-encrypt", "shorter", "escape", "gruu"];
-    judge.only(&["sip", "uri_encoding"], &sip.uri_encoding, "keep-username", &modes);
-    profile.contacts.uri_encoding = UriEncoding::KeepUsername;
+    let modes = [
+        ("always-encrypt", UriEncoding::AlwaysEncrypt),
+        ("shorter", UriEncoding::Shorter),
+        ("escape", UriEncoding::Escape),
+        ("keep-username", UriEncoding::KeepUsername),
+        ("gruu", UriEncoding::Gruu),
+    ];
+    let encoding = judge.one_of(&["sip", "uri_encoding"], &sip.uri_encoding, &modes);
+    profile.contacts.use_registration = sip.uri_encoding_use_registration;
     let matching =
         [("username", UserMatching::Username), ("username-and-domain", UserMatching::UsernameAndDomain)];
     let matching = judge.one_of(&["sip", "user_matching"], &sip.user_matching, &matching);
-    let tag_routing = tag_routing(&sip.tag_routing, judge);
+    let tag_routing = tag_routing(&sip.tag_routing, encoding, judge);
+    profile.contacts.uri_encoding = encoding?;
     profile.contacts.user_matching = matching?;
     profile.contacts.tag_routing = tag_routing?;
     Some(profile)
@@ -326,7 +333,11 @@ pub(super) fn client_certificate(key: &[&str], name: &str, names: &Names<'_>, ju
     }
 }
 
-fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagRouting> {
+fn tag_routing(
+    written: &file::TagRouting,
+    encoding: Option<UriEncoding>,
+    judge: &mut Judge<'_>,
+) -> Option<TagRouting> {
     let key = |name: &'static str| ["sip", "tag_routing", name];
     let pattern = Pattern::new(&written.head, &written.tail);
     if let Err(error) = pattern {
@@ -335,7 +346,8 @@ fn tag_routing(written: &file::TagRouting, judge: &mut Judge<'_>) -> Option<TagR
     }
     let kinds = [("off", CertBinding::Off), ("log", CertBinding::Log), ("enforce", CertBinding::Enforce)];
     let binding = judge.one_of(&key("tag_cert_binding"), &written.tag_cert_binding, &kinds)?;
-    if !written.enabled {
+    // In the other encodings a phone's certificate and user name it.
+    if !written.enabled && encoding == Some(UriEncoding::KeepUsername) {
         judge.warn(
             &key("enabled"),
             "without tag routing, phones that register as one user can't be told apart [CFG-09]",

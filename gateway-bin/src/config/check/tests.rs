@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use sip_core::edge::interop::UriEncoding;
+
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
 
@@ -206,15 +208,34 @@ fn an_open_proxy_is_refused() {
 }
 
 #[test]
+fn encodings_of_uris() {
+    let keep = "uri_encoding = \"keep-username\"";
+    for (written, read) in [
+        ("always-encrypt", UriEncoding::AlwaysEncrypt),
+        ("shorter", UriEncoding::Shorter),
+        ("escape", UriEncoding::Escape),
+        ("keep-username", UriEncoding::KeepUsername),
+        ("gruu", UriEncoding::Gruu),
+    ] {
+        let (settings, warnings) = changed(keep, &format!("uri_encoding = \"{written}\"")).unwrap();
+        assert_eq!((settings.sip.interop.contacts.uri_encoding, warnings), (read, vec![]));
+        assert!(!settings.sip.interop.contacts.use_registration);
+    }
+    refused(keep, "uri_encoding = \"keep-user\"", "sip.uri_encoding", "did you mean \"keep-username\"?");
+    let (settings, _) = changed(keep, "uri_encoding_use_registration = true").unwrap();
+    // What is not written is Appendix I's default.
+    assert_eq!(settings.sip.interop.contacts.uri_encoding, UriEncoding::AlwaysEncrypt);
+    assert!(settings.sip.interop.contacts.use_registration);
+    // CFG-09: phones that register as one user.
+    let on = "[sip.tag_routing]\nenabled = true";
+    let (_, warnings) = changed(on, "[sip.tag_routing]\nenabled = false").unwrap();
+    assert!(warnings[0].to_string().contains("CFG-09"), "{warnings:?}");
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
     refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
-    refused(
-        "uri_encoding = \"keep-username\"",
-        "uri_encoding = \"gruu\"",
-        "sip.uri_encoding",
-        "not built yet",
-    );
     refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
     refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
     refused("[media]", "[sip.interop]\nlr_true = true\n[media]", "sip.interop.lr_true", "expected false");
@@ -256,7 +277,7 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(
         keys,
-        ["guard.auth", "monitor.sip", "media.process", "fent.media_route", "fent.keep_alive", "admin"],
+        ["monitor.sip", "media.process", "fent.media_route", "fent.keep_alive", "admin"],
         "{invalid}"
     );
 }
@@ -411,6 +432,70 @@ fn what_is_no_text_is_refused_with_its_line() {
     );
     let invalid = crate::config::load(Path::new("/dev/zero")).unwrap_err();
     assert_eq!(invalid.to_string(), "/dev/zero: the file can't be read: it is not a regular file");
+}
+
+/// The shipped configuration with more lines at its end.
+fn with(lines: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
+    judged(&format!("{FIRST}\n{lines}\n"))
+}
+
+#[track_caller]
+fn guard_refused(lines: &str, key: &str, says: &str) {
+    let invalid = with(lines).expect_err("must be refused");
+    let hit = invalid.refusals.iter().find(|one| one.key == key && one.to_string().contains(says));
+    assert!(hit.is_some_and(|hit| hit.line.is_some()), "no refusal of {key:?} saying {says:?} in\n{invalid}");
+}
+
+#[test]
+fn the_guard_is_on_by_default_and_every_key_acts() {
+    let (settings, _) = judged(FIRST).unwrap();
+    let auth = &settings.guard.rules.auth;
+    assert_eq!((auth.failures, auth.window.as_secs(), auth.block.as_secs()), (10, 60, 300));
+    assert!(auth.enabled && settings.guard.rules.ids.enabled);
+    let lines = "[guard]\nallow = [\"mitel-hq\"]\n[guard.auth]\nenabled = false\nfailures = 3\nwindow = \"2m\"\nblock = \"1h\"\nblock_max = \"2h\"\n\
+        [guard.limits]\nmessages_per_second = 1\nmessages_burst = 2\ninvites_per_second = 3\ninvites_burst = 4\nbindings = 5\nbindings_per_certificate = 6\n\
+        flows_per_certificate = 7\ncontexts = 8\ndialogs = 9\ndialogs_per_certificate = 10\nbreadth = 11\nlookups = 12\ntransactions = 13\nconnections = 14\nphones_per_address = 19\nbindings_per_address = 20\nflows_per_address = 21\ndialogs_per_address = 22\n\
+        [guard.tls]\nhandshakes = 15\nfailures = 16\nconnections = 17\n[guard.ids]\nenabled = false\nuser_agents = [\"probe\"]\noffences = 18";
+    let (settings, warnings) = with(lines).unwrap();
+    assert_eq!(warnings, []);
+    let guard = &settings.guard;
+    let (auth, rates, limits) = (&guard.rules.auth, &guard.rules.rates, &guard.limits);
+    assert_eq!((auth.enabled, auth.failures, auth.window.as_secs()), (false, 3, 120));
+    assert_eq!((auth.block.as_secs(), auth.longest.as_secs()), (3600, 7200));
+    let rates =
+        [rates.messages.per_second, rates.messages.burst, rates.invites.per_second, rates.invites.burst];
+    assert_eq!(rates, [1, 2, 3, 4]);
+    assert_eq!([limits.bindings, limits.bindings_per_certificate, limits.flows_per_certificate], [5, 6, 7]);
+    assert_eq!(
+        [limits.bindings_per_address, limits.flows_per_address, limits.dialogs_per_address],
+        [20, 21, 22]
+    );
+    assert_eq!(guard.rules.rates.phones, 19);
+    assert_eq!([limits.contexts, limits.dialogs, limits.dialogs_per_certificate], [8, 9, 10]);
+    assert_eq!([limits.breadth, limits.lookups, guard.transactions, guard.connections], [11, 12, 13, 14]);
+    assert_eq!((guard.tls.handshakes, guard.tls.failures, guard.tls.connections), (15, 16, 17));
+    assert_eq!(guard.tls.allow.len(), 1);
+    assert_eq!((guard.rules.ids.enabled, guard.rules.ids.offences), (false, 18));
+    assert_eq!(guard.rules.ids.user_agents, ["probe"]);
+}
+
+#[test]
+fn the_guard_refuses_what_would_disarm_it() {
+    guard_refused("[guard.auth]\nfailures = 0", "guard.auth.failures", "expected 1 to");
+    guard_refused("[guard.auth]\nwindow = \"0s\"", "guard.auth.window", "expected 1s to 86400s");
+    guard_refused("[guard.auth]\nwindow = \"60\"", "guard.auth.window", "such as \"60s\"");
+    guard_refused("[guard.auth]\nblock = \"99999999999999999999h\"", "guard.auth.block", "no time");
+    guard_refused("[guard.auth]\nblock_max = \"10s\"", "guard.auth.block_max", "no less than block");
+    guard_refused("[guard.limits]\nbindings = 0", "guard.limits.bindings", "expected 1 to");
+    guard_refused("[guard.limits]\nbreadth = 61", "guard.limits.breadth", "1 to 60");
+    guard_refused("[guard.limits]\ndialog = 1", "guard.limits.dialog", "did you mean \"dialogs\"?");
+    guard_refused("[guard.tls]\nhandshake = 1", "guard.tls.handshake", "did you mean \"handshakes\"?");
+    guard_refused("[guard.ids]\nuser_agents = [\"\"]", "guard.ids.user_agents", "3 to 256");
+    guard_refused("[guard.ids]\noffences = 1", "guard.ids.offences", "expected 2 to");
+    guard_refused("[guard]\nallow = [\"mitel-hk\"]", "guard.allow", "did you mean \"mitel-hq\"?");
+    let (_, warnings) = with("[guard]\nallow = [\"internet\"]").unwrap();
+    assert!(warnings.iter().any(|one| one.key == "guard.allow" && one.to_string().contains("everybody")));
+    with("[guard.auth]\nfailures = 1\nwindow = \"1s\"\nblock = \"24h\"").unwrap();
 }
 
 mod switches;

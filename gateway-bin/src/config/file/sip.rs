@@ -14,6 +14,8 @@ pub(crate) struct Sip {
     pub(crate) inside_networks: String,
     #[serde(default = "uri_encoding")]
     pub(crate) uri_encoding: String,
+    #[serde(default)]
+    pub(crate) uri_encoding_use_registration: bool,
     #[serde(default = "user_matching")]
     pub(crate) user_matching: String,
     #[serde(default = "preloaded_routes")]

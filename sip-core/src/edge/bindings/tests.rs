@@ -30,11 +30,12 @@ fn record(tag: &str, user: &str) -> Record {
         certificate: [9; 32],
         contact_token: Some(ring.contact_token("r", tag)),
         flow_tokens: [
-            ring.flow_token(id, &[9; 32], Side::Outside),
-            ring.flow_token(id, &[9; 32], Side::Inside),
+            ring.flow_token(None, id, &[9; 32], Side::Outside),
+            ring.flow_token(None, id, &[9; 32], Side::Inside),
         ],
         switch: None,
         outbound: false,
+        address: None,
     }
 }
 

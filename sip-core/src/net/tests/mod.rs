@@ -38,6 +38,9 @@ enum Seen {
     Resolved(u64, Records),
     Drain,
     Woken,
+    Handed(String),
+    Unhanded(u8),
+    Unsent(FlowId),
 }
 
 enum Command {
@@ -68,6 +71,11 @@ impl Machine for Probe {
             Input::DialFailed { dial, fault } => Seen::DialFailed(dial, fault),
             Input::Resolved { query, answer } => Seen::Resolved(query, answer.records),
             Input::Drain => Seen::Drain,
+            Input::Handed(handed) => {
+                Seen::Handed(String::from_utf8_lossy(handed.message.bytes()).into_owned())
+            }
+            Input::Unhanded(handed) => Seen::Unhanded(handed.to),
+            Input::Unsent { flow } => Seen::Unsent(flow),
         };
         self.outputs.push_back(Output::Event(seen));
     }

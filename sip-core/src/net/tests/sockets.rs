@@ -3,12 +3,18 @@
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
-use crate::net::Datagrams;
+use crate::net::{Blocklist, Datagrams};
 
 const WAIT: Duration = Duration::from_secs(5);
 
 fn rules(side: Side) -> Datagrams {
-    Datagrams { listener: ListenerId(7), side, verified: true, allow: Vec::new() }
+    Datagrams {
+        listener: ListenerId(7),
+        side,
+        verified: true,
+        allow: Vec::new(),
+        blocked: Blocklist::default(),
+    }
 }
 
 async fn bound() -> UdpSocket {

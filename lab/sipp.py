@@ -1,0 +1,109 @@
+"""Debian's SIPp as phone: scenarios of literal text, over UDP or TCP, behind a NAT of the lab."""
+
+import os
+
+from cases import Failed
+from net import GW_OUT4, HOME4, KAMAILIO
+from proc import Proc
+
+HEADS = f'''Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport
+Max-Forwards: 70
+Call-ID: [call_id]
+Subject: lab'''
+
+SDP = '''v=0
+o=sipp 1 1 IN IP[local_ip_type] [local_ip]
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio [media_port] RTP/AVP 0
+a=rtpmap:0 PCMU/8000
+'''
+
+
+def scenario(*steps):
+    return '<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="lab">\n' + "\n".join(steps) + "\n</scenario>\n"
+
+
+def send(text, **attributes):
+    extra = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    head, _, body = text.strip().partition("\n\n")
+    length = "Content-Type: application/sdp\nContent-Length: [len]" if body else "Content-Length: 0"
+    return f"<send{extra}><![CDATA[\n{head}\n{length}\n\n{body}\n]]></send>"
+
+
+def recv(what, optional=False, **attributes):
+    extra = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    kind = "response" if isinstance(what, int) else "request"
+    perhaps = ' optional="true"' if optional else ""
+    return f'<recv {kind}="{what}"{perhaps}{extra}/>'
+
+
+def register(user, mac, cseq, expires):
+    return send(f'''REGISTER sip:{KAMAILIO} SIP/2.0
+{HEADS}
+From: <sip:{user}@{KAMAILIO}>;tag=[pid]r[call_number]
+To: <sip:{user}@{KAMAILIO}>
+CSeq: {cseq} REGISTER
+Contact: <sip:{user}@[local_ip]:[local_port];transport=[transport]>;+sip.instance="<urn:uuid:00000000-0000-1000-8000-{mac}>";expires={expires}''', retrans=500)
+
+
+def waiting(user, mac, milliseconds):
+    """Registers, is there for a while, and leaves. Calls meanwhile are for `answering`."""
+    return scenario(register(user, mac, 1, 600), recv(200), f'<pause milliseconds="{milliseconds}"/>', register(user, mac, 2, 0), recv(200))
+
+
+ANSWERED = f'''[last_Via:]
+[last_Record-Route:]
+[last_From:]
+[last_To:];tag=[pid]a[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:[local_ip]:[local_port];transport=[transport]>'''
+
+
+def answering():
+    """180, 200 with a description, ACK, and the BYE of the other end."""
+    return scenario(recv("INVITE"), send(f"SIP/2.0 180 Ringing\n{ANSWERED}"), send(f"SIP/2.0 200 OK\n{ANSWERED}\n\n{SDP}", retrans=500), recv("ACK"),
+                    recv("BYE"), send("SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]"))
+
+
+def calling(callee):
+    """INVITE to BYE, by the route set that the answers gave."""
+    ours = f"From: <sip:caller@{KAMAILIO}>;tag=[pid]c[call_number]"
+    invite = send(f"INVITE sip:{callee}@{KAMAILIO} SIP/2.0\n{HEADS}\n{ours}\nTo: <sip:{callee}@{KAMAILIO}>\nCSeq: 1 INVITE\n"
+                  f"Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>\n\n{SDP}", retrans=500)
+    later = lambda method, n: send(f"{method} [next_url] SIP/2.0\n[routes]\n{HEADS}\n{ours}\n[last_To:]\nCSeq: {n} {method}", **({} if method == "ACK" else {"retrans": 500}))  # noqa: E731
+    return scenario(invite, recv(100, True), recv(180, True), recv(200, rrs="true"), later("ACK", 1), '<pause milliseconds="300"/>', later("BYE", 2), recv(200))
+
+
+class Sipp:
+    """One SIPp process in a home."""
+
+    _count = 0
+
+    def __init__(self, lab, home, number, over, main, *options, beside=None, calls=1, port=5060):
+        Sipp._count += 1
+        name = f"sipp-{Sipp._count}"
+        files = []
+        for part, text in (("main", main), ("beside", beside)):
+            if text:
+                files.append(f"{lab.folder}/{name}-{part}.xml")
+                with open(files[-1], "w") as out:
+                    out.write(text)
+        command = ["sipp", f"{GW_OUT4}:5060", "-sf", files[0], "-t", {"UDP": "u1", "TCP": "t1"}[over], "-i", HOME4.format(number), "-p", port,
+                   "-m", calls, "-l", calls, "-r", 20, "-nostdin", "-timeout", "40s", "-timeout_error", "-trace_err", "-error_file", f"{lab.folder}/{name}-errors.log",
+                   "-trace_msg", "-message_file", f"{lab.folder}/{name}-messages.log", *(["-oocsf", files[1]] if beside else []), *options]
+        self.name, self.errors = name, f"{lab.folder}/{name}-errors.log"
+        self.proc = Proc(lab.net, home, name, lab.folder, [str(c) for c in command], env={"TERM": "dumb"})
+        lab.opened.append(self)
+
+    def done(self, seconds=45):
+        """Waits for its end; every call must have gone as its scenario says."""
+        self.proc.proc.wait(seconds)
+        if self.proc.proc.returncode:
+            errors = open(self.errors).read()[-600:] if os.path.exists(self.errors) else self.proc.text()[-600:]
+            raise Failed(f"{self.name} ended with {self.proc.proc.returncode}: {errors}")
+
+    def close(self):
+        self.proc.stop()
