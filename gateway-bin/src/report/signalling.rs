@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use sip_core::edge::Event;
 use sip_core::edge::event::{
-    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Verdict, Why,
+    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Verdict,
+    Why,
 };
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;

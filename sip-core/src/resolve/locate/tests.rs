@@ -98,7 +98,7 @@ impl Rig {
 }
 
 fn spelled(places: &[Place]) -> Vec<String> {
-    let port = |place: &Place| place.port.map_or("-".to_owned(), |port| port.to_string());
+    let port = |place: &Place| place.port.map_or_else(|| "-".to_owned(), |port| port.to_string());
     places
         .iter()
         .map(|place| format!("{} {} {}", place.address, port(place), place.transport.via_token()))
