@@ -35,6 +35,10 @@ impl Edge {
         if status == 503 {
             self.fail_over(now, &mut exchange, index, Why::Unavailable);
         }
+        if status == 420 && sound && self.retry_without_path(now, &mut exchange, index) {
+            self.clients.remove(&client);
+            return self.park(exchange);
+        }
         let actions = if sound {
             let answer = Answer::Received(message, peer.remote.ip());
             exchange.context.handle_answer(now, index, status, answer)

@@ -208,6 +208,8 @@ pub(super) struct Branch {
     pub(super) sent: Bytes,
     /// No transaction lives (any more).
     pub(super) over: bool,
+    /// It had waited, and it is its turn.
+    pub(super) called: bool,
     /// Its media session, and whether this branch holds it.
     pub(super) session: Option<SessionId>,
     pub(super) holds: bool,
@@ -227,6 +229,7 @@ impl Branch {
             id: String::new(),
             sent: Bytes::new(),
             over: false,
+            called: false,
             session: None,
             holds: false,
             offered: false,

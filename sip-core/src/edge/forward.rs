@@ -118,6 +118,9 @@ impl Edge {
         if !self.choose_switch(now, exchange, index) {
             return self.fail_branch(now, exchange, index, unreachable_switch());
         }
+        if self.must_wait(now, exchange, index) {
+            return;
+        }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,
             Err(refusal) => {

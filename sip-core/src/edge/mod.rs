@@ -31,8 +31,10 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
 mod referral;
 mod register;
+mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
@@ -56,6 +58,7 @@ use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
 use switches::Switches;
 
@@ -93,6 +96,7 @@ pub struct Edge {
     patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    pace: Pace,
     /// Which shard an INVITE from inside went to.
     turns: Turns,
     /// The exchange of each branch that went to another shard.
@@ -156,6 +160,7 @@ impl Edge {
             switches: Switches::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
+            pace: Pace::default(),
             turns: Turns::default(),
             forks: HashMap::new(),
             nobody: crossing::nobody(),
@@ -249,6 +254,7 @@ impl Edge {
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered && self.bindings.is_ours(&binding) {
                 let phone = status::phone(&binding);
@@ -287,6 +293,7 @@ impl Edge {
             self.patiences.first().map(|(at, _)| *at),
             self.locator.deadline(),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),

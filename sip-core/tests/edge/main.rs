@@ -10,6 +10,7 @@ mod lasting;
 mod media;
 mod ownership;
 mod register;
+mod registrar;
 mod routing;
 mod script;
 mod security;

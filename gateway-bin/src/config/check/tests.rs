@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use sip_core::edge::interop::UriEncoding;
+use sip_core::edge::interop::{AddExpires, UriEncoding};
 
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
@@ -230,6 +230,35 @@ fn encodings_of_uris() {
     let on = "[sip.tag_routing]\nenabled = true";
     let (_, warnings) = changed(on, "[sip.tag_routing]\nenabled = false").unwrap();
     assert!(warnings[0].to_string().contains("CFG-09"), "{warnings:?}");
+}
+
+#[test]
+fn switches_of_registration() {
+    let interop = |line: &str| changed("[media]", &format!("[sip.interop]\n{line}\n[media]"));
+    let contacts = |line: &str| interop(line).unwrap().0.sip.interop.contacts;
+    assert!(contacts("gruu_passthrough = true").gruu_passthrough);
+    assert!(contacts("force_contact_user = true").force_contact_user);
+    assert_eq!(contacts("add_expires = \"always\"").add_expires, AddExpires::Always);
+    assert_eq!(contacts("add_expires = \"when-missing\"").add_expires, AddExpires::WhenMissing);
+    assert_eq!(contacts("contact_uri_params_keep = [\"x-site\"]").uri_params_keep, ["x-site"]);
+    for (written, delay) in
+        [("20", Some(20)), ("\"20ms\"", Some(20)), ("\"60s\"", Some(60_000)), ("\"\"", None)]
+    {
+        let read = contacts(&format!("register_delay = {written}")).register_delay;
+        assert_eq!(read, delay.map(std::time::Duration::from_millis), "{written}");
+    }
+    for (line, key, says) in [
+        ("gruu_passthrough = 1", "gruu_passthrough", "expected true or false"),
+        ("force_contact_user = \"yes\"", "force_contact_user", "expected true or false"),
+        ("add_expires = \"allways\"", "add_expires", "did you mean \"always\"?"),
+        ("register_delay = \"61s\"", "register_delay", "up to 60 s"),
+        ("register_delay = -1", "register_delay", "up to 60 s"),
+        ("contact_uri_params_keep = [\"crt\"]", "contact_uri_params_keep", "crt"),
+        ("contact_uri_params_keep = [\"MADDR\"]", "contact_uri_params_keep", "MADDR"),
+    ] {
+        let text = format!("[sip.interop]\n{line}\n[media]");
+        refused("[media]", &text, &format!("sip.interop.{key}"), says);
+    }
 }
 
 #[test]
