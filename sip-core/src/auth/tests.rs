@@ -271,13 +271,13 @@ fn counts_are_bounded_and_what_was_forgotten_cannot_be_replayed() {
     let first = pair.challenges().remove(2);
     let first = pair.answer(&[first]);
     assert_eq!(pair.judge(&[&first]), granted());
-    for _ in 0..super::verify::NONCES {
+    for _ in 0..verify::NONCES {
         pair.now += Duration::from_millis(2);
         let challenge = pair.challenges().remove(2);
         let answer = pair.answer(&[challenge]);
         assert_eq!(pair.judge(&[&answer]), granted());
     }
-    assert!(pair.verifier.nonces() <= super::verify::NONCES);
+    assert!(pair.verifier.nonces() <= verify::NONCES);
     assert_eq!(pair.judge(&[&first]), STALE);
     pair.now += Duration::from_secs(301);
     let challenge = pair.challenges().remove(2);

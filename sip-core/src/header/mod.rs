@@ -13,7 +13,7 @@ mod via;
 pub use address::Address;
 pub use auth::AuthValue;
 pub use params::{Params, unquote};
-pub use plain::{CSeqValue, MediaType};
+pub use plain::{CSeqValue, MediaType, RAckValue};
 pub use via::{ViaTransport, ViaValue};
 
 use crate::message::Name;
@@ -168,6 +168,7 @@ fields! {
     ContentLength false 'a u32, plain::count, "`Content-Length` (RFC 3261 §20.14), octets.";
     MaxBreadth false 'a u32, plain::count, "`Max-Breadth` (RFC 5393 §5.3.3).";
     RSeq false 'a u32, plain::count, "`RSeq` (RFC 3262 §7.1).";
+    RAck false 'a RAckValue<'a>, RAckValue::parse, "`RAck` (RFC 3262 §7.2).";
     ContentType false 'a MediaType<'a>, MediaType::parse, "`Content-Type` (RFC 3261 §20.15).";
     Authorization false 'a AuthValue<'a>, AuthValue::parse, "`Authorization` (RFC 3261 §20.7); a row for each realm.";
     ProxyAuthorization false 'a AuthValue<'a>, AuthValue::parse, "`Proxy-Authorization` (RFC 3261 §20.28).";
