@@ -4,6 +4,7 @@ mod aside;
 mod carry;
 mod claim;
 mod credentials;
+mod crowd;
 mod gateway;
 mod http;
 mod keys;
@@ -14,7 +15,6 @@ mod names;
 mod places;
 mod rows;
 mod signalling;
-mod silent;
 
 pub use claim::ClaimError;
 pub use credentials::CredentialError;

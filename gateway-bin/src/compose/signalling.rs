@@ -15,7 +15,8 @@ use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
-use sip_core::net::{Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::resolve::records::{Answer, Question};
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
@@ -25,7 +26,6 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
-use super::silent::Silent;
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
 
@@ -42,6 +42,7 @@ pub(crate) struct Signalling {
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    blocklist: Blocklist,
     /// Ends after the thread, so that the last change is kept.
     location: Location,
 }
@@ -65,32 +66,40 @@ impl Signalling {
         let mut limits = Limits::default();
         limits.message.message = settings.sip.max_message;
         // The other half is for audio, tunnels and files.
-        limits.streams = limits.streams.min(descriptors / 2);
+        limits.streams = settings.guard.connections.min(descriptors / 2);
         limits.dialled = limits.dialled.min(descriptors / 4);
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        let (connect, resolve) = (
-            Arc::new(Inside { switches: switches.clone(), silent: Silent::default() }),
-            Arc::new(Lookups(names.clone())),
-        );
+        let (connect, resolve) =
+            (Arc::new(Inside { switches: switches.clone() }), Arc::new(Lookups(names.clone())));
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let mut lines = report::signalling::Lines::default();
+        let blocklist = Blocklist::default();
+        let followed = blocklist.clone();
         let events = move |event| match event {
             Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
             Event::Location(change) => journal.record(change),
-            event => lines.log(&event),
+            event => {
+                followed.heed(&event);
+                lines.log(&event);
+            }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, location })
+        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
     }
 
     /// Reaches the thread.
     pub(crate) fn handle(&self) -> Handle<Command> {
         self.handle.clone()
+    }
+
+    /// The addresses that the machine has blocked.
+    pub(crate) fn blocklist(&self) -> Blocklist {
+        self.blocklist.clone()
     }
 
     /// Phones that were registered before this process began.
@@ -173,20 +182,13 @@ impl Switches {
 /// Seam C: connections to the switches, from our inside address.
 struct Inside {
     switches: Arc<RwLock<Switches>>,
-    silent: Silent,
 }
 
 impl Connect for Inside {
     async fn connect(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
-        if self.silent.holds(dial.remote) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the switch was silent a moment ago"));
-        }
         match tokio::time::timeout(PATIENCE, self.dial(dial)).await {
             Ok(connected) => connected,
-            Err(_) => {
-                self.silent.note(dial.remote);
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent"))
-            }
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent")),
         }
     }
 }
@@ -232,9 +234,9 @@ impl Inside {
 struct Lookups(Arc<RwLock<Arc<Names>>>);
 
 impl Resolve for Lookups {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(&self, question: &Question) -> io::Result<Answer> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        names.addresses(name).await
+        names.answer(question).await
     }
 }
 
@@ -262,12 +264,19 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
 }
 
 /// Hands a datagram socket to the driver.
-pub(crate) async fn datagrams(handle: &Handle<Command>, row: &SipPort, id: ListenerId, socket: UdpSocket) {
+pub(crate) async fn datagrams(
+    handle: &Handle<Command>,
+    row: &SipPort,
+    id: ListenerId,
+    socket: UdpSocket,
+    blocked: &Blocklist,
+) {
     let rules = Datagrams {
         listener: id,
         side: side(row),
         verified: row.trust_source,
         allow: row.allow_from.clone(),
+        blocked: blocked.clone(),
     };
     let _ = handle.socket(socket, rules).await;
 }
@@ -289,6 +298,7 @@ fn edge(settings: &Settings) -> Config {
     }
     config.servers = sip.servers.iter().map(server).collect();
     config.internal_domains = settings.net.internal_domains.clone();
+    config.blacklist = sip.blacklist;
     config.switches = config::Switches {
         transport: transport(sip.inside.transport),
         port: sip.inside.port,
@@ -305,6 +315,9 @@ fn edge(settings: &Settings) -> Config {
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;
+    config.guard = settings.guard.rules.clone();
+    config.limits = settings.guard.limits.clone();
+    config.transactions.transactions = settings.guard.transactions;
     config.transactions.t1 = sip.t1;
     config.transactions.invite_retransmissions = sip.invite_retrans;
     config.transactions.other_retransmissions = sip.other_retrans;
@@ -313,7 +326,8 @@ fn edge(settings: &Settings) -> Config {
 
 fn server(row: &settings::SipServer) -> sip_core::resolve::Server {
     let addresses = row.addresses.iter().map(|address| (address.ip(), Some(address.port()))).collect();
-    sip_core::resolve::Server { name: row.name.clone(), matches: row.names.clone(), addresses }
+    let (name, matches, lookup) = (row.name.clone(), row.names.clone(), row.lookup.clone());
+    sip_core::resolve::Server { name, matches, addresses, lookup }
 }
 
 fn transport(transport: settings::Transport) -> Transport {

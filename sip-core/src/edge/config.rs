@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::faces::Listener;
+use super::guard;
 pub use super::limits::Limits;
 
+use super::filter::Filters;
 use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
@@ -41,16 +43,23 @@ pub struct Config {
     pub internal_domains: Vec<String>,
     /// How switches are reached: `[sip.inside]`.
     pub switches: Switches,
+    /// How long a switch that refused a connection or let a request time out gets no other: `sip.blacklist`; zero turns it
+    /// off.
+    pub blacklist: Duration,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
+    /// Which requests are served, by rules: `[[sip.filter]]` and its kin.
+    pub filters: Filters,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
+    /// Who is limited and blocked: `[guard]`.
+    pub guard: guard::Settings,
     /// Proxy timers.
     pub timers: Timers,
     /// Transaction timers and ceilings; its `patience` must exceed [`Timers::ringing_maximum`].
@@ -74,11 +83,14 @@ impl Config {
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
+            blacklist: super::switches::BLACKLIST,
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
+            filters: Filters::default(),
             max_forwards: 70,
             limits: Limits::default(),
+            guard: guard::Settings::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),
         }
@@ -238,7 +250,7 @@ pub struct Timers {
     pub default_expiry: Duration,
     /// How long a connection from outside may stay that carries no registration, call or request.
     pub flow_idle: Duration,
-    /// How long a switch's name may take to resolve.
+    /// How long the search for a switch may take; a change acts on searches that start then.
     pub lookup: Duration,
 }
 

@@ -5,10 +5,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bindings::Change;
 use super::config::Config;
+use super::guard::{BlockState, Offence, Suspect};
+pub use super::switches::{Switch, Verdict};
 use crate::flow::{FlowId, Identity, Side, Source};
+use crate::message::Name;
 use crate::token::InstanceId;
 
 /// An order to the edge.
@@ -23,6 +27,17 @@ pub enum Command {
     Resume,
     /// Seam D: a location change from elsewhere (the durable log at start, another node).
     Locate(Change),
+    /// What another shard found out about a switch ([`Event::Judged`]).
+    Judge(Switch, Verdict),
+    /// Block somebody for a time, as if it had offended: another shard's word, or an operator's.
+    Block {
+        /// Whom.
+        suspect: Suspect,
+        /// For how long.
+        length: Duration,
+    },
+    /// End a block; what led to it is forgotten.
+    Unblock(Suspect),
     /// Answer with [`Event::Snapshot`].
     Snapshot,
 }
@@ -149,10 +164,57 @@ pub enum Event {
         /// Why.
         why: Closing,
     },
+    /// Somebody is blocked from now on. Its connections are being closed; whoever holds the listeners should let no more in
+    /// and drop its datagrams (a certificate is only known after a handshake: its connections are closed here).
+    Blocked {
+        /// Who.
+        suspect: Suspect,
+        /// For what.
+        offence: Offence,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A block is over.
+    Unblocked {
+        /// Whose.
+        suspect: Suspect,
+        /// Why.
+        why: Release,
+    },
+    /// Somebody did what would have it blocked, were it not the PBX or on the allow list (SEC-05).
+    Offence {
+        /// From which side.
+        side: Side,
+        /// The sender.
+        remote: SocketAddr,
+        /// What.
+        offence: Offence,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.
         remote: SocketAddr,
+    },
+    /// A request went on to the next address of the same target (RFC 3263 §4.3).
+    FailedOver {
+        /// The address that failed.
+        remote: SocketAddr,
+        /// How.
+        why: Why,
+    },
+    /// Something was found out about a switch. [`Command::Judge`] takes it to other shards.
+    Judged {
+        /// Which.
+        switch: Switch,
+        /// What.
+        verdict: Verdict,
+    },
+    /// An address of ours in a header can't be read any more (forged, or of older keys): it went on as it was.
+    Untranslated {
+        /// The Call-ID.
+        call_id: String,
+        /// The header.
+        field: Name,
     },
     /// The media side refused a session description.
     MediaRefused {
@@ -176,6 +238,17 @@ pub struct Phone {
     pub tag: Option<String>,
     /// The user of its Contact.
     pub user: String,
+}
+
+/// Why the next address of a target is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The one before answered 503.
+    Unavailable,
+    /// It was silent.
+    Timeout,
+    /// There is no connection to it.
+    Unreachable,
 }
 
 /// How a registration came about.
@@ -217,6 +290,21 @@ pub enum Closing {
     Idle,
     /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
     Surplus,
+    /// Its peer sent more than [`super::guard::Rates`] allow.
+    Flood,
+    /// Its peer is blocked.
+    Blocked,
+}
+
+/// Why a block ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Its time was up.
+    Over,
+    /// [`Command::Unblock`].
+    Asked,
+    /// There were too many, and this was the oldest.
+    MadeWay,
 }
 
 /// The carriers of a phone's identity in requests from inside, in the order they are tried.
@@ -272,8 +360,10 @@ pub enum Reason {
     Draining,
     /// The switch can't be reached.
     Unreachable,
-    /// The default policy.
+    /// The default policy, or a sender's own.
     Policy,
+    /// A filter of [`super::filter::Filters`]: From and To, the content type, the method (as `Allow`).
+    Filtered(Name),
     /// The message can't be forwarded as it is (NUL, bare CR or LF, control characters).
     Unforwardable,
     /// The media side.
@@ -296,8 +386,14 @@ pub enum DropCause {
     Unframeable,
     /// A response for a phone whose connection is gone.
     PhoneGone,
+    /// A message for another shard, which had too much to do.
+    Crossing,
     /// A message that can't be answered or forwarded (no usable Via, control characters).
     Unusable,
+    /// Its sender is blocked.
+    Blocked,
+    /// Its sender sends too much.
+    Flood,
 }
 
 /// The state in numbers, and the registrations.
@@ -320,8 +416,29 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Calls answered since the start.
     pub calls: u64,
+    /// Messages dropped because their sender sends too much.
+    pub floods: u64,
+    /// What was no SIP.
+    pub junk: u64,
+    /// How many are blocked.
+    pub blocked: usize,
+    /// The latest of them.
+    pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
+    /// Switches that get no requests at present.
+    pub switches: Vec<SwitchState>,
+}
+
+/// A switch that something is held against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchState {
+    /// Which.
+    pub switch: Switch,
+    /// The monitor says that it is down.
+    pub down: bool,
+    /// How long it stays on the blacklist; zero when it is not on it.
+    pub blacklisted: Duration,
 }
 
 /// One registered phone.

@@ -11,11 +11,13 @@ use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::register::user_of;
 use super::seals::Seal;
 use super::uri_codec::{
-    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
+    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, transport_of,
+    with_authority,
 };
 use crate::flow::{Dial, Side, Source, Transport};
 use crate::header::{Address, Contact, From, Route};
 use crate::resolve::Destination;
+use crate::resolve::locate::Sought;
 use crate::token::InstanceId;
 use crate::uri::Uri;
 
@@ -35,7 +37,7 @@ pub(super) struct OwnRoutes {
 
 impl Edge {
     pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
-        let routes = self.own_routes(incoming)?;
+        let mut routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
         let dialog =
             if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
@@ -46,6 +48,10 @@ impl Edge {
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
+        if self.repairs(incoming) {
+            let recorded = dialog.as_ref().and_then(|key| self.dialogs.get(key)?.routes.as_deref());
+            routes = routes.repaired(recorded);
+        }
         self.lacks_registration(incoming, phone);
         self.hand_out(now, phone, &incoming.message);
         let revealed = self.revealed(&uri)?;
@@ -55,7 +61,7 @@ impl Edge {
         };
         let mut onward = routes.sealed;
         let routes_shown = !onward.is_empty();
-        if self.config.preloaded_routes == PreloadedRoutes::Allow {
+        if !routes.foreign.is_empty() && self.preloaded(incoming) == PreloadedRoutes::Allow {
             onward.extend(routes.foreign);
         }
         // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
@@ -98,8 +104,11 @@ impl Edge {
                 None => routes.foreign.push(route.raw().to_vec()),
             }
         }
-        // What a phone brings along besides our own (SIP-48).
-        if !routes.foreign.is_empty() && self.config.preloaded_routes == PreloadedRoutes::Reject {
+        // What a phone brings along besides our own (SIP-48). A challenge (RFC 3261 §22.3) belongs here too.
+        if !routes.foreign.is_empty()
+            && !self.repairs(incoming)
+            && self.preloaded(incoming) == PreloadedRoutes::Reject
+        {
             return Err(Refusal::forbidden(Reason::PreloadedRoute));
         }
         // A hidden route set is ours only together with its flow token.
@@ -273,8 +282,13 @@ impl Edge {
         match switch {
             Some(switch) => Some(with_authority(uri, &switch.authority)),
             None => {
-                let (address, _) = self.config.servers.first()?.addresses.first()?;
-                Some(with_authority(uri, &crate::uri::Host::from(*address).to_string()))
+                let server = self.config.servers.first()?;
+                let host = match (&server.lookup, server.addresses.first()) {
+                    (Some((name, _)), _) => name.clone(),
+                    (None, Some((address, _))) => crate::uri::Host::from(*address).to_string(),
+                    (None, None) => return None,
+                };
+                Some(with_authority(uri, &host))
             }
         }
     }
@@ -303,7 +317,11 @@ impl Edge {
             return self.hop_to_own_switch(phone);
         }
         let switches = &self.config.switches;
-        let transport = transport_of(uri).unwrap_or(switches.transport);
+        let transport = match transport_of(uri) {
+            // RFC 3261 §26.2.2: sips with transport=tcp is TLS over TCP.
+            Some(Transport::Tcp) if is_secure(uri) && switches.transport == Transport::Tls => Transport::Tls,
+            named => named.unwrap_or(switches.transport),
+        };
         match self.directory().destination(&host) {
             Destination::Addresses(addresses) => {
                 let dials = addresses
@@ -311,7 +329,10 @@ impl Edge {
                     .map(|(address, port)| self.dial(transport, address, port.or_else(|| uri.port()), phone));
                 Ok(Hop::Switch(dials.collect()))
             }
-            Destination::Lookup(name) => Ok(Hop::Name { name, port: uri.port(), transport }),
+            Destination::Lookup(name, port) => {
+                let port = port.or_else(|| uri.port());
+                Ok(Hop::Name(Sought { name, port, over: self.over(uri) }))
+            }
             Destination::Own | Destination::Forbidden => {
                 let address =
                     uri.host().and_then(|host| host.ip()).filter(|_| shown).ok_or_else(forbidden)?;
@@ -349,6 +370,9 @@ impl Edge {
             }
         }
         let server = self.config.servers.first().ok_or_else(|| Refusal::forbidden(Reason::Destination))?;
+        if let Destination::Lookup(name, port) = server.destination() {
+            return Ok(Hop::Name(Sought { name, port, over: self.any_transport(transport) }));
+        }
         let dials =
             server.addresses.iter().map(|(address, port)| self.dial(transport, *address, *port, phone));
         Ok(Hop::Switch(dials.collect()))
@@ -360,7 +384,7 @@ impl Edge {
 
     /// A name that a running dialog has an address for needs no look-up.
     fn known_address(&self, hop: Hop, dialog: Option<&DialogKey>) -> Hop {
-        let Hop::Name { .. } = &hop else { return hop };
+        let Hop::Name(_) = &hop else { return hop };
         match dialog.and_then(|key| self.dialogs.get(key)).and_then(|dialog| dialog.switch) {
             Some(dial) => Hop::Switch([dial].into()),
             None => hop,

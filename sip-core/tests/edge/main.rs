@@ -3,11 +3,14 @@
 
 mod calls;
 mod encoding;
+mod failover;
 mod flows;
+mod guard;
 mod lasting;
 mod media;
 mod ownership;
 mod register;
+mod registrar;
 mod routing;
 mod script;
 mod security;

@@ -3,12 +3,18 @@
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
-use crate::net::Datagrams;
+use crate::net::{Blocklist, Datagrams};
 
 const WAIT: Duration = Duration::from_secs(5);
 
 fn rules(side: Side) -> Datagrams {
-    Datagrams { listener: ListenerId(7), side, verified: true, allow: Vec::new() }
+    Datagrams {
+        listener: ListenerId(7),
+        side,
+        verified: true,
+        allow: Vec::new(),
+        blocked: Blocklist::default(),
+    }
 }
 
 async fn bound() -> UdpSocket {
@@ -69,7 +75,7 @@ async fn a_datagram_dial_leaves_from_the_socket_of_that_side() {
     assert_eq!(seen_from, from);
     let outside = Dial { side: Side::Outside, ..dial };
     rig.command(Command::Send(Target::Dial(outside), info("d"))).await;
-    assert_eq!(rig.sees().await, Seen::DialFailed(outside));
+    assert_eq!(rig.sees().await, Seen::DialFailed(outside, Fault::Own));
 }
 
 #[tokio::test]
