@@ -123,6 +123,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
+        Event::Untranslated { call_id, field } => {
+            warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");
+        }
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
         _ => {}

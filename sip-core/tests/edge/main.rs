@@ -3,6 +3,7 @@
 
 mod calls;
 mod encoding;
+mod filtering;
 mod flows;
 mod guard;
 mod lasting;
@@ -14,5 +15,6 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod switches;
 mod transports;
 mod world;
