@@ -5,12 +5,13 @@
 //! [`Output::Timeout`]; then wait for the next happening or for that instant, whichever is first, and poll again.
 //! The `now` of successive calls never runs backwards.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::flow::{Dial, FlowId, Peer, Source, Transmit};
 use crate::message::Message;
+use crate::resolve::records::{Answer, Question};
+use crate::shard::Handed;
 
 /// A signalling machine, seen from its driver.
 pub trait Machine {
@@ -61,7 +62,17 @@ pub enum Input {
         /// The status it was answered with; `None` if it met silence.
         status: Option<u16>,
     },
-    /// A stream connection is gone, for whatever reason. Nothing more comes from it.
+    /// A message that arrived at another shard and is the business of this one, or may be.
+    Handed(Box<Handed>),
+    /// A message that could not be handed over ([`Output::Hand`]), because the other shard has too much to do.
+    Unhanded(Box<Handed>),
+    /// A message to a connection of another shard is lost, because that shard has too much to do.
+    Unsent {
+        /// Which connection.
+        flow: FlowId,
+    },
+    /// A stream connection is gone, for whatever reason. Nothing more comes from it. It may be one of another shard, if
+    /// something that it brought was handed over.
     FlowClosed {
         /// Which one.
         flow: FlowId,
@@ -71,31 +82,53 @@ pub enum Input {
     DialFailed {
         /// Which one.
         dial: Dial,
+        /// Whose fault it was.
+        fault: Fault,
     },
-    /// The answer to [`Output::Resolve`]. No address means that there is none, or that the look-up failed.
+    /// The answer to [`Output::Resolve`].
     Resolved {
         /// The number of the question.
         query: u64,
-        /// What the name stands for.
-        addresses: Vec<IpAddr>,
+        /// What came of it.
+        answer: Answer,
     },
     /// No new work: finish what runs.
     Drain,
 }
 
+/// Why a connection could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The other end refused, was silent, or could not show who it is.
+    Peer,
+    /// We have too many connections, no socket for it, or too much waiting to be sent: it says nothing about the peer.
+    Own,
+}
+
 /// What the driver shall do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Output<E> {
     /// Send a message.
     Transmit(Transmit),
     /// Close a connection once what is queued on it has been written.
     Close(FlowId),
-    /// Look up the addresses of a name.
+    /// Give the machine of another shard a message: it gets [`Input::Handed`]. Where that shard takes no more, this machine
+    /// gets it back as [`Input::Unhanded`].
+    Hand(Box<Handed>),
+    /// Tell the machine of another shard that a connection of ours is gone: [`Input::FlowClosed`].
+    HandClosed {
+        /// Which shard.
+        shard: u8,
+        /// Which connection.
+        flow: FlowId,
+    },
+    /// Ask the name servers.
     Resolve {
         /// Comes back with the answer.
         query: u64,
-        /// A host name.
-        name: String,
+        /// What to ask.
+        question: Question,
     },
     /// Tell whoever listens.
     Event(E),

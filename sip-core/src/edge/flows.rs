@@ -25,9 +25,17 @@ pub(super) struct Flow {
     due: Instant,
     /// Requests in progress that came by it or went to the phone on it.
     exchanges: usize,
+    /// The shards that something it brought was handed to, a bit each.
+    crossed: u32,
 }
 
 impl Flow {
+    /// The shards that know of it.
+    pub(super) fn crossed(&self) -> impl Iterator<Item = u8> + use<> {
+        let crossed = self.crossed;
+        (0..32).filter(move |shard| crossed & 1 << shard != 0)
+    }
+
     /// The phone whose own connection to a switch this is.
     pub(super) fn line(&self) -> Option<InstanceId> {
         self.dial?.affinity.map(InstanceId)
@@ -74,6 +82,13 @@ impl Flows {
         }
     }
 
+    /// Something it brought goes to another shard, which hears of its end too.
+    pub(super) fn crossed(&mut self, flow: FlowId, shard: u8) {
+        if let Some(flow) = self.table.get_mut(&flow) {
+            flow.crossed |= 1_u32.checked_shl(shard.into()).unwrap_or(0);
+        }
+    }
+
     /// Whether requests in progress need it.
     pub(super) fn works(&self, flow: FlowId) -> bool {
         self.table.get(&flow).is_some_and(|flow| flow.exchanges > 0)
@@ -94,7 +109,7 @@ impl Flows {
     }
 
     fn insert(&mut self, now: Instant, id: FlowId, peer: Arc<Peer>, dial: Option<Dial>, idle: Duration) {
-        let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0 };
+        let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0, crossed: 0 };
         if let Some(certificate) = flow.certificate() {
             self.by_certificate.entry(certificate).or_default().push(id);
         }
@@ -151,6 +166,7 @@ impl Edge {
         if let Some(dial) = &dial {
             self.layer.handle_flow_opened(flow, dial);
             self.line_opened(*dial, flow);
+            self.switch_reached(*dial);
         }
         let barred = peer.clone();
         self.flows.insert(now, flow, peer, dial, self.config.timers.flow_idle);
@@ -218,7 +234,8 @@ impl Edge {
         for branch in &exchange.branches {
             match &branch.way.hop {
                 Hop::Phone(path, _) => path.flow().into_iter().for_each(|flow| self.flows.hold(flow)),
-                Hop::Switch(_) | Hop::Name { .. } => self.lines.hold(branch.way.phone),
+                Hop::Switch(_) | Hop::Name(_) => self.lines.hold(branch.way.phone),
+                Hop::Shard(_) => {}
             }
         }
     }
@@ -230,7 +247,8 @@ impl Edge {
         for branch in &exchange.branches {
             match &branch.way.hop {
                 Hop::Phone(path, _) => loose.extend(path.flow().and_then(|flow| self.flows.release(flow))),
-                Hop::Switch(_) | Hop::Name { .. } => loose.extend(self.lines.release(branch.way.phone)),
+                Hop::Switch(_) | Hop::Name(_) => loose.extend(self.lines.release(branch.way.phone)),
+                Hop::Shard(_) => {}
             }
         }
         for id in loose {

@@ -8,6 +8,7 @@ use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::guard::Offence;
+use super::pace;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
 use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
@@ -28,18 +29,36 @@ impl Edge {
         if !self.passes(now, source, &peer, &message) {
             return;
         }
+        if self.shard.is_alone() {
+            self.take(now, source, peer, message, false);
+        } else if let Some(message) = self.cross(now, source, &peer, message) {
+            self.take(now, source, peer, message, false);
+        }
+    }
+
+    /// A message that is the business of this shard; `handed` by another one or not.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        source: Source,
+        peer: Arc<Peer>,
+        message: Message,
+        handed: bool,
+    ) {
         match self.layer.handle_message(now, source, &peer, message) {
             Received::Request { key, message } => {
-                self.request(now, Incoming { key: Some(key), source, peer, message })
+                self.request(now, Incoming { key: Some(key), source, peer, message, handed })
             }
-            Received::Ack { message } => self.ack(now, &Incoming { key: None, source, peer, message }),
+            Received::Ack { message } => {
+                self.ack(now, &Incoming { key: None, source, peer, message, handed })
+            }
             Received::Cancel { key, invite, message } => {
-                self.cancel(now, &Incoming { key: Some(key), source, peer, message }, invite);
+                self.cancel(now, &Incoming { key: Some(key), source, peer, message, handed }, invite);
             }
             Received::Response { key, message } => self.response(now, key, message, &peer),
             Received::Refused { message } => {
                 // The layer has answered already.
-                let incoming = Incoming { key: None, source, peer, message };
+                let incoming = Incoming { key: None, source, peer, message, handed };
                 self.tell_refused(&incoming, Some(503), Reason::Limit("transactions"));
             }
             Received::Absorbed => {}
@@ -119,10 +138,14 @@ impl Edge {
         // What belongs to a call has room of its own, and what ends one always passes.
         let ends = matches!(incoming.method(), Method::Bye | Method::Ack);
         let share = if incoming.in_dialog() { 2 } else { 1 };
-        if !ends && self.exchanges.len() >= self.config.limits.contexts.saturating_mul(share) {
+        if !ends && self.exchanges.len() >= self.shard.part(self.config.limits.contexts).saturating_mul(share)
+        {
             return Err(self.busy(incoming, "Overload", Reason::Limit("contexts")));
         }
-        if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
+        if fresh
+            && incoming.method() == Method::Invite
+            && self.dialogs.len() >= self.shard.part(self.config.limits.dialogs)
+        {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
         if incoming.peer.side == Side::Outside && fresh && incoming.method() == Method::Invite {
@@ -167,8 +190,10 @@ impl Edge {
 
     /// 503 with a Retry-After that spreads the returning.
     pub(super) fn busy(&self, incoming: &Incoming, phrase: &str, reason: Reason) -> Refusal {
-        let spread = loop_hash(&incoming.message).spread(51);
-        Refusal::new(503, phrase, reason).with("Retry-After", (10 + spread).to_string())
+        // A queue is soon shorter; other ceilings last longer.
+        let (least, spread) = if reason == Reason::Limit(pace::FULL) { (5, 11) } else { (10, 51) };
+        let after = least + loop_hash(&incoming.message).spread(spread);
+        Refusal::new(503, phrase, reason).with("Retry-After", after.to_string())
     }
 
     /// RFC 3261 §16.3 step 4: a Via of ours with the same hash of all that decides where the request goes.

@@ -16,9 +16,11 @@ pub mod route_tag;
 pub mod uri_codec;
 
 mod answer;
+mod crossing;
 mod dialogs;
 mod exchange;
 mod faces;
+mod failover;
 mod flows;
 mod forward;
 mod inbound;
@@ -29,33 +31,42 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
 mod referral;
 mod register;
+mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
 mod status;
+mod switches;
 mod watch;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use config::Config;
 pub use event::{Command, Event};
 
 use bindings::Bindings;
+use crossing::Turns;
 use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
+use switches::Switches;
 
 use crate::flow::{FlowId, Peer};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::resolve::locate::Locator;
+use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
 use crate::ua;
@@ -66,6 +77,7 @@ pub struct Edge {
     keys: Keyring,
     seals: RefCell<Seals>,
     random: Random,
+    shard: Shard,
     layer: Layer,
     media: Box<dyn Media + Send>,
     bindings: Bindings,
@@ -77,11 +89,20 @@ pub struct Edge {
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    locator: Locator,
     lookups: HashMap<u64, Lookup>,
-    lookup_deadlines: BTreeSet<(Instant, u64)>,
-    last_lookup: u64,
+    switches: Switches,
+    /// When a request to one of several addresses of a switch has waited long enough.
+    patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    pace: Pace,
+    /// Which shard an INVITE from inside went to.
+    turns: Turns,
+    /// The exchange of each branch that went to another shard.
+    forks: HashMap<Box<[u8]>, ServerKey>,
+    /// Another shard, as a peer.
+    nobody: Arc<Peer>,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -117,8 +138,10 @@ impl Edge {
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
+        let locator = Locator::new(config.timers.lookup);
         Self {
-            layer: Layer::new(transactions(&config)),
+            layer: Layer::new(transactions(&config, Shard::ALONE)),
+            shard: Shard::ALONE,
             config,
             keys,
             seals: RefCell::default(),
@@ -132,15 +155,34 @@ impl Edge {
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
+            locator,
             lookups: HashMap::new(),
-            lookup_deadlines: BTreeSet::new(),
-            last_lookup: 0,
+            switches: Switches::default(),
+            patiences: BTreeSet::new(),
             errands: ua::Client::new(),
+            pace: Pace::default(),
+            turns: Turns::default(),
+            forks: HashMap::new(),
+            nobody: crossing::nobody(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
         }
+    }
+
+    /// The same gateway as one of several that share the work: see [`crate::shard`]. Each gets a seed of its own and the same
+    /// keys, configuration and media side. Ceilings of [`Config`] hold for all together.
+    #[must_use]
+    pub fn on(mut self, shard: Shard) -> Self {
+        self.layer.reconfigure(transactions(&self.config, shard));
+        // Sessions are told apart at the media side, which all share.
+        let first = self.random.number() >> 16 | u64::from(shard.index()) << 56;
+        self.random = self.random.on(shard);
+        self.bindings = Bindings::on(shard);
+        self.dialogs = Dialogs::starting(first);
+        self.shard = shard;
+        self
     }
 
     /// The registrations, for an embedder on the same thread; others use [`Command::Snapshot`].
@@ -175,8 +217,13 @@ impl Edge {
     }
 
     fn flow_closed(&mut self, now: Instant, flow: FlowId) {
-        if let Some(dial) = self.flows.remove(flow).and_then(|flow| flow.dial) {
-            self.lines.closed(dial, Some(flow));
+        if let Some(closed) = self.flows.remove(flow) {
+            for shard in closed.crossed() {
+                self.outputs.push_back(Output::HandClosed { shard, flow });
+            }
+            if let Some(dial) = closed.dial {
+                self.lines.closed(dial, Some(flow));
+            }
         }
         for id in self.bindings.close(flow) {
             if self.bindings.get(id).is_some() {
@@ -196,16 +243,20 @@ impl Edge {
             self.rings.remove(&(at, key));
             self.ring_out(now, key);
         }
-        while let Some(&(at, query)) = self.lookup_deadlines.first()
+        while let Some(&(at, key)) = self.patiences.first()
             && at <= now
         {
-            self.resolved(now, query, &[]);
+            self.patiences.remove(&(at, key));
+            self.lose_patience(now, key);
         }
+        self.locator.handle_timeout(now, &self.config.internal_domains);
+        self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
-            if binding.registered {
+            if binding.registered && self.bindings.is_ours(&binding) {
                 let phone = status::phone(&binding);
                 self.tell(Event::Unregistered { phone, cause: Departure::Expired });
             }
@@ -222,6 +273,9 @@ impl Edge {
 
     /// What a round leaves behind: sessions and connections that nobody needs any more.
     fn end_round(&mut self, now: Instant) {
+        while let Some(flow) = self.bindings.poll_left() {
+            self.closes.push_back(flow);
+        }
         self.end_sessions(now);
         self.close_lines();
     }
@@ -236,8 +290,10 @@ impl Edge {
         [
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
-            self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.patiences.first().map(|(at, _)| *at),
+            self.locator.deadline(),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
@@ -274,9 +330,10 @@ impl Edge {
     }
 }
 
-/// The transaction settings, with a patience that outlasts timer C.
-fn transactions(config: &Config) -> transaction::Config {
+/// This shard's part of the transaction settings, with a patience that outlasts timer C.
+fn transactions(config: &Config, shard: Shard) -> transaction::Config {
     let mut transactions = config.transactions.clone();
+    transactions.transactions = shard.part(transactions.transactions);
     let least = config
         .timers
         .ringing_maximum
@@ -294,6 +351,9 @@ impl Machine for Edge {
         match input {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
+            Input::Handed(handed) => self.handed(now, *handed),
+            Input::Unhanded(handed) => self.unhanded(now, *handed),
+            Input::Unsent { .. } => self.drop_message(&self.nobody.clone(), DropCause::Crossing),
             Input::Unframeable { peer, status, .. } => {
                 self.drop_message(&peer, DropCause::Unframeable);
                 // What was answered was SIP, if not the SIP that we take.
@@ -302,11 +362,17 @@ impl Machine for Edge {
                 }
             }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
-            Input::DialFailed { dial } => {
+            Input::DialFailed { dial, fault } => {
+                if fault == Fault::Peer {
+                    self.switch_refused(now, dial);
+                }
                 self.lines.closed(dial, None);
                 self.layer.handle_dial_failed(now, &dial);
             }
-            Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
+            Input::Resolved { query, answer } => {
+                self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
+                self.located(now);
+            }
             Input::Drain => self.draining = true,
         }
         self.layer_events(now);
@@ -316,7 +382,8 @@ impl Machine for Edge {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Reconfigure(config) => {
-                self.layer.reconfigure(transactions(&config));
+                self.layer.reconfigure(transactions(&config, self.shard));
+                self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
             }
             Command::Drain => self.draining = true,
@@ -324,6 +391,7 @@ impl Machine for Edge {
             Command::Block { suspect, length } => self.block(now, suspect, length),
             Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
+            Command::Judge(switch, verdict) => self.told(now, switch, verdict),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.tell(Event::Snapshot(Box::new(snapshot)));
@@ -342,7 +410,10 @@ impl Machine for Edge {
             return output;
         }
         if let Some(transmit) = self.layer.poll_transmit() {
-            return Output::Transmit(transmit);
+            return self.outward(transmit);
+        }
+        if let Some((query, question)) = self.locator.poll_question() {
+            return Output::Resolve { query, question };
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);

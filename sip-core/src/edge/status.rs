@@ -27,7 +27,12 @@ impl Edge {
             flow: binding.path.and_then(|path| path.flow()),
         };
         Snapshot {
-            phones: self.bindings.iter().filter(|b| b.registered).map(state).collect(),
+            phones: self
+                .bindings
+                .iter()
+                .filter(|b| b.registered && self.bindings.is_ours(b))
+                .map(state)
+                .collect(),
             flows: self.flows.values().filter(|flow| flow.peer.side == Side::Outside).count(),
             contexts: self.exchanges.len(),
             dialogs: self.dialogs.len(),
@@ -40,6 +45,7 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
+            switches: self.switches.states(now),
         }
     }
 }

@@ -67,7 +67,8 @@ impl Edge {
     /// SEC-03: too much. One answer, and the end of the connection.
     fn stem(&mut self, now: Instant, source: Source, peer: &Arc<Peer>, message: &Message) {
         if message.is_request() && message.method() != Some(Method::Ack) {
-            let incoming = Incoming { key: None, source, peer: peer.clone(), message: message.clone() };
+            let incoming =
+                Incoming { key: None, source, peer: peer.clone(), message: message.clone(), handed: false };
             let refusal = self.busy(&incoming, "Too Many Messages", Reason::Limit("messages"));
             let tag = self.random.tag();
             let mut answer = ResponseBuilder::new(message, refusal.status, &*refusal.phrase)

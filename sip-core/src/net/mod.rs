@@ -36,6 +36,7 @@
 )]
 
 mod blocklist;
+mod crossing;
 mod datagram;
 mod dial;
 mod driver;
@@ -47,8 +48,8 @@ mod stream;
 mod tests;
 
 pub use blocklist::Blocklist;
-pub use datagram::Datagrams;
+pub use datagram::{Datagrams, Outlet};
 pub use dial::{Connect, Resolve};
-pub use driver::{Driver, Gone, Handle, Refused};
+pub use driver::{Driver, Gone, Handle, Refused, WeakHandle};
 pub use limits::Limits;
 pub use stream::Stream;

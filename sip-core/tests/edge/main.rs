@@ -3,6 +3,7 @@
 
 mod calls;
 mod encoding;
+mod failover;
 mod filtering;
 mod flows;
 mod guard;
@@ -10,6 +11,7 @@ mod lasting;
 mod media;
 mod ownership;
 mod register;
+mod registrar;
 mod routing;
 mod script;
 mod security;
