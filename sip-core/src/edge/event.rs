@@ -12,7 +12,7 @@ use super::config::Config;
 use super::guard::{BlockState, Offence, Suspect};
 use crate::flow::{FlowId, Identity, Side, Source};
 use crate::message::Name;
-use crate::token::InstanceId;
+use crate::token::{InstanceId, Keyring};
 
 /// An order to the edge.
 #[derive(Debug)]
@@ -20,6 +20,9 @@ use crate::token::InstanceId;
 pub enum Command {
     /// Use this configuration from the next message on. Flows, registrations and calls stay.
     Reconfigure(Box<Config>),
+    /// Use these keys: new bindings are born with the newest one, living ones keep theirs, which must be among the older ones
+    /// for as long as [`Snapshot::keys`] names it (SIP-12).
+    Keys(Box<Keyring>),
     /// Refuse new calls and registrations with 503 and Retry-After; what runs goes on.
     Drain,
     /// Take up new work again.
@@ -398,6 +401,8 @@ pub struct Snapshot {
     pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
+    /// The keys that living bindings were born with, the newest among them or not.
+    pub keys: Vec<u8>,
 }
 
 /// One registered phone.

@@ -367,6 +367,11 @@ impl Machine for Edge {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.config = *config;
             }
+            Command::Keys(keys) => {
+                self.keys = *keys;
+                // They were made with the keys of before.
+                self.seals = RefCell::default();
+            }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
             Command::Block { suspect, length } => self.block(now, suspect, length),

@@ -5,6 +5,7 @@ mod calls;
 mod encoding;
 mod flows;
 mod guard;
+mod keys;
 mod lasting;
 mod media;
 mod ownership;
