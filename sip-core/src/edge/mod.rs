@@ -20,6 +20,7 @@ mod crossing;
 mod dialogs;
 mod exchange;
 mod faces;
+mod failover;
 mod flows;
 mod forward;
 mod inbound;
@@ -38,6 +39,7 @@ mod rewrite;
 mod route_set;
 mod seals;
 mod status;
+mod switches;
 mod watch;
 
 use std::cell::RefCell;
@@ -58,10 +60,12 @@ use guard::{Guard, Offence};
 use lines::Lines;
 use pace::Pace;
 use seals::Seals;
+use switches::Switches;
 
 use crate::flow::{FlowId, Peer};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::resolve::locate::Locator;
 use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
@@ -85,9 +89,11 @@ pub struct Edge {
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    locator: Locator,
     lookups: HashMap<u64, Lookup>,
-    lookup_deadlines: BTreeSet<(Instant, u64)>,
-    last_lookup: u64,
+    switches: Switches,
+    /// When a request to one of several addresses of a switch has waited long enough.
+    patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
     pace: Pace,
@@ -132,6 +138,7 @@ impl Edge {
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
+        let locator = Locator::new(config.timers.lookup);
         Self {
             layer: Layer::new(transactions(&config, Shard::ALONE)),
             shard: Shard::ALONE,
@@ -148,9 +155,10 @@ impl Edge {
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
+            locator,
             lookups: HashMap::new(),
-            lookup_deadlines: BTreeSet::new(),
-            last_lookup: 0,
+            switches: Switches::default(),
+            patiences: BTreeSet::new(),
             errands: ua::Client::new(),
             pace: Pace::default(),
             turns: Turns::default(),
@@ -235,11 +243,14 @@ impl Edge {
             self.rings.remove(&(at, key));
             self.ring_out(now, key);
         }
-        while let Some(&(at, query)) = self.lookup_deadlines.first()
+        while let Some(&(at, key)) = self.patiences.first()
             && at <= now
         {
-            self.resolved(now, query, &[]);
+            self.patiences.remove(&(at, key));
+            self.lose_patience(now, key);
         }
+        self.locator.handle_timeout(now, &self.config.internal_domains);
+        self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
@@ -279,7 +290,8 @@ impl Edge {
         [
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
-            self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.patiences.first().map(|(at, _)| *at),
+            self.locator.deadline(),
             self.errands.poll_timeout(),
             self.pace.deadline(),
             self.bindings.next_expiry(),
@@ -350,11 +362,17 @@ impl Machine for Edge {
                 }
             }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
-            Input::DialFailed { dial } => {
+            Input::DialFailed { dial, fault } => {
+                if fault == Fault::Peer {
+                    self.switch_refused(now, dial);
+                }
                 self.lines.closed(dial, None);
                 self.layer.handle_dial_failed(now, &dial);
             }
-            Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
+            Input::Resolved { query, answer } => {
+                self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
+                self.located(now);
+            }
             Input::Drain => self.draining = true,
         }
         self.layer_events(now);
@@ -365,6 +383,7 @@ impl Machine for Edge {
         match command {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config, self.shard));
+                self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
             }
             Command::Keys(keys) => {
@@ -377,6 +396,7 @@ impl Machine for Edge {
             Command::Block { suspect, length } => self.block(now, suspect, length),
             Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
+            Command::Judge(switch, verdict) => self.told(now, switch, verdict),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.tell(Event::Snapshot(Box::new(snapshot)));
@@ -396,6 +416,9 @@ impl Machine for Edge {
         }
         if let Some(transmit) = self.layer.poll_transmit() {
             return self.outward(transmit);
+        }
+        if let Some((query, question)) = self.locator.poll_question() {
+            return Output::Resolve { query, question };
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);
