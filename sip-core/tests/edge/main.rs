@@ -7,6 +7,7 @@ mod failover;
 mod filtering;
 mod flows;
 mod guard;
+mod keys;
 mod lasting;
 mod media;
 mod ownership;

@@ -39,6 +39,12 @@ pub(super) fn settings(
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
     let filters = filter::filters(sip, names, judge);
+    let day = Duration::from_secs(24 * 3600);
+    let key_rotation = judge.duration(
+        &["sip", "tag_routing", "key_rotation"],
+        &sip.tag_routing.key_rotation,
+        (day, 3650 * day),
+    );
     let timers = Timers::judged(sip, judge);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
@@ -51,6 +57,7 @@ pub(super) fn settings(
         inside: inside?,
         servers,
         interop: interop?,
+        key_rotation: key_rotation?,
         invite_timeout_default: timers.invite_default,
         invite_timeout_max: timers.invite_max,
         t1: timers.t1,
