@@ -120,6 +120,12 @@ impl Signalling {
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
     }
 
+    /// New keys from the next message on.
+    pub(crate) async fn rekey(&self, keys: Keyring) {
+        // A driver that has ended needs none.
+        let _ = self.handle.command(Command::Keys(Box::new(keys))).await;
+    }
+
     /// The state a moment from now; `None` when the thread has ended.
     pub(crate) async fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
         self.snapshots.mark_unchanged();
@@ -309,11 +315,9 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.preloaded_routes = match sip.preloaded_routes {
-        settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
-        settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
-        settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
-    };
+    config.preloaded_routes = sip.preloaded_routes;
+    config.default_policy = sip.default_policy;
+    config.filters = sip.filters.clone();
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;

@@ -90,8 +90,8 @@ pub struct Edge {
     clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
-    locator: Locator,
     lookups: Numbered<u64, Lookup>,
+    locator: Locator,
     switches: Switches,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
@@ -156,8 +156,8 @@ impl Edge {
             exchanges: Numbered::default(),
             clients: Numbered::default(),
             rings: BTreeSet::new(),
-            locator,
             lookups: Numbered::default(),
+            locator,
             switches: Switches::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
@@ -386,6 +386,11 @@ impl Machine for Edge {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
+            }
+            Command::Keys(keys) => {
+                self.keys = *keys;
+                // They were made with the keys of before.
+                self.seals = RefCell::default();
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,

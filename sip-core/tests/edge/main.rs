@@ -4,8 +4,10 @@
 mod calls;
 mod encoding;
 mod failover;
+mod filtering;
 mod flows;
 mod guard;
+mod keys;
 mod lasting;
 mod media;
 mod ownership;
@@ -16,5 +18,6 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod switches;
 mod transports;
 mod world;
