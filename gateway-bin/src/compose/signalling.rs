@@ -16,6 +16,7 @@ use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
 use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::resolve::records::{Answer, Question};
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
@@ -25,7 +26,6 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
-use super::silent::Silent;
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
 
@@ -71,10 +71,8 @@ impl Signalling {
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        let (connect, resolve) = (
-            Arc::new(Inside { switches: switches.clone(), silent: Silent::default() }),
-            Arc::new(Lookups(names.clone())),
-        );
+        let (connect, resolve) =
+            (Arc::new(Inside { switches: switches.clone() }), Arc::new(Lookups(names.clone())));
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let mut lines = report::signalling::Lines::default();
@@ -89,7 +87,9 @@ impl Signalling {
             }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
+        // A task like the connections' own: whoever wakes what `block_on` itself runs interrupts the wait for the network,
+        // which costs two system calls a message.
+        let run = move || drop(runtime.block_on(runtime.spawn(driver.run(edge, connect, resolve, events))));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
         Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
     }
@@ -184,20 +184,13 @@ impl Switches {
 /// Seam C: connections to the switches, from our inside address.
 struct Inside {
     switches: Arc<RwLock<Switches>>,
-    silent: Silent,
 }
 
 impl Connect for Inside {
     async fn connect(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
-        if self.silent.holds(dial.remote) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the switch was silent a moment ago"));
-        }
         match tokio::time::timeout(PATIENCE, self.dial(dial)).await {
             Ok(connected) => connected,
-            Err(_) => {
-                self.silent.note(dial.remote);
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent"))
-            }
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent")),
         }
     }
 }
@@ -243,9 +236,9 @@ impl Inside {
 struct Lookups(Arc<RwLock<Arc<Names>>>);
 
 impl Resolve for Lookups {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(&self, question: &Question) -> io::Result<Answer> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        names.addresses(name).await
+        names.answer(question).await
     }
 }
 
@@ -307,6 +300,7 @@ fn edge(settings: &Settings) -> Config {
     }
     config.servers = sip.servers.iter().map(server).collect();
     config.internal_domains = settings.net.internal_domains.clone();
+    config.blacklist = sip.blacklist;
     config.switches = config::Switches {
         transport: transport(sip.inside.transport),
         port: sip.inside.port,
@@ -334,7 +328,8 @@ fn edge(settings: &Settings) -> Config {
 
 fn server(row: &settings::SipServer) -> sip_core::resolve::Server {
     let addresses = row.addresses.iter().map(|address| (address.ip(), Some(address.port()))).collect();
-    sip_core::resolve::Server { name: row.name.clone(), matches: row.names.clone(), addresses }
+    let (name, matches, lookup) = (row.name.clone(), row.names.clone(), row.lookup.clone());
+    sip_core::resolve::Server { name, matches, addresses, lookup }
 }
 
 fn transport(transport: settings::Transport) -> Transport {

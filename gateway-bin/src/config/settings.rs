@@ -166,6 +166,8 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// How long a switch that failed gets no requests; zero: off.
+    pub blacklist: Duration,
 }
 
 /// One row of the port table.
@@ -248,6 +250,8 @@ pub struct SipServer {
     pub names: Vec<String>,
     /// Its addresses in order.
     pub addresses: Vec<SocketAddr>,
+    /// A name in place of addresses, with its port if one is written; without, NAPTR and SRV say where it is.
+    pub lookup: Option<(String, Option<u16>)>,
 }
 
 /// What becomes of Routes a phone preloaded.

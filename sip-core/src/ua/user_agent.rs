@@ -157,7 +157,7 @@ impl Machine for UserAgent {
                 agent.handle_flow_closed(flow);
                 layer.handle_flow_closed(now, flow);
             }
-            Input::DialFailed { dial } => layer.handle_dial_failed(now, &dial),
+            Input::DialFailed { dial, .. } => layer.handle_dial_failed(now, &dial),
             Input::Drain => agent.drain(),
             // Nothing is asked of other shards or of name servers, and what is unframeable has been answered.
             _ => {}

@@ -3,6 +3,7 @@
 
 mod calls;
 mod encoding;
+mod failover;
 mod flows;
 mod guard;
 mod lasting;

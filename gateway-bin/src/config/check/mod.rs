@@ -9,6 +9,7 @@ mod media;
 mod net;
 mod sip;
 mod startup;
+mod switches;
 #[cfg(test)]
 mod tests;
 

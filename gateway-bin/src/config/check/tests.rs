@@ -451,20 +451,6 @@ fn the_public_address_stands_before_an_address_of_its_family() {
 }
 
 #[test]
-fn a_switch_without_a_port_has_that_of_the_inside() {
-    let server =
-        "[[sip.servers]]\nname = \"a\"\naddresses = [\"10.0.1.50\", \"10.0.1.51:5099\"]\n[sip.tag_routing]";
-    let (settings, _) = judged(&FIRST.replacen("[sip.tag_routing]", server, 1).replacen(
-        "port = 5061\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
-        "port = 5071\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
-        1,
-    ))
-    .unwrap();
-    let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
-    assert_eq!(ports, [5071, 5099]);
-}
-
-#[test]
 fn what_is_no_text_is_refused_with_its_line() {
     let path = folder().join("octets.toml");
     std::fs::write(&path, b"state_dir = \"x\"\n# \xff\n").unwrap();
@@ -540,3 +526,5 @@ fn the_guard_refuses_what_would_disarm_it() {
     assert!(warnings.iter().any(|one| one.key == "guard.allow" && one.to_string().contains("everybody")));
     with("[guard.auth]\nfailures = 1\nwindow = \"1s\"\nblock = \"24h\"").unwrap();
 }
+
+mod switches;

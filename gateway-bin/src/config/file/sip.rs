@@ -36,6 +36,8 @@ pub(crate) struct Sip {
     pub(crate) max_forwards: i64,
     #[serde(default = "max_message")]
     pub(crate) max_message: i64,
+    #[serde(default = "blacklist")]
+    pub(crate) blacklist: i64,
     pub(crate) inside: SipInside,
     #[serde(default)]
     pub(crate) servers: Vec<SipServer>,
@@ -85,6 +87,10 @@ fn other_retrans() -> i64 {
 
 fn max_forwards() -> i64 {
     70
+}
+
+fn blacklist() -> i64 {
+    41
 }
 
 fn max_message() -> i64 {
