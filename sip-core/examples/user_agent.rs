@@ -9,12 +9,13 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sip_core::flow::{Dial, ListenerId, Peer, Side, Transport};
 use sip_core::net::{Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::resolve::records::{Answer as Records, Question};
 use sip_core::token::Random;
 use sip_core::ua::{Answer, Command, Config, Event, Label, Request, SentBy, UserAgent};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -39,7 +40,7 @@ impl Connect for Network {
 }
 
 impl Resolve for Network {
-    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(&self, _: &Question) -> io::Result<Records> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -141,7 +142,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Who calls itself has both ends of the call.
     let calls = if callee == local.to_string() { 2 } else { 1 };
     tokio::time::timeout(Duration::from_secs(20), talk(&handle, events, calls)).await??;
-    // The last answer may have to be given again: nobody waits for that here.
     tokio::time::sleep(Duration::from_millis(200)).await;
     handle.close_all().await?;
     running.await?;
