@@ -90,8 +90,8 @@ pub struct Edge {
     clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
-    locator: Locator,
     lookups: Numbered<u64, Lookup>,
+    locator: Locator,
     switches: Switches,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
@@ -156,8 +156,8 @@ impl Edge {
             exchanges: Numbered::default(),
             clients: Numbered::default(),
             rings: BTreeSet::new(),
-            locator,
             lookups: Numbered::default(),
+            locator,
             switches: Switches::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
