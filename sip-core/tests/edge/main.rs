@@ -14,6 +14,7 @@ mod registrar;
 mod routing;
 mod script;
 mod security;
+mod seeds;
 mod soak;
 mod spiral;
 mod transports;
