@@ -25,6 +25,8 @@ impl Edge {
         let Some((key, index)) = self.clients.get(&client).copied() else {
             if let Some(done) = self.errands.handle_response(client, &message) {
                 self.errand_done(now, done);
+            } else if let Some(done) = self.alive.asked.handle_response(client, &message) {
+                self.alive_done(&done);
             }
             return;
         };

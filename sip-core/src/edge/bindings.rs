@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{FlowId, Identity, Peer, Side, Source};
+use crate::flow::{Identity, Peer, Side, Source};
 use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
@@ -303,8 +303,8 @@ impl Bindings {
     }
 
     /// A connection is gone: its registered phones have none now, its guests are forgotten.
-    pub fn close(&mut self, flow: FlowId) -> Vec<InstanceId> {
-        let ids = self.of_path(&Source::Flow(flow)).to_vec();
+    pub fn close(&mut self, path: Source) -> Vec<InstanceId> {
+        let ids = self.of_path(&path).to_vec();
         for id in &ids {
             self.detach(*id);
             if self.get(*id).is_some_and(|b| !b.registered) {

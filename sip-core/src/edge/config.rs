@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::faces::Listener;
+pub use super::keepalive::{KeepAlive, Method as KeepAliveMethod};
 pub use super::limits::Limits;
 
 use super::interop::InteropProfile;
@@ -49,6 +50,8 @@ pub struct Config {
     pub default_policy: Policy,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
+    /// How phones are kept reachable: `[fent]`.
+    pub keep_alive: KeepAlive,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
     /// Proxy timers.
@@ -78,6 +81,7 @@ impl Config {
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
             max_forwards: 70,
+            keep_alive: KeepAlive::default(),
             limits: Limits::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),

@@ -215,6 +215,8 @@ pub enum Departure {
 pub enum Closing {
     /// Nothing was heard on it for [`super::config::Timers::flow_idle`], and it carried nothing.
     Idle,
+    /// The phone did not answer on it, twice in a row (`fent.keep_alive`).
+    Unanswered,
     /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
     Surplus,
 }

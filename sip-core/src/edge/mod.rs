@@ -20,6 +20,7 @@ mod flows;
 mod forward;
 mod inbound;
 mod intake;
+mod keepalive;
 mod limits;
 mod lines;
 mod naming;
@@ -43,10 +44,11 @@ use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
+use keepalive::KeepAlives;
 use lines::Lines;
 use seals::Seals;
 
-use crate::flow::{FlowId, Peer};
+use crate::flow::{FlowId, Peer, Source};
 use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
@@ -74,6 +76,7 @@ pub struct Edge {
     last_lookup: u64,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    alive: KeepAlives,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -125,6 +128,7 @@ impl Edge {
             lookup_deadlines: BTreeSet::new(),
             last_lookup: 0,
             errands: ua::Client::new(),
+            alive: KeepAlives::default(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
@@ -163,12 +167,13 @@ impl Edge {
         if let Some(dial) = self.flows.remove(flow).and_then(|flow| flow.dial) {
             self.lines.closed(dial, Some(flow));
         }
-        for id in self.bindings.close(flow) {
+        for id in self.bindings.close(Source::Flow(flow)) {
             if self.bindings.get(id).is_some() {
                 let phone = self.phone(id);
                 self.tell(Event::PhoneLost { phone });
             }
         }
+        self.unwatch(flow);
         self.layer.handle_flow_closed(now, flow);
     }
 
@@ -200,6 +205,7 @@ impl Edge {
                 self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: None });
             }
         }
+        self.keep_alive(now);
         self.close_idle_flows(now);
         self.end_round(now);
     }
@@ -225,6 +231,7 @@ impl Edge {
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
+            self.alive.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -243,6 +250,10 @@ impl Edge {
         while let Some(event) = self.layer.poll_event() {
             if let Some(done) = self.errands.handle_event(event) {
                 self.errand_done(now, done);
+                continue;
+            }
+            if let Some(done) = self.alive.asked.handle_event(event) {
+                self.alive_done(&done);
                 continue;
             }
             match event {
@@ -277,6 +288,7 @@ impl Machine for Edge {
         match input {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
+            Input::Ping { source } => return self.alive.pinged(now, &source),
             Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
             Input::DialFailed { dial } => {
@@ -294,7 +306,10 @@ impl Machine for Edge {
         match command {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config));
-                self.config = *config;
+                let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
+                if keep_alive != self.config.keep_alive {
+                    self.watch_anew(now);
+                }
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,

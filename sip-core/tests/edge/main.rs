@@ -4,6 +4,7 @@
 mod calls;
 mod encoding;
 mod flows;
+mod keepalive;
 mod lasting;
 mod media;
 mod ownership;
