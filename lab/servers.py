@@ -44,7 +44,7 @@ class Kamailio:
         config = fill(self.lab, "kamailio.cfg", self.folder, move)
         fill(self.lab, "kamailio-tls.cfg", self.folder, move)
         define = ["-A", "DIRECT"] if direct else []
-        command = ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", str(self.memory), "-M", "8", "-Y", self.folder, *define]
+        command = ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", str(self.memory), "-M", str(self.memory // 8), "-Y", self.folder, *define]
         self.proc = Proc(self.lab.net, "inside", "kamailio", self.folder, command)
         until(f"kamailio at {self.address} answers on its control socket", self._alive, 10)
 
@@ -76,6 +76,11 @@ class Kamailio:
         addresses = re.findall(r"^\s*Address:\s*(.+)$", dump, re.M)
         instances = re.findall(r"^\s*Instance:\s*(.+)$", dump, re.M)
         return sorted(zip(addresses, instances, strict=True))
+
+    def registered(self, since=0):
+        """The last Contact URI that each instance registered with, by MAC, as the log says: kamcmd can't show many."""
+        found = re.findall(r"lab: REGISTER <([^>]*)>.*?\+sip\.instance=\"<urn:uuid:[^>]*-([0-9A-Fa-f]{12})>", self.proc.text(since))
+        return {mac.upper(): uri for uri, mac in found}
 
 
 class Nginx:

@@ -11,9 +11,11 @@ import signal
 import ssl
 import time
 
+import servers
 from cases import case, check, same
 from gateway import Gateway
-from net import CALLER, GW_OUT4, HOME4, KAMAILIO
+from cases.crowd import SWITCHES
+from net import CALLER, GW_OUT4, HOME4
 from sip import Caller, Msg, token
 
 HOMES = 5
@@ -26,7 +28,8 @@ class Crowd:
     def __init__(self, lab, count):
         self.lab = lab
         self.macs = [f"08000FE{n:05X}" for n in range(count)]
-        self.registered, self.got, self.refused, self.ended = {}, set(), 0, False
+        self.switches = {mac: SWITCHES[n % 3] for n, mac in enumerate(self.macs)}
+        self.registered, self.got, self.refused, self.last_refusal, self.ended = {}, set(), 0, "", False
         self.contexts = {}
         for mac in self.macs:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -51,8 +54,9 @@ class Crowd:
         await asyncio.get_running_loop().sock_connect(sock, (GW_OUT4, 5061))
         reader, writer = await asyncio.wait_for(asyncio.open_connection(sock=sock, ssl=self.contexts[mac], server_hostname="mivc.example.com", limit=1 << 16), 10)
         try:
-            writer.write((f"REGISTER sips:{KAMAILIO} SIP/2.0\r\nVia: SIP/2.0/TLS {host}:5061;branch=z9hG4bK-{token()};rport;alias\r\nMax-Forwards: 70\r\n"
-                          f"From: <sips:anonymous@{KAMAILIO}>;tag={token()}\r\nTo: <sips:anonymous@{KAMAILIO}>\r\nCall-ID: {mac}-{token()}\r\nCSeq: 1 REGISTER\r\n"
+            switch = self.switches[mac]
+            writer.write((f"REGISTER sips:{switch} SIP/2.0\r\nVia: SIP/2.0/TLS {host}:5061;branch=z9hG4bK-{token()};rport;alias\r\nMax-Forwards: 70\r\n"
+                          f"From: <sips:anonymous@{switch}>;tag={token()}\r\nTo: <sips:anonymous@{switch}>\r\nCall-ID: {mac}-{token()}\r\nCSeq: 1 REGISTER\r\n"
                           f'Contact: <sips:anonymous@{host}>;+sip.instance="<urn:uuid:00000000-0000-1000-8000-{mac}>";expires=3600\r\nContent-Length: 0\r\n\r\n').encode())
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -63,6 +67,7 @@ class Crowd:
                     self.registered[mac] = time.monotonic()
                 elif msg.status and msg.status > 200:
                     self.refused += 1
+                    self.last_refusal = msg.start
                     raise EOFError
                 elif msg.method:
                     if body:
@@ -77,7 +82,7 @@ class Crowd:
     async def all_registered(self, seconds):
         end = time.monotonic() + seconds
         while len(self.registered) < len(self.macs):
-            check(time.monotonic() < end, f"{len(self.registered)} of {len(self.macs)} registered after {seconds} s, {self.refused} refusals")
+            check(time.monotonic() < end, f"{len(self.registered)} of {len(self.macs)} registered after {seconds} s, {self.refused} refusals, the last: {self.last_refusal}")
             await asyncio.sleep(0.02)
 
 
@@ -91,11 +96,16 @@ def notify(caller, stored, mac):
     return answers
 
 
-async def reach(caller, stored):
+def location(kamailios, since=None):
+    """What each phone registered at the switches: {MAC: (switch, Contact)}."""
+    return {mac: (k.address, uri) for k in kamailios for mac, uri in k.registered(since[k] if since else 0).items()}
+
+
+async def reach(callers, stored):
     """Asks for every phone at once: the statuses."""
     waiting = {}
-    for mac, uri in stored.items():
-        waiting[mac] = notify(caller, uri, mac)
+    for mac, (switch, uri) in stored.items():
+        waiting[mac] = notify(callers[switch], uri, mac)
         await asyncio.sleep(0.001)
     statuses, end = {}, time.monotonic() + 5
     while waiting and time.monotonic() < end:
@@ -111,28 +121,28 @@ async def reach(caller, stored):
     return statuses
 
 
-async def story(lab, gateway, crowd, caller):
+async def story(gateway, crowd, kamailios, callers):
     lives = [asyncio.create_task(crowd.live(n, mac)) for n, mac in enumerate(crowd.macs)]
     try:
         await crowd.all_registered(60)
-        before = lab.kamailio.contacts()
-        stored = {instance.strip('"<>')[-12:].upper(): uri for uri, instance in before}
-        same(len(stored), len(crowd.macs), "phones at Kamailio")
-        statuses = await reach(caller, stored)
+        stored = location(kamailios)
+        same(len(stored), len(crowd.macs), "phones at the switches")
+        statuses = await reach(callers, stored)
         same(set(statuses.values()), {200}, "status of a NOTIFY to each")
         same(crowd.got, set(crowd.macs), "phones that got it")
         crowd.got.clear()
+        since = {k: k.proc.size() for k in kamailios}
         gateway.proc.stop(signal.SIGKILL)
         start = time.monotonic()
         await asyncio.to_thread(gateway.start)
         up = time.monotonic() - start
         await crowd.all_registered(60)
         back = time.monotonic() - start
-        statuses = await reach(caller, stored)
+        statuses = await reach(callers, stored)
         reachable = time.monotonic() - start
         same(sum(1 for s in statuses.values() if s == 200), len(crowd.macs), "phones reachable from inside under the Contact of before")
         same(crowd.got, set(crowd.macs), "phones that got their own NOTIFY")
-        same(lab.kamailio.contacts(), before, "Kamailio's location")
+        same(location(kamailios, since), stored, "what they registered with")
     finally:
         crowd.ended = True
         [life.cancel() for life in lives]
@@ -145,14 +155,19 @@ def killed(lab):
     """kill -9 with many registered phones: answering at once, every one reachable from inside under its Contact of before"""
     count = int(os.environ.get("KILLED_PHONES", 100))
     lab.net.more_homes(HOMES, HOSTS)
-    lab.kamailio.memory = 512
-    lab.kamailio.restart()
+    lab.net.more_switches(*SWITCHES[1:])
+    kamailios = [lab.kamailio] + [servers.Kamailio(lab, address) for address in SWITCHES[1:]]
+    for kamailio in kamailios:
+        kamailio.memory = 256
+        kamailio.restart()
+    lab.opened.extend(kamailios[1:])
     lab.pki.crowd([f"08000FE{n:05X}" for n in range(count)])
-    gateway = Gateway(lab, replace=(('level = "debug"', 'level = "info"'),))
+    gateway = Gateway(lab, extra=SWITCHES[1:], replace=(('level = "debug"', 'level = "info"'),))
     crowd = Crowd(lab, count)
-    caller = Caller(lab, CALLER, KAMAILIO)
-    caller.wire.trace = None
-    up, back, reachable = asyncio.run(story(lab, gateway, crowd, caller))
+    callers = {address: Caller(lab, CALLER, address, port=5070 + n) for n, address in enumerate(SWITCHES)}
+    for caller in callers.values():
+        caller.wire.trace = None
+    up, back, reachable = asyncio.run(story(gateway, crowd, kamailios, callers))
     check(up < 2, f"listening again after {up:.1f} s")
     check(reachable < 10, f"reachable after {reachable:.1f} s")
-    return f"{count} phones: listening {up:.2f} s after the start, all registered after {back:.1f} s, {count} of {count} reached after {reachable:.1f} s; the same Contacts at Kamailio"
+    return f"{count} phones: listening {up:.2f} s after the start, all registered after {back:.1f} s, {count} of {count} reached after {reachable:.1f} s; the same Contacts at the switches"

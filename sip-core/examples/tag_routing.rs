@@ -69,8 +69,8 @@ impl Embedder {
                     println!("  resolved by {step:?}: {phone:?}")
                 }
                 Output::Event(Event::Registered { phone, .. }) => println!("  registered {:?}", phone.tag),
-                Output::Event(_) | Output::Close(_) | Output::Resolve { .. } => {}
                 Output::Timeout(_) => break,
+                _ => {}
             }
         }
     }

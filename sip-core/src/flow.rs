@@ -13,9 +13,36 @@ use bytes::Bytes;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FlowId(pub u64);
 
+/// Where the shard stands in a [`FlowId`]: in the uppermost octet.
+const SHARD_SHIFT: u32 = 56;
+
+impl FlowId {
+    /// The connection of this number on a [shard](crate::shard).
+    pub fn on(shard: u8, number: u64) -> Self {
+        Self(u64::from(shard) << SHARD_SHIFT | number & ((1 << SHARD_SHIFT) - 1))
+    }
+
+    /// The machine of a shard itself, where another shard's requests go as if it were connected.
+    pub(crate) fn machine(shard: u8) -> Self {
+        Self::on(shard, 0)
+    }
+
+    pub(crate) fn is_machine(self) -> bool {
+        self == Self::machine(self.shard())
+    }
+
+    /// The shard whose connection it is.
+    pub fn shard(self) -> u8 {
+        u8::try_from(self.0 >> SHARD_SHIFT).unwrap_or(u8::MAX)
+    }
+}
+
 impl fmt::Display for FlowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "flow-{}", self.0)
+        match self.shard() {
+            0 => write!(f, "flow-{}", self.0),
+            shard => write!(f, "flow-{shard}.{}", self.0 ^ Self::machine(shard).0),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ pub mod proxy;
 pub mod resolve;
 #[cfg(feature = "rsip")]
 pub mod rsip;
+pub mod shard;
 pub mod token;
 pub mod transaction;
 pub mod ua;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::flow::{Dial, FlowId, Peer, Source, Transmit};
 use crate::message::Message;
+use crate::shard::Handed;
 
 /// A signalling machine, seen from its driver.
 pub trait Machine {
@@ -66,7 +67,17 @@ pub enum Input {
         /// The status it was answered with; `None` if it met silence.
         status: Option<u16>,
     },
-    /// A stream connection is gone, for whatever reason. Nothing more comes from it.
+    /// A message that arrived at another shard and is the business of this one, or may be.
+    Handed(Box<Handed>),
+    /// A message that could not be handed over ([`Output::Hand`]), because the other shard has too much to do.
+    Unhanded(Box<Handed>),
+    /// A message to a connection of another shard is lost, because that shard has too much to do.
+    Unsent {
+        /// Which connection.
+        flow: FlowId,
+    },
+    /// A stream connection is gone, for whatever reason. Nothing more comes from it. It may be one of another shard, if
+    /// something that it brought was handed over.
     FlowClosed {
         /// Which one.
         flow: FlowId,
@@ -89,12 +100,23 @@ pub enum Input {
 }
 
 /// What the driver shall do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Output<E> {
     /// Send a message.
     Transmit(Transmit),
     /// Close a connection once what is queued on it has been written.
     Close(FlowId),
+    /// Give the machine of another shard a message: it gets [`Input::Handed`]. Where that shard takes no more, this machine
+    /// gets it back as [`Input::Unhanded`].
+    Hand(Box<Handed>),
+    /// Tell the machine of another shard that a connection of ours is gone: [`Input::FlowClosed`].
+    HandClosed {
+        /// Which shard.
+        shard: u8,
+        /// Which connection.
+        flow: FlowId,
+    },
     /// Look up the addresses of a name.
     Resolve {
         /// Comes back with the answer.

@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::flow::Side;
+use crate::shard::Shard;
 
 /// The token format; a change of layout gets a new number.
 const VERSION: u8 = 1;
@@ -279,17 +280,27 @@ fn lower() -> &'static Encoding {
 }
 
 /// The seeded source of branches, tags and Call-IDs of one machine.
-pub struct Random(ChaCha8Rng);
+pub struct Random {
+    numbers: ChaCha8Rng,
+    /// In every branch: an answer finds the machine that asked (see [`branch_shard`]).
+    shard: u8,
+}
 
 impl Random {
     /// A source that repeats itself for the same seed; a production seed comes from the operating system.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self(ChaCha8Rng::from_seed(seed))
+        Self { numbers: ChaCha8Rng::from_seed(seed), shard: 0 }
+    }
+
+    /// The same source, for the machine of one shard.
+    #[must_use]
+    pub fn on(self, shard: Shard) -> Self {
+        Self { shard: shard.index(), ..self }
     }
 
     /// A number nobody can guess.
     pub fn number(&mut self) -> u64 {
-        self.0.next_u64()
+        self.numbers.next_u64()
     }
 
     /// A tag or Call-ID part: 13 characters, 64 random bits (RFC 3261 §19.3 asks for 32).
@@ -300,7 +311,7 @@ impl Random {
     /// A name of 22 characters and 110 random bits that stands for an address.
     pub fn handle(&mut self) -> String {
         let mut raw = [0; 14];
-        self.0.fill_bytes(&mut raw);
+        self.numbers.fill_bytes(&mut raw);
         let mut handle = encode(&raw);
         handle.truncate(HANDLE_CHARS);
         handle
@@ -309,7 +320,9 @@ impl Random {
     /// A branch with the magic cookie and a [`loop hash`](LoopHash) (RFC 3261 §16.6 step 8).
     pub fn branch(&mut self, hash: LoopHash) -> String {
         let mut raw = [0; 16];
-        raw[..8].copy_from_slice(&self.number().to_be_bytes());
+        // The first character, of five bits, is the shard; 59 random bits follow.
+        let random = self.number() >> 5 | u64::from(self.shard) << 59;
+        raw[..8].copy_from_slice(&random.to_be_bytes());
         raw[8..].copy_from_slice(&hash.0.to_be_bytes());
         format!("{BRANCH}{}", encode(&raw))
     }
@@ -317,6 +330,18 @@ impl Random {
 
 /// What every branch of ours starts with: the magic cookie and our own mark.
 const BRANCH: &str = "z9hG4bKfe";
+
+/// The shard that wrote a branch of ours; `None` for a branch of anybody else. Nobody is to trust it: it says where to
+/// look for the request.
+pub fn branch_shard(branch: &[u8]) -> Option<u8> {
+    let (cookie, rest) = branch.split_at_checked(BRANCH.len())?;
+    let shard = match rest.first()?.to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => letter - b'a',
+        digit @ b'2'..=b'7' => digit - b'2' + 26,
+        _ => return None,
+    };
+    cookie.eq_ignore_ascii_case(BRANCH.as_bytes()).then_some(shard)
+}
 
 /// A digest of all that decides where a request goes; equal on return means a loop (RFC 3261 §16.3 step 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -454,6 +479,20 @@ mod tests {
         assert_eq!(LoopHash::of_branch(one.as_bytes()), Some(hash));
         assert_ne!(LoopHash::new([None, Some(&b"sip:a@b"[..])]), hash);
         assert_eq!(LoopHash::of_branch(b"z9hG4bK-other"), None);
+    }
+
+    #[test]
+    fn a_branch_carries_its_shard() {
+        let hash = LoopHash::new([Some(&b"sip:a@b"[..])]);
+        for shard in Shard::all(32) {
+            let branch = Random::new([1; 32]).on(shard).branch(hash);
+            assert_eq!(branch_shard(branch.as_bytes()), Some(shard.index()));
+            assert_eq!(branch_shard(branch.to_uppercase().as_bytes()), Some(shard.index()));
+            assert_eq!(LoopHash::of_branch(branch.as_bytes()), Some(hash));
+        }
+        for other in ["z9hG4bKfe", "z9hG4bKfe1", "z9hG4bKab", "", "1"] {
+            assert_eq!(branch_shard(other.as_bytes()), None);
+        }
     }
 
     #[test]

@@ -21,26 +21,19 @@ use tunnel::net::Endpoint;
 use super::carry::Carried;
 use super::claim::{Claim, ClaimError};
 use super::credentials::{CredentialError, Credentials, Draft};
+use super::crowd::{Crowd, Seated};
 use super::http::{self, ServiceError};
 use super::keys::{self, KeyError};
-use super::listen::{BindError, Bound, Doors, Row, Welcome};
+use super::listen::{BindError, Bound, Doors, Row, Welcome, turn_away};
 use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
-use super::places::{Holder, Placed, Places};
+use super::places::{Holder, Placed};
 use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, sip_name, wanted};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 use crate::report::strangers::Strangers;
 
-/// Of the descriptors that the process may have, one in this many for handshakes, and at most this many (S16).
-const HANDSHAKES: (usize, usize) = (8, 2048);
-/// The same for connections of HTTP clients.
-const CLIENTS: (usize, usize) = (8, 4096);
-/// Connections of one HTTP client: its tunnels, and files besides.
-const CLIENTS_OF_ONE: usize = 64;
-/// Connections to the challenge port: in all, and from one address.
-const CHALLENGERS: (usize, usize) = (256, 32);
 /// How often a drain looks whether the last call has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(500);
 
@@ -132,6 +125,7 @@ impl Gateway {
         let signalling =
             Signalling::start(&settings, keys, media_side, switches, names.clone(), location, descriptors)?;
         signalling.locate(known).await;
+        let crowd = Crowd::new(descriptors, signalling.blocklist(), settings.guard.tls.clone());
         let mut gateway = Self {
             settings,
             doors,
@@ -142,7 +136,7 @@ impl Gateway {
             endpoints: BTreeMap::new(),
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
-            crowd: Crowd::new(descriptors),
+            crowd,
             _claim: claim,
             strangers: Arc::default(),
         };
@@ -171,6 +165,7 @@ impl Gateway {
         // From here on nothing fails but the operating system.
         self.credentials.adopt(draft);
         self.signalling.reconfigure(&settings, switches, names).await;
+        self.crowd.reconfigure(settings.guard.tls.clone());
         if let Some(media) = &self.media {
             media.reconfigure(&settings.media);
         }
@@ -307,7 +302,8 @@ impl Gateway {
         for (address, socket) in sockets {
             let Some(row) = wanted.get(&address) else { continue };
             let id = self.listener_id(&format!("udp {address}"));
-            signalling::datagrams(&handle, row, id, UdpSocket::from_std(socket)?).await;
+            let socket = UdpSocket::from_std(socket)?;
+            signalling::datagrams(&handle, row, id, socket, &self.signalling.blocklist()).await;
             self.datagrams.insert(address, id);
         }
         Ok(())
@@ -325,7 +321,12 @@ impl Gateway {
         let handle: Handle<Command> = self.signalling.handle();
         let port = Arc::new(port.clone());
         let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
+        let certified = port.tls.as_ref().is_some_and(|tls| tls.require_client_cert);
         Arc::new(move |stream, remote| {
+            let seat = match crowd.enter(remote.ip(), certified) {
+                Ok(seat) => seat,
+                Err(error) => return turn_away(&stream, &port.name, remote, &error),
+            };
             let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
             let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
@@ -334,7 +335,7 @@ impl Gateway {
                 let mut stream = Carried::new(stream);
                 let taken = match acceptor {
                     None => match stream.leave() {
-                        Ok(()) => handle.stream(stream, peer),
+                        Ok(()) => handle.stream(Seated::new(stream, seat), peer),
                         Err(_) => return,
                     },
                     Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
@@ -344,7 +345,7 @@ impl Gateway {
                             }
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
-                            handle.stream(accepted.stream, peer)
+                            handle.stream(Seated::new(accepted.stream, seat), peer)
                         }
                         Some(Err(error)) => {
                             return strangers.handshake_failed(&port.name, remote, &error);
@@ -367,7 +368,12 @@ impl Gateway {
         debug_assert!(endpoint.tls.is_some(), "clear HTTP is refused by the check");
         let name: Arc<str> = Arc::from(name);
         let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
+        let certified = endpoint.tls.as_ref().is_some_and(|tls| tls.require_client_cert);
         Some(Arc::new(move |stream, remote| {
+            let seat = match crowd.enter(remote.ip(), certified) {
+                Ok(seat) => seat,
+                Err(error) => return turn_away(&stream, &name, remote, &error),
+            };
             let (acceptor, service, name) = (acceptor.clone(), service.clone(), name.clone());
             let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
@@ -380,7 +386,7 @@ impl Gateway {
                         };
                         let stream = Placed::new(accepted.stream, crowd.clients.take(holder));
                         let peer = http::peer(remote, local, accepted.identity.as_deref());
-                        service.serve(stream, peer).await;
+                        service.serve(Seated::new(stream, seat), peer).await;
                     }
                     Some(Err(error)) => strangers.handshake_failed(&name, remote, &error),
                     None => strangers.made_way(&name, remote),
@@ -404,30 +410,6 @@ impl Gateway {
                 }
             });
         })
-    }
-}
-
-/// The places of everybody who connects.
-#[derive(Clone)]
-struct Crowd {
-    handshakes: Places,
-    clients: Places,
-    challengers: Places,
-}
-
-impl Crowd {
-    fn new(descriptors: usize) -> Self {
-        let share = |(part, most): (usize, usize)| (descriptors / part).clamp(1, most);
-        Self {
-            handshakes: Places::new(share(HANDSHAKES), usize::MAX),
-            clients: Places::new(share(CLIENTS), CLIENTS_OF_ONE),
-            challengers: Places::new(CHALLENGERS.0, CHALLENGERS.1),
-        }
-    }
-
-    /// A handshake, unless it is displaced.
-    async fn shake<F: Future>(&self, remote: SocketAddr, handshake: F) -> Option<F::Output> {
-        self.handshakes.take(Holder::address(remote.ip())).hold(handshake).await
     }
 }
 

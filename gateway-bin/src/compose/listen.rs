@@ -1,6 +1,7 @@
 //! Listening sockets: bound all or none, compared by address on reload, their rows exchanged whole.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -121,9 +122,7 @@ async fn accept(listener: TcpListener, row: watch::Receiver<Row>) {
                     keep(&stream);
                     (row.welcome)(stream, remote);
                 } else {
-                    debug!(listener = %row.name, %remote, "refused: not in allow_from");
-                    // A reset instead of a polite close: nothing of ours answers there.
-                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    turn_away(&stream, &row.name, remote, &"not in allow_from");
                 }
             }
             Err(error) => {
@@ -132,6 +131,12 @@ async fn accept(listener: TcpListener, row: watch::Receiver<Row>) {
             }
         }
     }
+}
+
+/// A reset instead of a polite close: nothing of ours answers there.
+pub(super) fn turn_away(stream: &TcpStream, listener: &str, remote: SocketAddr, why: &dyn Display) {
+    debug!(listener, %remote, %why, "refused");
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// A peer that loses power says no goodbye: after half a minute of silence it is asked, three times, and what

@@ -102,6 +102,10 @@ impl Drop for Location {
 impl Journal {
     /// Keeps a change.
     pub(crate) fn record(&self, change: Change) {
+        // Connections end with the process.
+        if matches!(change, Change::Moved { .. }) {
+            return;
+        }
         let line = Line::new(change, now());
         let mut inbox = self.inbox();
         // The writer sleeps for good only when there is nothing: a burst wakes it once.
@@ -151,7 +155,7 @@ impl Line {
     fn new(change: Change, now: u64) -> Self {
         let until = match &change {
             Change::Put(record) => now.saturating_add(record.expires_in),
-            Change::Remove(_) => 0,
+            Change::Remove(_) | Change::Moved { .. } => 0,
         };
         Self { until, change }
     }
@@ -159,7 +163,7 @@ impl Line {
     fn id(&self) -> u64 {
         match &self.change {
             Change::Put(record) => record.id,
-            Change::Remove(id) => *id,
+            Change::Remove(id) | Change::Moved { id, .. } => *id,
         }
     }
 
@@ -170,7 +174,7 @@ impl Line {
                 record.expires_in = self.until.saturating_sub(now);
                 Change::Put(record)
             }
-            removed @ Change::Remove(_) => removed,
+            other => other,
         }
     }
 }
@@ -307,7 +311,7 @@ mod tests {
     fn users(known: &[Change]) -> Vec<(u64, String)> {
         let user = |change: &Change| match change {
             Change::Put(record) => (record.id, record.user.clone()),
-            Change::Remove(id) => (*id, "removed".to_owned()),
+            Change::Remove(id) | Change::Moved { id, .. } => (*id, "removed".to_owned()),
         };
         known.iter().map(user).collect()
     }

@@ -4,6 +4,7 @@ mod aside;
 mod carry;
 mod claim;
 mod credentials;
+mod crowd;
 mod gateway;
 mod http;
 mod keys;

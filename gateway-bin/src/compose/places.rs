@@ -51,6 +51,11 @@ impl Places {
         Self { taken: Arc::new(Mutex::new(taken)) }
     }
 
+    /// So many for one holder from the next on.
+    pub(crate) fn allow_each(&self, each: usize) {
+        lock(&self.taken).each = each;
+    }
+
     /// A place for `holder`; another one may be lost for it.
     pub(crate) fn take(&self, holder: Holder) -> Place {
         let (sender, lost) = oneshot::channel();

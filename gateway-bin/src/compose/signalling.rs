@@ -15,7 +15,7 @@ use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
-use sip_core::net::{Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ pub(crate) struct Signalling {
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    blocklist: Blocklist,
     /// Ends after the thread, so that the last change is kept.
     location: Location,
 }
@@ -65,7 +66,7 @@ impl Signalling {
         let mut limits = Limits::default();
         limits.message.message = settings.sip.max_message;
         // The other half is for audio, tunnels and files.
-        limits.streams = limits.streams.min(descriptors / 2);
+        limits.streams = settings.guard.connections.min(descriptors / 2);
         limits.dialled = limits.dialled.min(descriptors / 4);
         let (driver, handle) = Driver::new(limits);
         let switches = Arc::new(RwLock::new(switches));
@@ -77,20 +78,30 @@ impl Signalling {
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let mut lines = report::signalling::Lines::default();
+        let blocklist = Blocklist::default();
+        let followed = blocklist.clone();
         let events = move |event| match event {
             Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
             Event::Location(change) => journal.record(change),
-            event => lines.log(&event),
+            event => {
+                followed.heed(&event);
+                lines.log(&event);
+            }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, location })
+        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
     }
 
     /// Reaches the thread.
     pub(crate) fn handle(&self) -> Handle<Command> {
         self.handle.clone()
+    }
+
+    /// The addresses that the machine has blocked.
+    pub(crate) fn blocklist(&self) -> Blocklist {
+        self.blocklist.clone()
     }
 
     /// Phones that were registered before this process began.
@@ -262,12 +273,19 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
 }
 
 /// Hands a datagram socket to the driver.
-pub(crate) async fn datagrams(handle: &Handle<Command>, row: &SipPort, id: ListenerId, socket: UdpSocket) {
+pub(crate) async fn datagrams(
+    handle: &Handle<Command>,
+    row: &SipPort,
+    id: ListenerId,
+    socket: UdpSocket,
+    blocked: &Blocklist,
+) {
     let rules = Datagrams {
         listener: id,
         side: side(row),
         verified: row.trust_source,
         allow: row.allow_from.clone(),
+        blocked: blocked.clone(),
     };
     let _ = handle.socket(socket, rules).await;
 }
@@ -305,6 +323,9 @@ fn edge(settings: &Settings) -> Config {
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;
+    config.guard = settings.guard.rules.clone();
+    config.limits = settings.guard.limits.clone();
+    config.transactions.transactions = settings.guard.transactions;
     config.transactions.t1 = sip.t1;
     config.transactions.invite_retransmissions = sip.invite_retrans;
     config.transactions.other_retransmissions = sip.other_retrans;

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 pub use check::read;
 pub use refusal::{Invalid, Refusal};
 pub use settings::{
-    AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, HttpFile, InsideTls, Interface,
-    ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError, PreloadedRoutes,
-    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, Transport, TunnelRow,
+    AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, GuardSettings, HttpFile, InsideTls,
+    Interface, ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError,
+    PreloadedRoutes, RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TlsGuard,
+    Transport, TunnelRow,
 };
 
 /// Reads, parses and judges the configuration at `path`.

@@ -33,6 +33,8 @@ pub struct Settings {
     pub trust: BTreeMap<String, Trust>,
     /// The signalling half.
     pub sip: SipSettings,
+    /// What nobody may take too much of, and what follows if they try.
+    pub guard: GuardSettings,
     /// The media half.
     pub media: MediaSettings,
     /// The HTTPS listeners, each a repository or a tunnel.
@@ -257,6 +259,40 @@ pub enum PreloadedRoutes {
     Remove,
     /// Followed, inside the inside networks.
     Allow,
+}
+
+/// `[guard]`.
+#[derive(Debug, Clone)]
+pub struct GuardSettings {
+    /// Rates, failed credentials, signatures, the allow list.
+    pub rules: sip_core::edge::guard::Settings,
+    /// Ceilings of the edge.
+    pub limits: sip_core::edge::config::Limits,
+    /// Server transactions at once.
+    pub transactions: usize,
+    /// SIP connections that peers made, in all.
+    pub connections: usize,
+    /// Before anything is known of a peer but its address.
+    pub tls: TlsGuard,
+}
+
+/// `[guard.tls]`: what one address (an IPv6 network of 64 bits) may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsGuard {
+    /// Handshakes at once; the oldest makes way for one more.
+    pub handshakes: usize,
+    /// Handshakes that may fail within a minute; then its connections are refused until the minute is over.
+    pub failures: u32,
+    /// Connections at once; more are refused.
+    pub connections: usize,
+    /// Addresses that the last two do not hold for.
+    pub allow: Vec<IpNet>,
+}
+
+impl Default for TlsGuard {
+    fn default() -> Self {
+        Self { handshakes: 64, failures: 60, connections: 2_000, allow: Vec::new() }
+    }
 }
 
 /// The media half.

@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 
 use sip_core::edge::Event;
-use sip_core::edge::event::{Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Snapshot, Step};
+use sip_core::edge::event::{
+    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step,
+};
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
 use tracing::{debug, info, warn};
+
+/// The class of lines about intruders, as administrators of other gateways know it.
+const IDS: &str = "SIP IDS/IPS";
 
 /// Writes the lines. It knows the tags of the phones that are registered, so that every line about a phone has its
 /// tag; what it knows is bounded by the bindings.
@@ -97,6 +102,26 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FlowClosed { remote, why: Closing::Surplus } => {
             warn!(%remote, "a certificate has too many connections: one was closed");
         }
+        Event::FlowClosed { remote, why: Closing::Flood } => {
+            warn!(%remote, class = IDS, "too many messages: the connection was closed");
+        }
+        Event::FlowClosed { remote, why: Closing::Blocked } => {
+            info!(%remote, class = IDS, "the connection of a blocked peer was closed");
+        }
+        Event::Blocked { suspect, offence, seconds } => {
+            warn!(%suspect, offence = offence.name(), seconds, class = IDS, "blocked");
+        }
+        Event::Unblocked { suspect, why } => {
+            let why = match why {
+                Release::Over => "its time is up",
+                Release::Asked => "asked",
+                Release::MadeWay => "too many blocks",
+            };
+            info!(%suspect, why, class = IDS, "unblocked");
+        }
+        Event::Offence { side, remote, offence } => {
+            warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
+        }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
@@ -128,6 +153,9 @@ fn log_snapshot(state: &Snapshot) {
         resolved = ?state.resolved,
         refused = state.refused,
         dropped = state.dropped,
+        floods = state.floods,
+        junk = state.junk,
+        blocked = state.blocked,
         calls = state.calls,
         "signalling"
     );
@@ -181,7 +209,10 @@ fn dropped(cause: DropCause) -> &'static str {
         DropCause::StrayResponse => "stray response",
         DropCause::StrayAck => "stray ACK",
         DropCause::Unframeable => "not SIP",
+        DropCause::Crossing => "another shard takes no more",
         DropCause::PhoneGone => "the phone is gone",
+        DropCause::Blocked => "its sender is blocked",
+        DropCause::Flood => "its sender sends too much",
         DropCause::Unusable => "can't be answered or forwarded",
         _ => "other",
     }

@@ -12,7 +12,7 @@ use super::forward::unreachable_switch;
 use super::register::user_of;
 use crate::flow::{Peer, Side};
 use crate::header::{Contact, From};
-use crate::message::{Message, Method};
+use crate::message::{Message, Method, Name};
 use crate::proxy::context::Action;
 use crate::transaction::ClientKey;
 
@@ -33,6 +33,10 @@ impl Edge {
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
         let sound = message.validate().is_empty() && !message.has_controls();
+        if status == 420 && sound && self.retry_without_path(now, &mut exchange, index) {
+            self.clients.remove(&client);
+            return self.park(exchange);
+        }
         let actions = if sound {
             let answer = Answer::Received(message, peer.remote.ip());
             exchange.context.handle_answer(now, index, status, answer)
@@ -51,7 +55,8 @@ impl Edge {
         let Some((key, index)) = self.clients.remove(&client) else { return };
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
-        let asks_phone = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..)));
+        let asks_phone =
+            exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Phone(..) | Hop::Shard(_)));
         match end {
             End::Answered => {
                 if let Some(branch) = exchange.branches.get_mut(index) {
@@ -97,7 +102,14 @@ impl Edge {
     }
 
     /// Our own final answer to a request that got none.
-    fn conclude(&mut self, now: Instant, exchange: &mut Exchange, status: u16, phrase: &str, reason: Reason) {
+    pub(super) fn conclude(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        status: u16,
+        phrase: &str,
+        reason: Reason,
+    ) {
         let refusal = match status {
             503 => self.busy(&exchange.incoming, phrase, reason),
             _ => Refusal::new(status, phrase, reason),
@@ -123,6 +135,10 @@ impl Edge {
         {
             let written = written.clone();
             return self.layer.respond(now, &exchange.key, status, written);
+        }
+        if exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Shard(_))) {
+            // Dialog and audio are on the shard of the phone.
+            return self.pass_across(now, exchange, index, message);
         }
         if (200..300).contains(&status) {
             self.accepted(now, exchange, message);
@@ -159,7 +175,7 @@ impl Edge {
         }
     }
 
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         now: Instant,
         exchange: &mut Exchange,
@@ -181,6 +197,10 @@ impl Edge {
         if status >= 200 {
             self.release(exchange, index);
             self.concluded(exchange, status);
+            if exchange.incoming.peer.side == Side::Outside {
+                let stale = matches!(status, 401 | 407) && blames_the_nonce(message);
+                self.learn(now, &exchange.incoming, status, stale);
+            }
         }
     }
 
@@ -258,18 +278,20 @@ impl Edge {
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, peer) => ((*path, peer.clone()), None),
             Hop::Switch(dials) => (own(), dials.front().copied()),
-            Hop::Name { .. } => (own(), None),
+            Hop::Name { .. } | Hop::Shard(_) => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();
         // The phone's Contact: in the request if it asked, else in the answer.
         let bearer = if from == Side::Outside { &exchange.incoming.message } else { message };
         let contact = remote_target(bearer).map(<[u8]>::to_vec);
+        let routes = self.routes_beyond(from, &exchange.incoming.message, message);
         let dialog = Dialog {
             phone,
             path: Some(path),
             certificate,
             switch,
+            routes: Some(routes.clone()),
             contact: contact.clone(),
             session: branch.session,
             awaits_answer: false,
@@ -278,6 +300,8 @@ impl Edge {
             due: now + self.config.timers.dialog_idle,
         };
         let dialog = self.dialogs.insert(key.clone(), dialog);
+        // RFC 3261 §13.2.2.4: that of the 2xx counts.
+        dialog.routes = Some(routes);
         dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
         let starts = confirmed && !dialog.confirmed;
@@ -307,6 +331,7 @@ impl Edge {
             path: None,
             certificate,
             switch: None,
+            routes: None,
             contact: None,
             session: None,
             awaits_answer: false,
@@ -330,4 +355,22 @@ pub(super) fn remote_target(message: &Message) -> Option<&[u8]> {
     let contact = message.header::<Contact>()?.ok()?;
     let uri = contact.uri().ok()?;
     (uri.is_sip() && uri.headers().is_none()).then_some(contact.uri_bytes())
+}
+
+/// Whether a challenge says that the credentials were good and the nonce was old (RFC 7616 §3.3).
+fn blames_the_nonce(message: &Message) -> bool {
+    let challenges =
+        message.rows().filter(|row| matches!(row.name, Name::WwwAuthenticate | Name::ProxyAuthenticate));
+    challenges.into_iter().any(|row| {
+        let text = row.value.to_ascii_lowercase();
+        let mut rest = text.as_slice();
+        while let Some(at) = memchr::memmem::find(rest, b"stale") {
+            rest = rest.get(at + 5..).unwrap_or_default();
+            let value = rest.trim_ascii_start().strip_prefix(b"=").unwrap_or_default().trim_ascii_start();
+            if value.starts_with(b"true") || value.starts_with(b"\"true") {
+                return true;
+            }
+        }
+        false
+    })
 }

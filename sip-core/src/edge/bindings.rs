@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Identity, Peer, Side, Source};
+use crate::flow::{FlowId, Identity, Peer, Side, Source};
+use crate::shard::Shard;
 use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
@@ -100,6 +101,14 @@ pub enum Change {
     Put(Box<Record>),
     /// This binding is no more.
     Remove(u64),
+    /// This binding is on that connection now, or on none. Only shards of one process tell each other; it is not kept.
+    #[serde(skip)]
+    Moved {
+        /// Which binding.
+        id: u64,
+        /// The connection.
+        path: Option<Source>,
+    },
 }
 
 /// One phone.
@@ -117,6 +126,8 @@ pub struct Binding {
     pub path: Option<Source>,
     /// Who is at the other end of that connection.
     pub peer: Option<Arc<Peer>>,
+    /// The connection of another shard that it is reached by. Never together with `path`.
+    pub away: Option<Source>,
     /// Goes up with each arrival: the newest of several phones.
     pub arrival: u64,
 }
@@ -133,6 +144,11 @@ impl Binding {
     /// Who it is by certificate, while connected.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.peer.as_ref()?.identity.as_ref()
+    }
+
+    /// Whether it is connected, here or at another shard.
+    pub fn is_connected(&self) -> bool {
+        self.path.is_some() || self.away.is_some()
     }
 
     /// Whether this is one of the phone's users.
@@ -156,10 +172,23 @@ pub struct Bindings {
     changes: VecDeque<Change>,
     /// Those forgotten since they were last asked for.
     gone: Vec<InstanceId>,
+    /// Connections of phones that are another shard's now.
+    left: Vec<FlowId>,
     arrivals: u64,
+    shard: Shard,
 }
 
 impl Bindings {
+    /// The replica of one shard.
+    pub(super) fn on(shard: Shard) -> Self {
+        Self { shard, ..Self::default() }
+    }
+
+    /// Whether a phone is this shard's.
+    pub fn is_ours(&self, binding: &Binding) -> bool {
+        self.shard.owns(&binding.record.certificate)
+    }
+
     /// The phone of this id.
     pub fn get(&self, id: InstanceId) -> Option<&Binding> {
         self.by_id.get(&id)
@@ -250,11 +279,29 @@ impl Bindings {
         if registered {
             self.changes.push_back(Change::Put(Box::new(record.clone())));
         }
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        self.insert(Binding { id, record, registered, expires, path: None, peer: None, arrival });
+        let was = self.get(id).filter(|b| b.registered).and_then(|b| b.path);
+        let arrival = self.next_arrival();
+        self.insert(Binding { id, record, registered, expires, path: None, peer: None, away: None, arrival });
         if let Some((path, peer)) = path {
-            self.attach(id, path, peer);
+            self.place(id, path, peer);
+        }
+        if self.get(id).is_some_and(|b| b.path != was) {
+            self.tell_place(id);
+        }
+    }
+
+    fn next_arrival(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.arrivals
+    }
+
+    /// Other shards hear where a registered phone of ours is now.
+    fn tell_place(&mut self, id: InstanceId) {
+        let Some(binding) = self.by_id.get(&id).filter(|b| b.registered && !self.shard.is_alone()) else {
+            return;
+        };
+        if self.is_ours(binding) {
+            self.changes.push_back(Change::Moved { id: id.0, path: binding.path });
         }
     }
 
@@ -285,7 +332,12 @@ impl Bindings {
 
     /// Moves a phone to another connection.
     pub fn attach(&mut self, id: InstanceId, path: Source, peer: Arc<Peer>) {
-        self.detach(id);
+        self.place(id, path, peer);
+        self.tell_place(id);
+    }
+
+    fn place(&mut self, id: InstanceId, path: Source, peer: Arc<Peer>) {
+        self.unplace(id);
         if let Some(binding) = self.by_id.get_mut(&id) {
             binding.path = Some(path);
             binding.peer = Some(peer);
@@ -295,11 +347,19 @@ impl Bindings {
 
     /// Takes a phone off its connection: known, but gone.
     pub fn detach(&mut self, id: InstanceId) {
-        let Some(binding) = self.by_id.get_mut(&id) else { return };
-        binding.peer = None;
-        if let Some(path) = binding.path.take() {
-            drop_id(&mut self.by_path, &path, id);
+        if self.unplace(id) {
+            self.tell_place(id);
         }
+    }
+
+    /// `false` if it was nowhere.
+    fn unplace(&mut self, id: InstanceId) -> bool {
+        let Some(binding) = self.by_id.get_mut(&id) else { return false };
+        binding.peer = None;
+        binding.away = None;
+        let Some(path) = binding.path.take() else { return false };
+        drop_id(&mut self.by_path, &path, id);
+        true
     }
 
     /// A connection is gone: its registered phones have none now, its guests are forgotten.
@@ -319,7 +379,8 @@ impl Bindings {
     pub fn remove(&mut self, id: InstanceId) -> Option<Binding> {
         let binding = self.take(id)?;
         self.gone.push(id);
-        if binding.registered {
+        // What is another shard's, that one tells.
+        if binding.registered && self.is_ours(&binding) {
             self.changes.push_back(Change::Remove(id.0));
         }
         Some(binding)
@@ -394,28 +455,51 @@ impl Bindings {
         self.gone.pop()
     }
 
-    /// A change from elsewhere. A phone that is connected here is not replaced by what others remember of it.
+    /// A connection of a phone that registered at another shard meanwhile, with another certificate.
+    pub(super) fn poll_left(&mut self) -> Option<FlowId> {
+        self.left.pop()
+    }
+
+    /// A change from elsewhere. A phone of ours that is connected is not touched by what others remember of it.
     pub fn apply(&mut self, now: Instant, change: Change) {
+        let id = match &change {
+            Change::Put(record) => InstanceId(record.id),
+            Change::Remove(id) | Change::Moved { id, .. } => InstanceId(*id),
+        };
+        let known = self.get(id);
+        let ours = known.is_some_and(|b| self.is_ours(b));
+        let connected = known.is_some_and(|b| b.path.is_some());
         match change {
-            Change::Put(record) => {
-                let id = InstanceId(record.id);
-                if self.get(id).is_some_and(|b| b.path.is_some()) {
-                    return;
-                }
-                let expires = now + Duration::from_secs(record.expires_in);
-                self.insert(Binding {
-                    id,
-                    record: *record,
-                    registered: true,
-                    expires,
-                    path: None,
-                    peer: None,
-                    arrival: 0,
-                });
+            Change::Put(record) if !connected || !self.shard.owns(&record.certificate) => {
+                self.put_away(now, *record);
             }
-            Change::Remove(id) => {
-                self.take(InstanceId(id));
-                self.gone.push(InstanceId(id));
+            Change::Remove(_) if !connected || self.shard.is_alone() => {
+                self.take(id);
+                self.gone.push(id);
+            }
+            Change::Moved { path, .. } if !ours => {
+                if let Some(binding) = self.by_id.get_mut(&id) {
+                    binding.away = path;
+                }
+            }
+            Change::Put(_) | Change::Remove(_) | Change::Moved { .. } => {}
+        }
+    }
+
+    /// A registration as the log or another shard has it.
+    fn put_away(&mut self, now: Instant, record: Record) {
+        let id = InstanceId(record.id);
+        let expires = now + Duration::from_secs(record.expires_in);
+        let known = self.get(id);
+        let (path, away) = known.map_or((None, None), |b| (b.path, b.away));
+        // From the log nobody knows who came last.
+        let arrival = if self.shard.owns(&record.certificate) { 0 } else { self.next_arrival() };
+        self.insert(Binding { id, record, registered: true, expires, path: None, peer: None, away, arrival });
+        // It was connected here, and has registered elsewhere with another certificate.
+        if let Some(flow) = path.and_then(|path| path.flow()) {
+            self.gone.push(id);
+            if self.of_path(&Source::Flow(flow)).is_empty() {
+                self.left.push(flow);
             }
         }
     }

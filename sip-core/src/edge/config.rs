@@ -8,9 +8,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::faces::Listener;
+use super::guard;
 pub use super::keepalive::{KeepAlive, Method as KeepAliveMethod};
 pub use super::limits::Limits;
 
+use super::filter::Filters;
 use super::interop::InteropProfile;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
@@ -48,12 +50,16 @@ pub struct Config {
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
+    /// Which requests are served, by rules: `[[sip.filter]]` and its kin.
+    pub filters: Filters,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
     /// How phones are kept reachable: `[fent]`.
     pub keep_alive: KeepAlive,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
+    /// Who is limited and blocked: `[guard]`.
+    pub guard: guard::Settings,
     /// Proxy timers.
     pub timers: Timers,
     /// Transaction timers and ceilings; its `patience` must exceed [`Timers::ringing_maximum`].
@@ -80,9 +86,11 @@ impl Config {
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
+            filters: Filters::default(),
             max_forwards: 70,
             keep_alive: KeepAlive::default(),
             limits: Limits::default(),
+            guard: guard::Settings::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),
         }

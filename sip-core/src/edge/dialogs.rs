@@ -45,6 +45,8 @@ pub(super) struct Dialog {
     pub(super) certificate: [u8; 32],
     /// The switch it was made with, if we dialled it.
     pub(super) switch: Option<Dial>,
+    /// The phone's route set beyond us; `None` where the dialog is known by its token alone.
+    pub(super) routes: Option<Vec<Vec<u8>>>,
     /// The phone's own Contact in this dialog.
     pub(super) contact: Option<Vec<u8>>,
     /// Its media.
@@ -219,6 +221,7 @@ mod tests {
             path: None,
             certificate: [0; 32],
             switch: None,
+            routes: None,
             contact: None,
             session: Some(session),
             awaits_answer: false,

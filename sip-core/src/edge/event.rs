@@ -5,10 +5,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bindings::Change;
 use super::config::Config;
+use super::guard::{BlockState, Offence, Suspect};
 use crate::flow::{FlowId, Identity, Side, Source};
+use crate::message::Name;
 use crate::token::InstanceId;
 
 /// An order to the edge.
@@ -23,6 +26,15 @@ pub enum Command {
     Resume,
     /// Seam D: a location change from elsewhere (the durable log at start, another node).
     Locate(Change),
+    /// Block somebody for a time, as if it had offended: another shard's word, or an operator's.
+    Block {
+        /// Whom.
+        suspect: Suspect,
+        /// For how long.
+        length: Duration,
+    },
+    /// End a block; what led to it is forgotten.
+    Unblock(Suspect),
     /// Answer with [`Event::Snapshot`].
     Snapshot,
 }
@@ -149,10 +161,43 @@ pub enum Event {
         /// Why.
         why: Closing,
     },
+    /// Somebody is blocked from now on. Its connections are being closed; whoever holds the listeners should let no more in
+    /// and drop its datagrams (a certificate is only known after a handshake: its connections are closed here).
+    Blocked {
+        /// Who.
+        suspect: Suspect,
+        /// For what.
+        offence: Offence,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A block is over.
+    Unblocked {
+        /// Whose.
+        suspect: Suspect,
+        /// Why.
+        why: Release,
+    },
+    /// Somebody did what would have it blocked, were it not the PBX or on the allow list (SEC-05).
+    Offence {
+        /// From which side.
+        side: Side,
+        /// The sender.
+        remote: SocketAddr,
+        /// What.
+        offence: Offence,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.
         remote: SocketAddr,
+    },
+    /// An address of ours in a header can't be read any more (forged, or of older keys): it went on as it was.
+    Untranslated {
+        /// The Call-ID.
+        call_id: String,
+        /// The header.
+        field: Name,
     },
     /// The media side refused a session description.
     MediaRefused {
@@ -219,6 +264,21 @@ pub enum Closing {
     Unanswered,
     /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
     Surplus,
+    /// Its peer sent more than [`super::guard::Rates`] allow.
+    Flood,
+    /// Its peer is blocked.
+    Blocked,
+}
+
+/// Why a block ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Its time was up.
+    Over,
+    /// [`Command::Unblock`].
+    Asked,
+    /// There were too many, and this was the oldest.
+    MadeWay,
 }
 
 /// The carriers of a phone's identity in requests from inside, in the order they are tried.
@@ -274,8 +334,10 @@ pub enum Reason {
     Draining,
     /// The switch can't be reached.
     Unreachable,
-    /// The default policy.
+    /// The default policy, or a sender's own.
     Policy,
+    /// A filter of [`super::filter::Filters`]: From and To, the content type, the method (as `Allow`).
+    Filtered(Name),
     /// The message can't be forwarded as it is (NUL, bare CR or LF, control characters).
     Unforwardable,
     /// The media side.
@@ -298,8 +360,14 @@ pub enum DropCause {
     Unframeable,
     /// A response for a phone whose connection is gone.
     PhoneGone,
+    /// A message for another shard, which had too much to do.
+    Crossing,
     /// A message that can't be answered or forwarded (no usable Via, control characters).
     Unusable,
+    /// Its sender is blocked.
+    Blocked,
+    /// Its sender sends too much.
+    Flood,
 }
 
 /// The state in numbers, and the registrations.
@@ -322,6 +390,14 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Calls answered since the start.
     pub calls: u64,
+    /// Messages dropped because their sender sends too much.
+    pub floods: u64,
+    /// What was no SIP.
+    pub junk: u64,
+    /// How many are blocked.
+    pub blocked: usize,
+    /// The latest of them.
+    pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::dialogs::DialogKey;
 use super::event::{Reason, shown};
 use super::register::Registration;
-use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
+use crate::flow::{Dial, FlowId, Peer, Side, Source, Target, Transport};
 use crate::header::{CallId, To};
 use crate::media::SessionId;
 use crate::message::{Message, Method};
@@ -25,6 +25,8 @@ pub(super) struct Incoming {
     pub(super) source: Source,
     pub(super) peer: Arc<Peer>,
     pub(super) message: Message,
+    /// Another shard has found that it is for a phone of this one.
+    pub(super) handed: bool,
 }
 
 impl Incoming {
@@ -44,8 +46,13 @@ impl Incoming {
 
     /// Whether it looks as if it were part of a dialog: To has a tag (RFC 3261 §12.2.2).
     pub(super) fn in_dialog(&self) -> bool {
-        matches!(self.message.header::<To>(), Some(Ok(to)) if to.tag().is_some())
+        in_dialog(&self.message)
     }
+}
+
+/// See [`Incoming::in_dialog`].
+pub(super) fn in_dialog(message: &Message) -> bool {
+    matches!(message.header::<To>(), Some(Ok(to)) if to.tag().is_some())
 }
 
 /// Who owns what a peer does: the key hash of its certificate; its address on a row that trusts addresses.
@@ -110,6 +117,8 @@ pub(super) enum Hop {
     Switch(VecDeque<Dial>),
     /// A switch whose name must be looked up.
     Name { name: String, port: Option<u16>, transport: Transport },
+    /// Another shard of ours, for phones of its own.
+    Shard(u8),
 }
 
 impl Hop {
@@ -118,6 +127,7 @@ impl Hop {
             Self::Phone(path, _) => Some((*path).into()),
             Self::Switch(dials) => dials.front().map(|dial| (*dial).into()),
             Self::Name { .. } => None,
+            Self::Shard(shard) => Some(Target::Flow(FlowId::machine(*shard))),
         }
     }
 
@@ -125,7 +135,7 @@ impl Hop {
         match self {
             Self::Phone(_, peer) => Some(peer.remote),
             Self::Switch(dials) => dials.front().map(|dial| dial.remote),
-            Self::Name { .. } => None,
+            Self::Name { .. } | Self::Shard(_) => None,
         }
     }
 
@@ -134,13 +144,14 @@ impl Hop {
             Self::Phone(_, peer) => peer.transport,
             Self::Switch(dials) => dials.front().map_or(Transport::Tls, |dial| dial.transport),
             Self::Name { transport, .. } => *transport,
+            Self::Shard(_) => Transport::Tcp,
         }
     }
 
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Phone(..) => Side::Outside,
-            Self::Switch(_) | Self::Name { .. } => Side::Inside,
+            Self::Switch(_) | Self::Name { .. } | Self::Shard(_) => Side::Inside,
         }
     }
 }
@@ -170,6 +181,8 @@ pub(super) struct Exchange {
     pub(super) ring: Option<Instant>,
     /// For the branches: what a loop would bring back.
     pub(super) hash: LoopHash,
+    /// Type and body of the CANCEL, where they are forwarded (SIP-58).
+    pub(super) cancelled_with: Option<(String, Bytes)>,
 }
 
 impl Exchange {
@@ -193,6 +206,8 @@ pub(super) struct Branch {
     pub(super) sent: Bytes,
     /// No transaction lives (any more).
     pub(super) over: bool,
+    /// It had waited, and it is its turn.
+    pub(super) called: bool,
     /// Its media session, and whether this branch holds it.
     pub(super) session: Option<SessionId>,
     pub(super) holds: bool,
@@ -212,6 +227,7 @@ impl Branch {
             id: String::new(),
             sent: Bytes::new(),
             over: false,
+            called: false,
             session: None,
             holds: false,
             offered: false,

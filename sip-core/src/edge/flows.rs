@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Edge;
 use super::event::{Closing, Event};
 use super::exchange::{Exchange, Hop, owner_key};
+use super::guard::Suspect;
 use crate::flow::{Dial, FlowId, Peer, Side, Source};
 use crate::token::InstanceId;
 
@@ -24,6 +25,8 @@ pub(super) struct Flow {
     due: Instant,
     /// Requests in progress that came by it or went to the phone on it.
     exchanges: usize,
+    /// The shards that something it brought was handed to, a bit each.
+    crossed: u32,
 }
 
 impl Flow {
@@ -37,6 +40,12 @@ impl Flow {
         self.due.checked_sub(patience).map_or(self.used, |looked| looked.max(self.used))
     }
 
+    /// The shards that know of it.
+    pub(super) fn crossed(&self) -> impl Iterator<Item = u8> + use<> {
+        let crossed = self.crossed;
+        (0..32).filter(move |shard| crossed & 1 << shard != 0)
+    }
+
     /// The phone whose own connection to a switch this is.
     pub(super) fn line(&self) -> Option<InstanceId> {
         self.dial?.affinity.map(InstanceId)
@@ -47,6 +56,12 @@ impl Flow {
         let counts = self.peer.side == Side::Outside && self.dial.is_none();
         counts.then(|| owner_key(&self.peer))
     }
+
+    /// The address that answers for it, if no certificate does.
+    fn address(&self) -> Option<Suspect> {
+        let counts = self.dial.is_none() && !(self.peer.side == Side::Inside && self.peer.verified);
+        Some(Suspect::of(&self.peer)).filter(|suspect| counts && matches!(suspect, Suspect::Address(_)))
+    }
 }
 
 /// All of them.
@@ -55,6 +70,8 @@ pub(super) struct Flows {
     table: HashMap<FlowId, Flow>,
     /// Those of each certificate outside that are not being closed, in the order they came.
     by_certificate: HashMap<[u8; 32], Vec<FlowId>>,
+    /// Those without a certificate that are not being closed, by whom they are put down to.
+    by_address: BTreeSet<(Suspect, FlowId)>,
     /// When each connection from outside is looked at for idleness next.
     idle: BTreeSet<(Instant, FlowId)>,
 }
@@ -72,6 +89,13 @@ impl Flows {
     pub(super) fn touch(&mut self, now: Instant, flow: FlowId) {
         if let Some(flow) = self.table.get_mut(&flow) {
             flow.used = now;
+        }
+    }
+
+    /// Something it brought goes to another shard, which hears of its end too.
+    pub(super) fn crossed(&mut self, flow: FlowId, shard: u8) {
+        if let Some(flow) = self.table.get_mut(&flow) {
+            flow.crossed |= 1_u32.checked_shl(shard.into()).unwrap_or(0);
         }
     }
 
@@ -95,9 +119,12 @@ impl Flows {
     }
 
     fn insert(&mut self, now: Instant, id: FlowId, peer: Arc<Peer>, dial: Option<Dial>, idle: Duration) {
-        let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0 };
+        let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0, crossed: 0 };
         if let Some(certificate) = flow.certificate() {
             self.by_certificate.entry(certificate).or_default().push(id);
+        }
+        if let Some(suspect) = flow.address() {
+            self.by_address.insert((suspect, id));
         }
         if flow.peer.side == Side::Outside {
             self.idle.insert((flow.due, id));
@@ -114,11 +141,26 @@ impl Flows {
 
     /// A connection that is being closed counts no more.
     pub(super) fn resign(&mut self, id: FlowId) {
-        let Some(certificate) = self.table.get(&id).and_then(Flow::certificate) else { return };
+        let Some(flow) = self.table.get(&id) else { return };
+        if let Some(suspect) = flow.address() {
+            self.by_address.remove(&(suspect, id));
+        }
+        let Some(certificate) = flow.certificate() else { return };
         if let Some(flows) = self.by_certificate.get_mut(&certificate) {
             flows.retain(|flow| *flow != id);
             if flows.is_empty() {
                 self.by_certificate.remove(&certificate);
+            }
+        }
+    }
+
+    /// The connections of somebody that are not being closed.
+    pub(super) fn of_suspect(&self, suspect: &Suspect) -> Vec<FlowId> {
+        match suspect {
+            Suspect::Certificate(key) => self.by_certificate.get(key).cloned().unwrap_or_default(),
+            Suspect::Address(_) => {
+                let all = (*suspect, FlowId(0))..=(*suspect, FlowId(u64::MAX));
+                self.by_address.range(all).map(|(_, flow)| *flow).collect()
             }
         }
     }
@@ -135,8 +177,11 @@ impl Edge {
             self.layer.handle_flow_opened(flow, dial);
             self.line_opened(*dial, flow);
         }
+        let barred = peer.clone();
         self.flows.insert(now, flow, peer, dial, self.config.timers.flow_idle);
-        self.bound_flows(flow);
+        if !self.bar_flow(flow, &barred) {
+            self.bound_flows(flow);
+        }
     }
 
     /// A certificate has so many connections: the one that was of no use for longest makes way for `newest`, so that a
@@ -197,6 +242,7 @@ impl Edge {
             match &branch.way.hop {
                 Hop::Phone(path, _) => path.flow().into_iter().for_each(|flow| self.flows.hold(flow)),
                 Hop::Switch(_) | Hop::Name { .. } => self.lines.hold(branch.way.phone),
+                Hop::Shard(_) => {}
             }
         }
     }
@@ -209,6 +255,7 @@ impl Edge {
             match &branch.way.hop {
                 Hop::Phone(path, _) => loose.extend(path.flow().and_then(|flow| self.flows.release(flow))),
                 Hop::Switch(_) | Hop::Name { .. } => loose.extend(self.lines.release(branch.way.phone)),
+                Hop::Shard(_) => {}
             }
         }
         for id in loose {

@@ -10,8 +10,7 @@ use super::Edge;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Lookup, Plan};
 use super::register::Registration;
-use super::rewrite::makes_dialog;
-use crate::flow::{Target, Transmit};
+use crate::flow::{Side, Target, Transmit};
 use crate::machine::Output;
 use crate::message::{Limits, Message, Method, RequestBuilder};
 use crate::proxy::context::{Context, Ringing};
@@ -19,7 +18,7 @@ use crate::token::LoopHash;
 use crate::transaction::ServerKey;
 
 /// Limits were for the peer; what we sent ourselves is read as it is.
-const OWN: Limits = Limits {
+pub(super) const OWN: Limits = Limits {
     message: usize::MAX,
     rows: usize::MAX,
     row_bytes: usize::MAX,
@@ -46,7 +45,8 @@ impl Edge {
         } else {
             Context::other()
         };
-        let recorded = registration.is_none() && makes_dialog(&incoming);
+        let towards = plan.ways.first().map_or(Side::Inside, |way| way.hop.side());
+        let recorded = registration.is_none() && self.stays(&incoming.message, towards);
         let mut exchange = Box::new(Exchange {
             key,
             incoming,
@@ -59,6 +59,7 @@ impl Edge {
             early: Vec::new(),
             ring: None,
             hash,
+            cancelled_with: None,
         });
         self.recall_dialog(now, &exchange);
         // All branches stand before the first one can fail, so that its failure is not taken for the end.
@@ -101,14 +102,22 @@ impl Edge {
             self.release(exchange, branch);
         }
         self.forget_early(exchange);
+        if !self.forks.is_empty() {
+            for branch in &exchange.branches {
+                self.forks.remove(branch.id.as_bytes());
+            }
+        }
         self.let_go(exchange);
     }
 
-    fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
+    pub(super) fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
         let Some(branch) = exchange.branches.get(index) else { return };
         if let Hop::Name { name, .. } = &branch.way.hop {
             let name = name.clone();
             return self.look_up(now, exchange, index, name);
+        }
+        if self.must_wait(now, exchange, index) {
+            return;
         }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,
@@ -118,8 +127,14 @@ impl Edge {
                 return self.fail_branch(now, exchange, index, Answer::Own(status, phrase, Reason::Media));
             }
         };
-        let id = self.random.branch(exchange.hash);
         let Some(branch) = exchange.branches.get_mut(index) else { return };
+        let across = matches!(branch.way.hop, Hop::Shard(_));
+        // The same request goes on from there: that is no loop.
+        let hash = if across { LoopHash::new([]) } else { exchange.hash };
+        let id = self.random.branch(hash);
+        if across {
+            self.forks.insert(id.as_bytes().into(), exchange.key);
+        }
         if let Hop::Switch(dials) = &mut branch.way.hop
             && let Some(dial) = dials.front_mut()
         {
@@ -196,7 +211,10 @@ impl Edge {
         let Some(target) = branch.way.hop.target() else { return };
         // RFC 3261 §9.1: the CANCEL of what was sent on this branch.
         let sent = Message::parse(branch.sent.clone(), &OWN).ok();
-        if let Some(cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
+        if let Some(mut cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
+            if let Some((kind, body)) = &exchange.cancelled_with {
+                cancel = cancel.body(kind, body);
+            }
             self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
         }
     }

@@ -11,9 +11,9 @@ use super::event::{Event, Reason, Step, shown};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::naming::Named;
 use super::uri_codec::{FLOW_TOKEN, host_of, unescape, with_user};
-use crate::flow::Side;
+use crate::flow::{Side, Source};
 use crate::header::Route;
-use crate::message::{Method, Name};
+use crate::message::{Message, Method, Name};
 use crate::token::InstanceId;
 use crate::uri::Uri;
 
@@ -42,7 +42,11 @@ impl Edge {
             held.used = now;
         }
         let held = dialog.as_ref().and_then(|key| self.dialogs.get(key));
-        let ways: Vec<Way> = phones.iter().filter_map(|id| self.way_to(*id, user.as_deref(), held)).collect();
+        let mut ways: Vec<Way> =
+            phones.iter().filter_map(|id| self.way_to(*id, user.as_deref(), held)).collect();
+        if !self.shard.is_alone() && !incoming.handed {
+            ways.extend(self.ways_across(&phones));
+        }
         let Some(first) = phones.first().copied() else { return Err(unknown()) };
         if ways.is_empty() {
             // RFC 3261 §15.1.1: whoever sends a BYE is done with the call, whatever is answered.
@@ -70,7 +74,12 @@ impl Edge {
         {
             return Ok(Found { step: Step::Dialog, phones: vec![held.phone], user: None });
         }
-        let named = self.named_by(uri);
+        let mut named = self.named_by(uri);
+        if !matches!(named, Named::Phone(..))
+            && let Some(gruu) = self.by_gruu(uri)
+        {
+            named = gruu;
+        }
         // What stands before `@` names the user, unless it is an address as a whole.
         let user = match &named {
             Named::Phone(_, user) => user.clone(),
@@ -80,7 +89,7 @@ impl Edge {
         if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)) {
             return found(Step::Dialog, vec![held.phone]);
         }
-        if let Some(token) = self.inside_flow_token(incoming) {
+        if let Some(token) = self.inside_flow_token(&incoming.message) {
             let binding = self.bindings.by_flow_token(Side::Inside, &token).ok_or_else(bad_token)?;
             return found(Step::Route, vec![binding.id]);
         }
@@ -94,38 +103,38 @@ impl Edge {
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }
         if self.config.interop.contacts.tag_routing.enabled {
-            if let Some(id) = self.by_instance(incoming) {
+            if let Some(id) = self.by_instance(&incoming.message) {
                 return found(Step::Instance, vec![id]);
             }
-            if let Some(id) = self.by_affinity(incoming) {
+            if let Some(id) = self.by_affinity(incoming.source) {
                 return found(Step::Affinity, vec![id]);
             }
         }
-        found(Step::User, self.by_user(uri)?)
+        found(Step::User, self.by_user(uri, incoming.handed)?)
     }
 
     /// The flow token of our topmost Route entry.
-    fn inside_flow_token(&self, incoming: &Incoming) -> Option<Vec<u8>> {
-        let top = incoming.message.header::<Route>()?.ok()?;
+    pub(super) fn inside_flow_token(&self, message: &Message) -> Option<Vec<u8>> {
+        let top = message.header::<Route>()?.ok()?;
         let uri = top.uri().ok().filter(|uri| self.is_own(&host_of(uri)))?;
         uri.param(FLOW_TOKEN).map(<[u8]>::to_vec)
     }
 
-    fn by_instance(&self, incoming: &Incoming) -> Option<InstanceId> {
+    pub(super) fn by_instance(&self, message: &Message) -> Option<InstanceId> {
         let pattern = self.config.interop.contacts.tag_routing.pattern.as_ref()?;
-        let message = &incoming.message;
         let carriers = [message.request_uri(), message.raw(Name::AcceptContact), message.raw(Name::To)];
         let tag = carriers.into_iter().flatten().find_map(|text| pattern.tag(text))?;
         let id = InstanceId::new(&self.config.realm, &tag);
         self.bindings.get(id).filter(|b| b.registered).map(|b| b.id)
     }
 
-    fn by_affinity(&self, incoming: &Incoming) -> Option<InstanceId> {
-        let id = self.flows.get(incoming.source.flow()?)?.line()?;
+    pub(super) fn by_affinity(&self, source: Source) -> Option<InstanceId> {
+        let id = self.flows.get(source.flow()?)?.line()?;
         self.bindings.get(id).filter(|b| b.registered).map(|b| b.id)
     }
 
-    fn by_user(&self, uri: &Uri<'_>) -> Result<Vec<InstanceId>, Refusal> {
+    /// The phones of a user; `ours` are only those of this shard.
+    pub(super) fn by_user(&self, uri: &Uri<'_>, ours: bool) -> Result<Vec<InstanceId>, Refusal> {
         let Some(user) = uri.user() else { return Err(unknown()) };
         let user = unescape(user).ok_or_else(|| {
             Refusal::new(400, "Bad Request (Request-URI)", Reason::Malformed("Request-URI".into()))
@@ -136,12 +145,13 @@ impl Edge {
             UserMatching::UsernameAndDomain => Some(domain.as_str()),
             UserMatching::Username => None,
         };
-        let mut all: Vec<&Binding> = self.bindings.by_user(&user, domain).collect();
+        let all = self.bindings.by_user(&user, domain);
+        let mut all: Vec<&Binding> = all.filter(|b| !ours || self.bindings.is_ours(b)).collect();
         if all.is_empty() {
             return Err(unknown());
         }
-        if all.iter().any(|b| b.path.is_some()) {
-            all.retain(|b| b.path.is_some());
+        if all.iter().any(|b| b.is_connected()) {
+            all.retain(|b| b.is_connected());
         }
         all.sort_by_key(|b| std::cmp::Reverse(b.arrival));
         let ambiguous = || Refusal::new(485, "Ambiguous", Reason::Ambiguous);

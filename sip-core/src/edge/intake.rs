@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Edge;
-use super::config::Policy;
 use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
+use super::guard::Offence;
+use super::pace;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
 use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
-use crate::message::{Message, Method, Name, ResponseBuilder};
+use crate::message::{Finding, Message, Method, Name, ResponseBuilder};
 use crate::resolve::{Destination, Directory};
 use crate::token::LoopHash;
 use crate::transaction::{Received, ServerKey};
@@ -25,18 +26,39 @@ impl Edge {
         if let Some(flow) = source.flow() {
             self.flows.touch(now, flow);
         }
+        if !self.passes(now, source, &peer, &message) {
+            return;
+        }
+        if self.shard.is_alone() {
+            self.take(now, source, peer, message, false);
+        } else if let Some(message) = self.cross(now, source, &peer, message) {
+            self.take(now, source, peer, message, false);
+        }
+    }
+
+    /// A message that is the business of this shard; `handed` by another one or not.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        source: Source,
+        peer: Arc<Peer>,
+        message: Message,
+        handed: bool,
+    ) {
         match self.layer.handle_message(now, source, &peer, message) {
             Received::Request { key, message } => {
-                self.request(now, Incoming { key: Some(key), source, peer, message })
+                self.request(now, Incoming { key: Some(key), source, peer, message, handed })
             }
-            Received::Ack { message } => self.ack(now, &Incoming { key: None, source, peer, message }),
+            Received::Ack { message } => {
+                self.ack(now, &Incoming { key: None, source, peer, message, handed })
+            }
             Received::Cancel { key, invite, message } => {
-                self.cancel(now, &Incoming { key: Some(key), source, peer, message }, invite);
+                self.cancel(now, &Incoming { key: Some(key), source, peer, message, handed }, invite);
             }
             Received::Response { key, message } => self.response(now, key, message, &peer),
             Received::Refused { message } => {
                 // The layer has answered already.
-                let incoming = Incoming { key: None, source, peer, message };
+                let incoming = Incoming { key: None, source, peer, message, handed };
                 self.tell_refused(&incoming, Some(503), Reason::Limit("transactions"));
             }
             Received::Absorbed => {}
@@ -64,10 +86,10 @@ impl Edge {
                 Err(refusal) => self.refuse(now, &incoming, &refusal),
             };
         }
-        let plan = match incoming.peer.side {
+        let plan = self.judge_refer(&incoming).and_then(|()| match incoming.peer.side {
             Side::Outside => self.plan_outbound(now, &incoming),
             Side::Inside => self.plan_inbound(now, &incoming),
-        };
+        });
         match plan {
             Ok(plan) => self.proxy(now, incoming, plan, None, hash),
             Err(refusal) => self.refuse(now, &incoming, &refusal),
@@ -92,7 +114,7 @@ impl Edge {
     /// RFC 3261 §16.3, and our own ceilings. The loop hash is a by-product.
     fn admit(&self, incoming: &Incoming) -> Result<LoopHash, Refusal> {
         let message = &incoming.message;
-        if let Some(finding) = message.validate().first() {
+        if let Some(finding) = message.validate().iter().find(|finding| !self.is_excused(message, finding)) {
             return Err(self.malformed(message, finding.status, finding.field));
         }
         if message.has_controls() {
@@ -116,23 +138,35 @@ impl Edge {
         // What belongs to a call has room of its own, and what ends one always passes.
         let ends = matches!(incoming.method(), Method::Bye | Method::Ack);
         let share = if incoming.in_dialog() { 2 } else { 1 };
-        if !ends && self.exchanges.len() >= self.config.limits.contexts.saturating_mul(share) {
+        if !ends && self.exchanges.len() >= self.shard.part(self.config.limits.contexts).saturating_mul(share)
+        {
             return Err(self.busy(incoming, "Overload", Reason::Limit("contexts")));
         }
-        if fresh && incoming.method() == Method::Invite && self.dialogs.len() >= self.config.limits.dialogs {
+        if fresh
+            && incoming.method() == Method::Invite
+            && self.dialogs.len() >= self.shard.part(self.config.limits.dialogs)
+        {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
-        if incoming.peer.side == Side::Outside {
-            if fresh && incoming.method() == Method::Invite {
-                let owner = incoming.certificate();
-                let (most, limit) = self.config.limits.dialogs_of(&owner);
-                if self.dialogs.of_certificate(&owner) >= most {
-                    return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
-                }
+        if incoming.peer.side == Side::Outside && fresh && incoming.method() == Method::Invite {
+            let owner = incoming.certificate();
+            let (most, limit) = self.config.limits.dialogs_of(&owner);
+            if self.dialogs.of_certificate(&owner) >= most {
+                return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
             }
-            self.policy(incoming)?;
         }
+        self.filter(incoming)?;
         Ok(hash)
+    }
+
+    /// `Proxy-Require: privacy` and nothing else, where we pretend to (SIP-46).
+    fn is_excused(&self, message: &Message, finding: &Finding) -> bool {
+        finding.status == 420
+            && self.config.interop.headers.pretend_privacy
+            && message
+                .headers::<ProxyRequire>()
+                .flatten()
+                .all(|option| option.eq_ignore_ascii_case(b"privacy"))
     }
 
     fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {
@@ -156,8 +190,10 @@ impl Edge {
 
     /// 503 with a Retry-After that spreads the returning.
     pub(super) fn busy(&self, incoming: &Incoming, phrase: &str, reason: Reason) -> Refusal {
-        let spread = loop_hash(&incoming.message).spread(51);
-        Refusal::new(503, phrase, reason).with("Retry-After", (10 + spread).to_string())
+        // A queue is soon shorter; other ceilings last longer.
+        let (least, spread) = if reason == Reason::Limit(pace::FULL) { (5, 11) } else { (10, 51) };
+        let after = least + loop_hash(&incoming.message).spread(spread);
+        Refusal::new(503, phrase, reason).with("Retry-After", after.to_string())
     }
 
     /// RFC 3261 §16.3 step 4: a Via of ours with the same hash of all that decides where the request goes.
@@ -165,28 +201,6 @@ impl Edge {
         message.headers::<Via>().flatten().any(|via| {
             via.branch().and_then(LoopHash::of_branch) == Some(hash) && self.is_own(&via.host().to_string())
         })
-    }
-
-    fn policy(&self, incoming: &Incoming) -> Result<(), Refusal> {
-        match self.config.default_policy {
-            Policy::ProcessAll => Ok(()),
-            Policy::RejectAll => Err(Refusal::forbidden(Reason::Policy)),
-            Policy::LocalOnly => {
-                let uri = Uri::parse(incoming.message.request_uri().unwrap_or_default());
-                let local = uri.is_ok_and(|uri| {
-                    let host = host_of(&uri);
-                    let named = self
-                        .config
-                        .servers
-                        .iter()
-                        .any(|s| s.matches.iter().any(|m| m.eq_ignore_ascii_case(&host)));
-                    named
-                        || self.is_own(&host)
-                        || matches!(self.directory().destination(&host), Destination::Lookup(_))
-                });
-                if local { Ok(()) } else { Err(Refusal::forbidden(Reason::Policy)) }
-            }
-        }
     }
 
     pub(super) fn directory(&self) -> Directory<'_> {
@@ -226,9 +240,13 @@ impl Edge {
             self.respond(now, &key, incoming, refusal.status, &refusal.phrase, refusal.extra.as_ref());
         }
         self.tell_refused(incoming, incoming.key.map(|_| refusal.status), refusal.reason.clone());
+        if refusal.reason == Reason::Token {
+            return self.offend(now, &incoming.peer, Offence::ForgedToken);
+        }
+        self.learn(now, incoming, refusal.status, false);
     }
 
-    fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
+    pub(super) fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
         self.tell(Event::Refused {
             side: incoming.peer.side,
             remote: incoming.peer.remote,
@@ -249,6 +267,7 @@ impl Edge {
         extra: Option<&(&'static str, String)>,
     ) {
         let tag = self.random.tag();
+        let (status, phrase) = self.shown_status(status).unwrap_or((status, phrase));
         let mut builder =
             ResponseBuilder::new(&incoming.message, status, phrase).to_tag(&tag).source(incoming.peer.remote);
         if let Some((name, value)) = extra {
@@ -276,6 +295,7 @@ impl Edge {
             return self.refuse(now, incoming, &refusal);
         };
         self.respond(now, &key, incoming, 200, "OK", None);
+        exchange.cancelled_with = self.cancel_body(&incoming.message);
         let actions = exchange.context.cancel(now);
         self.settle(now, &mut exchange, actions);
         self.drop_unsent(now, &mut exchange);

@@ -132,7 +132,8 @@ impl Edge {
             self.lines.suspect(id);
         }
         while let Some(id) = self.lines.suspects.pop() {
-            if self.bindings.get(id).is_some() || self.lines.exchanges.contains_key(&id) {
+            let ours = self.bindings.get(id).is_some_and(|binding| self.bindings.is_ours(binding));
+            if ours || self.lines.exchanges.contains_key(&id) {
                 continue;
             }
             let Some(line) = self.lines.table.get(&id) else { continue };

@@ -1,6 +1,6 @@
 //! The whole signalling gateway as one machine.
 //!
-//! A request goes: [`Layer`] → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
+//! A request goes: [`Layer`] → `watch` (is its sender blocked, too fast, a scanner?) → `intake` (validation, loops, ceilings, who is it) → `register`, `outbound` (a phone
 //! asks) or `inbound` (the PBX asks: which phone?) → `forward` (response context, rewriting) → [`Layer`]. An answer
 //! goes: [`Layer`] → `answer` (best response, rewriting) → [`Layer`]. Session descriptions pass through the
 //! [`Media`] seam on the way (`offer`); phones live in [`bindings`], calls in `dialogs`.
@@ -8,11 +8,15 @@
 pub mod bindings;
 pub mod config;
 pub mod event;
+pub mod filter;
+pub mod guard;
 pub mod interop;
+pub mod manipulate;
 pub mod route_tag;
 pub mod uri_codec;
 
 mod answer;
+mod crossing;
 mod dialogs;
 mod exchange;
 mod faces;
@@ -27,30 +31,40 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
+mod referral;
 mod register;
+mod registrar;
 mod rewrite;
+mod route_set;
 mod seals;
 mod status;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use config::Config;
 pub use event::{Command, Event};
 
 use bindings::Bindings;
+use crossing::Turns;
 use dialogs::Dialogs;
 use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
+use guard::{Guard, Offence};
 use keepalive::KeepAlives;
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
 
 use crate::flow::{FlowId, Peer, Source};
 use crate::machine::{Input, Machine, Output};
 use crate::media::Media;
+use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
 use crate::ua;
@@ -61,12 +75,14 @@ pub struct Edge {
     keys: Keyring,
     seals: RefCell<Seals>,
     random: Random,
+    shard: Shard,
     layer: Layer,
     media: Box<dyn Media + Send>,
     bindings: Bindings,
     dialogs: Dialogs,
     flows: Flows,
     lines: Lines,
+    guard: Guard,
     exchanges: HashMap<ServerKey, Box<Exchange>>,
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
@@ -77,6 +93,13 @@ pub struct Edge {
     /// Requests of our own.
     errands: ua::Client<Errand>,
     alive: KeepAlives,
+    pace: Pace,
+    /// Which shard an INVITE from inside went to.
+    turns: Turns,
+    /// The exchange of each branch that went to another shard.
+    forks: HashMap<Box<[u8]>, ServerKey>,
+    /// Another shard, as a peer.
+    nobody: Arc<Peer>,
     outputs: VecDeque<Output<Event>>,
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
@@ -102,6 +125,8 @@ struct Counters {
     resolved: [u64; 6],
     refused: u64,
     dropped: u64,
+    floods: u64,
+    junk: u64,
     calls: u64,
 }
 
@@ -111,7 +136,8 @@ impl Edge {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
         Self {
-            layer: Layer::new(transactions(&config)),
+            layer: Layer::new(transactions(&config, Shard::ALONE)),
+            shard: Shard::ALONE,
             config,
             keys,
             seals: RefCell::default(),
@@ -121,6 +147,7 @@ impl Edge {
             dialogs,
             flows: Flows::default(),
             lines: Lines::default(),
+            guard: Guard::default(),
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
@@ -129,11 +156,29 @@ impl Edge {
             last_lookup: 0,
             errands: ua::Client::new(),
             alive: KeepAlives::default(),
+            pace: Pace::default(),
+            turns: Turns::default(),
+            forks: HashMap::new(),
+            nobody: crossing::nobody(),
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
         }
+    }
+
+    /// The same gateway as one of several that share the work: see [`crate::shard`]. Each gets a seed of its own and the same
+    /// keys, configuration and media side. Ceilings of [`Config`] hold for all together.
+    #[must_use]
+    pub fn on(mut self, shard: Shard) -> Self {
+        self.layer.reconfigure(transactions(&self.config, shard));
+        // Sessions are told apart at the media side, which all share.
+        let first = self.random.number() >> 16 | u64::from(shard.index()) << 56;
+        self.random = self.random.on(shard);
+        self.bindings = Bindings::on(shard);
+        self.dialogs = Dialogs::starting(first);
+        self.shard = shard;
+        self
     }
 
     /// The registrations, for an embedder on the same thread; others use [`Command::Snapshot`].
@@ -144,7 +189,11 @@ impl Edge {
     fn tell(&mut self, event: Event) {
         match &event {
             Event::Refused { .. } => self.counters.refused += 1,
-            Event::Dropped { .. } => self.counters.dropped += 1,
+            Event::Dropped { cause, .. } => {
+                self.counters.dropped += 1;
+                self.counters.floods += u64::from(*cause == DropCause::Flood);
+                self.counters.junk += u64::from(*cause == DropCause::Unframeable);
+            }
             Event::CallStarted { .. } => self.counters.calls += 1,
             Event::Resolved { step, .. } => self.counters.resolved[*step as usize] += 1,
             _ => {}
@@ -164,8 +213,13 @@ impl Edge {
     }
 
     fn flow_closed(&mut self, now: Instant, flow: FlowId) {
-        if let Some(dial) = self.flows.remove(flow).and_then(|flow| flow.dial) {
-            self.lines.closed(dial, Some(flow));
+        if let Some(closed) = self.flows.remove(flow) {
+            for shard in closed.crossed() {
+                self.outputs.push_back(Output::HandClosed { shard, flow });
+            }
+            if let Some(dial) = closed.dial {
+                self.lines.closed(dial, Some(flow));
+            }
         }
         for id in self.bindings.close(Source::Flow(flow)) {
             if self.bindings.get(id).is_some() {
@@ -194,8 +248,9 @@ impl Edge {
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
-            if binding.registered {
+            if binding.registered && self.bindings.is_ours(&binding) {
                 let phone = status::phone(&binding);
                 self.tell(Event::Unregistered { phone, cause: Departure::Expired });
             }
@@ -207,11 +262,15 @@ impl Edge {
         }
         self.keep_alive(now);
         self.close_idle_flows(now);
+        self.end_blocks(now);
         self.end_round(now);
     }
 
     /// What a round leaves behind: sessions and connections that nobody needs any more.
     fn end_round(&mut self, now: Instant) {
+        while let Some(flow) = self.bindings.poll_left() {
+            self.closes.push_back(flow);
+        }
         self.end_sessions(now);
         self.close_lines();
     }
@@ -228,10 +287,12 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.lookup_deadlines.first().map(|(at, _)| *at),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
             self.alive.deadline(),
+            self.guard.blocks.next_due(),
         ]
         .into_iter()
         .flatten()
@@ -268,9 +329,10 @@ impl Edge {
     }
 }
 
-/// The transaction settings, with a patience that outlasts timer C.
-fn transactions(config: &Config) -> transaction::Config {
+/// This shard's part of the transaction settings, with a patience that outlasts timer C.
+fn transactions(config: &Config, shard: Shard) -> transaction::Config {
     let mut transactions = config.transactions.clone();
+    transactions.transactions = shard.part(transactions.transactions);
     let least = config
         .timers
         .ringing_maximum
@@ -289,7 +351,16 @@ impl Machine for Edge {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
             Input::Ping { source } => return self.alive.pinged(now, &source),
-            Input::Unframeable { peer, .. } => self.drop_message(&peer, DropCause::Unframeable),
+            Input::Handed(handed) => self.handed(now, *handed),
+            Input::Unhanded(handed) => self.unhanded(now, *handed),
+            Input::Unsent { .. } => self.drop_message(&self.nobody.clone(), DropCause::Crossing),
+            Input::Unframeable { peer, status, .. } => {
+                self.drop_message(&peer, DropCause::Unframeable);
+                // What was answered was SIP, if not the SIP that we take.
+                if status.is_none() {
+                    self.offend(now, &peer, Offence::Junk);
+                }
+            }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
             Input::DialFailed { dial } => {
                 self.lines.closed(dial, None);
@@ -305,7 +376,7 @@ impl Machine for Edge {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Reconfigure(config) => {
-                self.layer.reconfigure(transactions(&config));
+                self.layer.reconfigure(transactions(&config, self.shard));
                 let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
                 if keep_alive != self.config.keep_alive {
                     self.watch_anew(now);
@@ -313,6 +384,8 @@ impl Machine for Edge {
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
+            Command::Block { suspect, length } => self.block(now, suspect, length),
+            Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);
@@ -332,7 +405,7 @@ impl Machine for Edge {
             return output;
         }
         if let Some(transmit) = self.layer.poll_transmit() {
-            return Output::Transmit(transmit);
+            return self.outward(transmit);
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);

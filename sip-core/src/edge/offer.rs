@@ -24,7 +24,8 @@ impl Edge {
         index: usize,
     ) -> Result<Option<Bytes>, Refusal> {
         let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
-        if !carries || described(&exchange.incoming.message).is_none() {
+        let across = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Shard(_)));
+        if !carries || across || described(&exchange.incoming.message).is_none() {
             return Ok(None);
         }
         let Some(session) = self.session_of(exchange, index) else { return Ok(None) };

@@ -35,7 +35,7 @@ pub(super) struct OwnRoutes {
 
 impl Edge {
     pub(super) fn plan_outbound(&mut self, now: Instant, incoming: &Incoming) -> Result<Plan, Refusal> {
-        let routes = self.own_routes(incoming)?;
+        let mut routes = self.own_routes(incoming)?;
         let uri = self.request_uri(incoming)?;
         let dialog =
             if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
@@ -46,6 +46,10 @@ impl Edge {
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
             held.used = now;
         }
+        if self.repairs(incoming) {
+            let recorded = dialog.as_ref().and_then(|key| self.dialogs.get(key)?.routes.as_deref());
+            routes = routes.repaired(recorded);
+        }
         self.lacks_registration(incoming, phone);
         self.hand_out(now, phone, &incoming.message);
         let revealed = self.revealed(&uri)?;
@@ -55,7 +59,7 @@ impl Edge {
         };
         let mut onward = routes.sealed;
         let routes_shown = !onward.is_empty();
-        if self.config.preloaded_routes == PreloadedRoutes::Allow {
+        if !routes.foreign.is_empty() && self.preloaded(incoming) == PreloadedRoutes::Allow {
             onward.extend(routes.foreign);
         }
         // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
@@ -98,8 +102,11 @@ impl Edge {
                 None => routes.foreign.push(route.raw().to_vec()),
             }
         }
-        // What a phone brings along besides our own (SIP-48).
-        if !routes.foreign.is_empty() && self.config.preloaded_routes == PreloadedRoutes::Reject {
+        // What a phone brings along besides our own (SIP-48). A challenge (RFC 3261 §22.3) belongs here too.
+        if !routes.foreign.is_empty()
+            && !self.repairs(incoming)
+            && self.preloaded(incoming) == PreloadedRoutes::Reject
+        {
             return Err(Refusal::forbidden(Reason::PreloadedRoute));
         }
         // A hidden route set is ours only together with its flow token.

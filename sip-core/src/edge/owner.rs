@@ -6,7 +6,7 @@ use super::config::CertBinding;
 use super::event::{Event, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::{Edge, Errand, Probe};
-use crate::flow::{Peer, Source};
+use crate::flow::{Peer, Source, Transport};
 use crate::header::Contact;
 use crate::token::{InstanceId, LoopHash};
 use crate::ua::{Request, SentBy};
@@ -42,7 +42,7 @@ impl Edge {
         let rule = self.config.interop.contacts.tag_routing.cert_binding;
         let named = names_tag(&incoming.peer, tag);
         let other = known.filter(|b| b.record.certificate != certificate);
-        let alive = other.is_some_and(|b| b.path.is_some());
+        let alive = other.is_some_and(|b| b.is_connected());
         // Another certificate may take a tag over only from a phone that is gone (a phone changes from its factory
         // certificate to the PBX's), and only if it names the tag, or where the rule only reports.
         let stolen = other.is_some() && (alive || !(named || rule != CertBinding::Enforce));
@@ -72,7 +72,7 @@ impl Edge {
         let tag =
             incoming.message.headers::<Contact>().flatten().find_map(|contact| pattern.tag(contact.raw()))?;
         let id = InstanceId::new(&self.config.realm, &tag);
-        let owner = self.bindings.get(id).filter(|b| b.registered && b.path.is_some())?;
+        let owner = self.bindings.get(id).filter(|b| b.registered && b.is_connected())?;
         let claims = owner.record.certificate != incoming.certificate()
             && (routing.cert_binding != CertBinding::Enforce || names_tag(&incoming.peer, &tag));
         let mut asked = self.errands.purposes().map(|Errand::Owner(probe)| probe.phone);
@@ -83,9 +83,11 @@ impl Edge {
     /// Asks the phone on the old connection whether it is there.
     pub(super) fn probe(&mut self, now: Instant, incoming: Incoming, hash: LoopHash, phone: InstanceId) {
         let Some(binding) = self.bindings.get(phone) else { return };
-        let Some((path, peer)) = binding.path.zip(binding.peer.clone()) else { return };
-        let face = self.config.face_of(&peer);
-        let us = SentBy::new(peer.transport, face.authority());
+        // At another shard the question crosses, and so does the answer: by the branch.
+        let Some(path) = binding.path.or(binding.away) else { return };
+        let over = binding.peer.as_ref().map_or(Transport::Tls, |peer| peer.transport);
+        let face = binding.peer.as_ref().map_or(&self.config.outside, |peer| self.config.face_of(peer));
+        let us = SentBy::new(over, face.authority());
         let request = Request::new("OPTIONS", &binding.record.contact, &us, path.into(), &mut self.random)
             .from(format!("{}:{}", face.scheme(), face.authority()))
             .patience(PROBE);

@@ -24,6 +24,8 @@ pub(super) struct Registration {
     pub(super) contacts: Vec<Sent>,
     /// The Expires header.
     pub(super) expires: Option<u32>,
+    /// The registrar knows no Path (SIP-24).
+    pub(super) without_path: bool,
     /// The phone stands in the table already, though the PBX has not accepted it yet.
     pub(super) provisional: bool,
 }
@@ -122,16 +124,17 @@ impl Edge {
             None if star => Vec::new(),
             None => values.iter().map(Address::raw).collect(),
         };
+        let to = user_of(message.header::<To>());
         let mut sent = Vec::with_capacity(contacts.len());
         for value in contacts {
             let contact = Address::parse(Name::Contact, value).map_err(|_| bad("malformed"))?;
-            sent.push(self.sent(&record, &contact, star).ok_or_else(|| bad("not a SIP URI"))?);
+            sent.push(self.sent(&record, &contact, star, to.as_deref()).ok_or_else(|| bad("not a SIP URI"))?);
         }
         if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or_else(|| sent.first()) {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
         }
-        Ok(Registration { record, contacts: sent, expires, provisional: false })
+        Ok(Registration { record, contacts: sent, expires, without_path: false, provisional: false })
     }
 
     fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
@@ -242,17 +245,24 @@ impl Edge {
         record
     }
 
-    fn sent(&self, record: &Record, contact: &Address<'_>, star: bool) -> Option<Sent> {
+    fn sent(&self, record: &Record, contact: &Address<'_>, star: bool, to: Option<&str>) -> Option<Sent> {
         let uri = contact.uri().ok().filter(Uri::is_sip)?;
-        let own = self.contact_uri(Some(record), &uri);
+        let own = self.registered_uri(record, &uri, to);
         let shown = Uri::parse(&own).ok()?.user().unwrap_or_default().to_vec();
-        let mut value = readdress(contact, &own);
+        let excepted = self.is_excepted(&uri);
+        let mut value = if excepted { contact.raw().to_vec() } else { readdress(contact, &own) };
         if star {
             value.extend_from_slice(b";expires=0");
         }
         Some(Sent {
             uri: String::from_utf8(uri.raw().to_vec()).ok()?,
-            user: unescape(uri.user().unwrap_or_default())?,
+            user: match uri.user() {
+                Some(user) => unescape(user)?,
+                None => to
+                    .filter(|_| self.config.interop.contacts.force_contact_user)
+                    .unwrap_or_default()
+                    .to_owned(),
+            },
             shown,
             value,
             expires: if star { Some(0) } else { contact.expires() },
@@ -273,6 +283,9 @@ impl Edge {
             return;
         }
         let granted = self.granted(registration, answer);
+        if granted > 0 {
+            self.lacks_contact(registration, answer);
+        }
         let id = InstanceId(registration.record.id);
         if granted == 0 {
             let phone = self.phone(id);
@@ -372,7 +385,7 @@ impl Edge {
                 let user = contact.uri().ok().map_or(&b""[..], |uri| uri.user().unwrap_or_default());
                 let sent = registration.contacts.iter().find(|sent| same_user(user, &sent.shown));
                 let uri = sent.map_or(&registration.record.contact, |sent| &sent.uri);
-                readdress(&contact, uri.as_bytes())
+                self.without_gruus(readdress(&contact, uri.as_bytes()))
             })
             .collect();
         let listed = answer.header::<Contact>().is_some();

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::Edge;
 use super::config::Face;
 use super::exchange::{Exchange, Hop, Incoming, Way};
+use super::referral::without_blanks;
 use super::register::Registration;
 use super::seals::Seal;
 use super::uri_codec::{FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress};
 use crate::flow::{Side, Transport};
-use crate::header::{Address, Contact, Header, MaxForwards, RecordRoute, ReferTo, ReferredBy, Via};
+use crate::header::{Address, Contact, MaxForwards, RecordRoute, Via};
 use crate::message::{Edit, EditError, Limits, Message, Method, Name, Row};
 use crate::token::InstanceId;
 use crate::uri::Uri;
@@ -52,10 +53,19 @@ impl Edge {
         body: Option<&Bytes>,
         registration: Option<&Registration>,
     ) -> Result<Bytes, WriteError> {
+        if let Hop::Shard(_) = way.hop {
+            return self.write_across(incoming, way, branch);
+        }
         let message = &incoming.message;
         let mut edit = message.edit();
         if let Some(uri) = &way.request_uri {
             edit.set_request_uri(uri);
+        }
+        if self.config.interop.headers.unescape_ws
+            && let Some(uri) = way.request_uri.as_deref().or_else(|| message.request_uri())
+            && let Some(uri) = without_blanks(uri)
+        {
+            edit.set_request_uri(&uri);
         }
         self.set_hops(message, &mut edit);
         match way.hop.side() {
@@ -64,6 +74,12 @@ impl Edge {
         }
         if let Some(body) = body {
             edit.set_body(body);
+        }
+        if self.config.interop.headers.pretend_privacy {
+            edit.remove(Name::ProxyRequire);
+        }
+        if !self.config.filters.header_rules.is_empty() {
+            self.manipulate(message, way.hop.remote().map(|remote| remote.ip()), &mut edit);
         }
         Ok(edit.to_bytes()?)
     }
@@ -88,8 +104,16 @@ impl Edge {
     ) {
         let message = &incoming.message;
         let face = self.config.face_at(&way.hop);
-        edit.replace_top_via(&stamped(incoming));
-        edit.push_via(&self.via(&way.hop, branch));
+        let switch = way.hop.remote();
+        if self.removes_vias(switch) {
+            edit.replace_values(Name::Via, &[self.via(&way.hop, branch)]);
+        } else {
+            edit.replace_top_via(&stamped(incoming));
+            edit.push_via(&self.via(&way.hop, branch));
+        }
+        if let Some(to) = self.followed_to(message, way) {
+            edit.set_header(Name::To, &to);
+        }
         remove_untrusted(message, edit);
         edit.remove(Name::RecordRoute);
         if way.routes.is_empty() {
@@ -101,22 +125,22 @@ impl Edge {
             Some(registration) => {
                 let contacts: Vec<&[u8]> = registration.contacts.iter().map(|sent| &sent.value[..]).collect();
                 edit.replace_values(Name::Contact, &contacts);
-                if self.config.interop.contacts.add_path {
-                    edit.push_front(Name::Path, &path(face, &registration.record.flow_tokens[1]));
+                self.add_expires(message, &contacts, edit);
+                if self.config.interop.contacts.add_path && !registration.without_path {
+                    edit.push_front(Name::Path, &path(face, self.lr(), &registration.record.flow_tokens[1]));
                 }
             }
             None => {
                 self.encode_contacts(message, way.phone, edit);
             }
         }
-        if registration.is_none() && makes_dialog(incoming) {
+        if registration.is_none() && self.stays(message, Side::Inside) && !self.hides_record_route(switch) {
             edit.push_front(
                 Name::RecordRoute,
                 &self.record_route(Side::Inside, face, way.phone, message, None),
             );
         }
-        self.reveal_header::<ReferTo>(message, edit);
-        self.reveal_header::<ReferredBy>(message, edit);
+        self.refer_inside(message, way.phone, edit);
     }
 
     fn towards_phone(
@@ -128,10 +152,10 @@ impl Edge {
     ) -> Result<(), TooLong> {
         // Vias, Record-Routes and Contacts of the inside stay inside (SIP-64); answers get them back.
         let face = self.config.face_at(&way.hop);
-        edit.replace_values(Name::Via, &[self.via(&way.hop, branch)]);
+        edit.replace_values(Name::Via, &self.vias_for_phone(message, self.via(&way.hop, branch)));
         edit.remove(Name::Route);
         let routes: Vec<&[u8]> = message.headers::<RecordRoute>().flatten().map(|r| r.raw()).collect();
-        if message.method().is_some_and(|m| records(m)) && !has_to_tag(message) {
+        if self.stays(message, Side::Outside) {
             let sealed = self.sealed_routes(&routes)?;
             let own = self.record_route(Side::Outside, face, way.phone, message, sealed.as_deref());
             edit.replace_values(Name::RecordRoute, &[own]);
@@ -139,7 +163,7 @@ impl Edge {
             edit.remove(Name::RecordRoute);
         }
         self.hide_contacts(face, message, edit)?;
-        self.hide_header::<ReferTo>(face, message, edit)
+        self.refer_outside(face, message, edit)
     }
 
     /// Our Via: sent-by is our address as whoever gets it knows it.
@@ -179,7 +203,7 @@ impl Edge {
         let secure =
             message.request_uri().and_then(|uri| Uri::parse(uri).ok()).is_some_and(|uri| is_secure(&uri));
         let token = self.bindings.get(phone).map_or("", |binding| binding.flow_token(side));
-        let mut params = vec![("lr", ""), (FLOW_TOKEN, token)];
+        let mut params = vec![("lr", self.lr()), (FLOW_TOKEN, token)];
         if let Some(sealed) = sealed {
             params.push((SEALED_ROUTES, sealed));
         }
@@ -190,7 +214,8 @@ impl Edge {
     fn encode_contacts(&self, message: &Message, phone: InstanceId, edit: &mut Edit<'_>) {
         let binding = self.bindings.get(phone);
         map_contacts(message, edit, |contact| {
-            let uri = contact.uri().ok().filter(Uri::is_sip)?;
+            let stays = |uri: &Uri<'_>| self.is_passed_gruu(uri) || self.is_excepted(uri);
+            let uri = contact.uri().ok().filter(|uri| uri.is_sip() && !stays(uri))?;
             Some(readdress(contact, &self.further_contact_uri(binding, &uri)))
         });
     }
@@ -209,8 +234,8 @@ impl Edge {
     }
 
     /// `user@us;pc=SEALED` for an inside URI; `None` when it is none.
-    fn hidden(&self, face: &Face, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, TooLong> {
-        if !uri.is_sip() {
+    pub(super) fn hidden(&self, face: &Face, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, TooLong> {
+        if !uri.is_sip() || self.is_excepted(uri) {
             return Ok(None);
         }
         let (plain, headers) = split_headers(uri);
@@ -225,39 +250,13 @@ impl Edge {
     }
 
     /// The inside URI behind one of ours that a phone gives back, with its `?headers` kept (SIP-42).
-    fn unhidden(&self, uri: &Uri<'_>) -> Option<Vec<u8>> {
+    pub(super) fn unhidden(&self, uri: &Uri<'_>) -> Option<Vec<u8>> {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return None;
         }
         let mut text = self.opened(Seal::Contact, uri.param(SEALED_CONTACT)?)?.to_vec();
         text.extend_from_slice(split_headers(uri).1);
         Some(text)
-    }
-
-    fn reveal_header<H>(&self, message: &Message, edit: &mut Edit<'_>)
-    where
-        H: for<'a> Header<View<'a> = Address<'a>>,
-    {
-        let Some(Ok(address)) = message.header::<H>() else { return };
-        let Ok(uri) = address.uri() else { return };
-        if let Some(inside) = self.unhidden(&uri) {
-            edit.set_header(H::NAME, &readdress(&address, &inside));
-        }
-    }
-
-    /// A Refer-To that names a phone by its inside address is hidden; other targets are reached through us anyway.
-    fn hide_header<H>(&self, face: &Face, message: &Message, edit: &mut Edit<'_>) -> Result<(), TooLong>
-    where
-        H: for<'a> Header<View<'a> = Address<'a>>,
-    {
-        let Some(Ok(address)) = message.header::<H>() else { return Ok(()) };
-        let Ok(uri) = address.uri() else { return Ok(()) };
-        if self.has_phone_form(&uri)
-            && let Some(hidden) = self.hidden(face, &uri)?
-        {
-            edit.set_header(H::NAME, &readdress(&address, &hidden));
-        }
-        Ok(())
     }
 
     /// A response as it leaves to whoever asked: the hops of the request, and the addresses of that side.
@@ -273,7 +272,7 @@ impl Edge {
         edit.replace_values(Name::Via, &vias(incoming));
         let phone = exchange.branches.get(branch).map_or(exchange.phone, |b| b.way.phone);
         match incoming.peer.side {
-            Side::Outside => self.answer_to_phone(exchange, phone, message, &mut edit)?,
+            Side::Outside => self.answer_to_phone(exchange, branch, phone, message, &mut edit)?,
             Side::Inside => self.answer_to_switch(exchange, phone, message, &mut edit),
         }
         match body {
@@ -284,17 +283,38 @@ impl Edge {
             Some(body) => edit.set_body(body),
             None => {}
         }
+        self.finish_answer(exchange, message, &mut edit);
         Ok(edit.to_bytes()?)
+    }
+
+    /// What switches and rules change in an answer, last of all.
+    fn finish_answer(&self, exchange: &Exchange, message: &Message, edit: &mut Edit<'_>) {
+        let status = message.status().unwrap_or_default();
+        if let Some((status, phrase)) = self.shown_status(status) {
+            edit.set_status(status, phrase);
+        }
+        // SIP-57. A reliable 180 keeps what its PRACK needs (RFC 3262 §4).
+        if status == 180 && self.config.interop.answers.strip_180 && message.raw(Name::RSeq).is_none() {
+            edit.remove(Name::Contact);
+            edit.remove(Name::RecordRoute);
+        }
+        if !self.config.filters.header_rules.is_empty() {
+            self.manipulate(message, Some(exchange.incoming.peer.remote.ip()), edit);
+        }
     }
 
     fn answer_to_phone(
         &self,
         exchange: &Exchange,
+        branch: usize,
         phone: InstanceId,
         message: &Message,
         edit: &mut Edit<'_>,
     ) -> Result<(), TooLong> {
         let status = message.status().unwrap_or_default();
+        if let Some(to) = self.restored_to(exchange, branch, message) {
+            edit.set_header(Name::To, &to);
+        }
         if let Some(registration) = &exchange.registration {
             edit.remove(Name::Path);
             edit.remove(Name::ServiceRoute);
@@ -302,12 +322,15 @@ impl Edge {
             if (200..300).contains(&status) {
                 let contacts = self.restored_contacts(registration, message);
                 edit.replace_values(Name::Contact, &contacts);
+                self.add_expires(message, &contacts, edit);
             }
             return Ok(());
         }
         let face = self.config.face_of(&exchange.incoming.peer);
         let routes: Vec<Address<'_>> = message.headers::<RecordRoute>().flatten().collect();
-        if !routes.is_empty() {
+        let switch = exchange.branches.get(branch).and_then(|b| b.way.hop.remote());
+        let hidden = exchange.recorded && (101..300).contains(&status) && self.hides_record_route(switch);
+        if !routes.is_empty() || hidden {
             edit.remove(Name::RecordRoute);
             if exchange.recorded {
                 let further = self.sealed_routes(&self.after_us(&routes))?;
@@ -339,7 +362,10 @@ impl Edge {
         let request = &exchange.incoming.message;
         if exchange.recorded && (101..300).contains(&status) {
             let face = self.config.face_of(&exchange.incoming.peer);
-            let mut routes = vec![self.record_route(Side::Inside, face, phone, request, None)];
+            let mut routes = Vec::new();
+            if !self.hides_record_route(Some(exchange.incoming.peer.remote)) {
+                routes.push(self.record_route(Side::Inside, face, phone, request, None));
+            }
             routes.extend(request.headers::<RecordRoute>().flatten().map(|r| r.raw().to_vec()));
             edit.replace_values(Name::RecordRoute, &routes);
         } else {
@@ -358,8 +384,8 @@ impl Edge {
 }
 
 /// Our Path (RFC 3327) with the flow token and `ob` (RFC 5626 §5).
-fn path(face: &Face, token: &str) -> Vec<u8> {
-    bracketed(&own_uri(face, true, None, &[("lr", ""), ("ob", ""), (FLOW_TOKEN, token)]))
+fn path(face: &Face, lr: &str, token: &str) -> Vec<u8> {
+    bracketed(&own_uri(face, true, None, &[("lr", lr), ("ob", ""), (FLOW_TOKEN, token)]))
 }
 
 fn map_contacts(
@@ -378,16 +404,11 @@ fn map_contacts(
 }
 
 /// Methods whose requests make dialogs (RFC 3261 §12, RFC 6665, RFC 3515).
-fn records(method: Method<'_>) -> bool {
+pub(super) fn records(method: Method<'_>) -> bool {
     matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
 }
 
-/// Whether a request may make a dialog, so that we stay in its path.
-pub(super) fn makes_dialog(incoming: &Incoming) -> bool {
-    records(incoming.method()) && !incoming.in_dialog()
-}
-
-fn has_to_tag(message: &Message) -> bool {
+pub(super) fn has_to_tag(message: &Message) -> bool {
     matches!(message.header::<crate::header::To>(), Some(Ok(to)) if to.tag().is_some())
 }
 
@@ -402,7 +423,7 @@ fn split_headers<'u>(uri: &Uri<'u>) -> (&'u [u8], &'u [u8]) {
 }
 
 /// The top Via with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581 §4).
-fn stamped(incoming: &Incoming) -> Vec<u8> {
+pub(super) fn stamped(incoming: &Incoming) -> Vec<u8> {
     match incoming.message.header::<Via>() {
         Some(Ok(via)) => via.stamped(incoming.peer.remote),
         _ => Vec::new(),

@@ -7,6 +7,9 @@ use super::event::{Phone, PhoneState};
 use super::{Edge, Snapshot};
 use crate::flow::Side;
 
+/// Blocks in a snapshot; there may be a hundred thousand.
+const BLOCKS_SHOWN: usize = 1000;
+
 pub(super) fn phone(binding: &Binding) -> Phone {
     Phone { id: binding.id, tag: binding.record.tag.clone(), user: binding.record.user.clone() }
 }
@@ -24,7 +27,12 @@ impl Edge {
             flow: binding.path.and_then(|path| path.flow()),
         };
         Snapshot {
-            phones: self.bindings.iter().filter(|b| b.registered).map(state).collect(),
+            phones: self
+                .bindings
+                .iter()
+                .filter(|b| b.registered && self.bindings.is_ours(b))
+                .map(state)
+                .collect(),
             flows: self.flows.values().filter(|flow| flow.peer.side == Side::Outside).count(),
             contexts: self.exchanges.len(),
             dialogs: self.dialogs.len(),
@@ -32,6 +40,10 @@ impl Edge {
             refused: self.counters.refused,
             dropped: self.counters.dropped,
             calls: self.counters.calls,
+            floods: self.counters.floods,
+            junk: self.counters.junk,
+            blocked: self.guard.blocks.active(),
+            blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
         }
     }

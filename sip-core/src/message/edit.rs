@@ -98,6 +98,24 @@ impl<'m> Edit<'m> {
         }
     }
 
+    /// Replaces status and reason of a response; no effect on requests, and none for what is no status.
+    pub fn set_status(&mut self, status: u16, reason: &str) {
+        if let StartLine::Response { .. } = self.message.head.start_line
+            && (100..700).contains(&status)
+        {
+            let start = self.patches.text.len();
+            push_number(&mut self.patches.text, u32::from(status));
+            self.patches.text.push(b' ');
+            self.patches.text.extend_from_slice(reason.as_bytes());
+            if reason.chars().any(char::is_control) {
+                self.patches.bad.get_or_insert(Name::Other);
+            }
+            let text = (start as u32, self.patches.text.len() as u32);
+            // Behind "SIP/2.0 ", up to the line end.
+            self.replace(8, self.first_row_start() - 2, text, Name::Other);
+        }
+    }
+
     /// A new Via row above all others.
     pub fn push_via(&mut self, value: &[u8]) {
         self.push_front(Name::Via, value);

@@ -1,5 +1,6 @@
 //! Datagram sockets: one task each, receiving and sending.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use super::blocklist::Blocklist;
 use super::limits::Limits;
 use super::stream::Arrival;
 use super::stun;
@@ -28,12 +30,39 @@ pub struct Datagrams {
     pub allow: Vec<IpNet>,
     /// STUN Binding requests are answered (RFC 5626 §4.4.2).
     pub stun: bool,
+    /// Who may not, whatever else is said: they meet silence.
+    pub blocked: Blocklist,
 }
 
 impl Datagrams {
     fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&address))
+        (self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&address)))
+            && !self.blocked.holds(address)
+    }
+}
+
+/// The way to send by a socket, from any thread.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    pub(super) listener: ListenerId,
+    pub(super) socket: Arc<UdpSocket>,
+    /// What the socket has no room for at the moment. The drop of the last one ends the socket's task.
+    pub(super) queue: mpsc::Sender<(SocketAddr, Bytes)>,
+    pub(super) local: SocketAddr,
+    pub(super) side: Side,
+}
+
+impl Outlet {
+    /// Sends at once if the socket takes it. What can't be sent is lost, as datagrams are; retransmission is above.
+    pub(super) fn send(&self, remote: SocketAddr, bytes: Bytes) {
+        let queued = self.queue.capacity() < self.queue.max_capacity();
+        if !queued
+            && !matches!(self.socket.try_send_to(&bytes, remote), Err(error) if error.kind() == ErrorKind::WouldBlock)
+        {
+            return;
+        }
+        drop(self.queue.try_send((remote, bytes)));
     }
 }
 

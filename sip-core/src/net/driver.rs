@@ -11,12 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
 
-use super::datagram::Datagrams;
+use super::crossing::{self, Crossing, Crossings};
+use super::datagram::{Datagrams, Outlet};
 use super::links::Links;
 use super::stream::Arrival;
 use super::{Connect, Limits, Resolve, Stream};
 use crate::flow::{Dial, FlowId, ListenerId, Peer};
 use crate::machine::{Input, Machine, Output};
+use crate::shard::Shard;
 
 /// Orders that may wait for the driver.
 const ORDERS: usize = 1024;
@@ -24,7 +26,8 @@ const ORDERS: usize = 1024;
 /// What handles ask for.
 enum Order<C> {
     Stream(Box<dyn Stream>, Arc<Peer>),
-    Socket(UdpSocket, Datagrams),
+    Socket(UdpSocket, Datagrams, oneshot::Sender<Outlet>),
+    Outlet(Outlet),
     /// The other end hears of the sender's drop when the socket is closed.
     RemoveSocket(ListenerId, oneshot::Sender<()>),
     Command(C),
@@ -75,12 +78,24 @@ impl<C> Handle<C> {
         })
     }
 
-    /// Gives a bound datagram socket. It replaces an earlier one of the same listener.
+    /// Gives a bound datagram socket. It replaces an earlier one of the same listener. Other shards may send by it too:
+    /// see [`Handle::outlet`].
+    ///
+    /// # Errors
+    /// [`Gone`], also when the operating system does not let the driver have the socket.
+    pub async fn socket(&self, socket: UdpSocket, rules: Datagrams) -> Result<Outlet, Gone> {
+        let (opened, outlet) = oneshot::channel();
+        self.order(Order::Socket(socket, rules, opened)).await?;
+        outlet.await.map_err(|_| Gone)
+    }
+
+    /// Lets this driver send by the socket of another one. What is received there comes over as [`Input::Handed`].
+    /// [`Handle::remove_socket`] takes it away again, which must come before the socket itself is removed.
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn socket(&self, socket: UdpSocket, rules: Datagrams) -> Result<(), Gone> {
-        self.order(Order::Socket(socket, rules)).await
+    pub async fn outlet(&self, outlet: Outlet) -> Result<(), Gone> {
+        self.order(Order::Outlet(outlet)).await
     }
 
     /// Closes the datagram socket of a listener, once what is queued has left. Its address is free when this returns.
@@ -129,8 +144,26 @@ impl<C> Handle<C> {
         self.order(Order::CloseAll).await
     }
 
+    /// A handle that does not keep the driver running.
+    pub fn downgrade(&self) -> WeakHandle<C> {
+        WeakHandle { orders: self.orders.downgrade() }
+    }
+
     async fn order(&self, order: Order<C>) -> Result<(), Gone> {
         self.orders.send(order).await.map_err(|_| Gone)
+    }
+}
+
+/// A handle that does not keep its driver running: for whoever lives on the driver's own runtime.
+#[derive(Debug)]
+pub struct WeakHandle<C> {
+    orders: mpsc::WeakSender<Order<C>>,
+}
+
+impl<C> WeakHandle<C> {
+    /// The handle, while there is another one.
+    pub fn upgrade(&self) -> Option<Handle<C>> {
+        Some(Handle { orders: self.orders.upgrade()? })
     }
 }
 
@@ -138,13 +171,40 @@ impl<C> Handle<C> {
 pub struct Driver<C> {
     orders: mpsc::Receiver<Order<C>>,
     limits: Limits,
+    shard: Shard,
+    crossings: Crossings,
+    crossed: Option<mpsc::Receiver<Crossing>>,
 }
 
 impl<C: Send> Driver<C> {
     /// A driver and the handle to it. Needs no runtime yet.
     pub fn new(limits: Limits) -> (Self, Handle<C>) {
+        Self::with(limits, Shard::ALONE, Crossings::alone(), None)
+    }
+
+    /// Drivers for the machines of so many [shards](crate::shard), joined: what a machine hands another gets there, and
+    /// connections are known to all. Each belongs on a runtime of its own. `limits` are those of one.
+    pub fn shards(limits: &Limits, count: usize) -> Vec<(Self, Handle<C>)> {
+        if count <= 1 {
+            return vec![Self::new(limits.clone())];
+        }
+        let ends = Crossings::join(count).into_iter();
+        ends.map(|(shard, end, inbox)| Self::with(limits.clone(), shard, end, Some(inbox))).collect()
+    }
+
+    fn with(
+        limits: Limits,
+        shard: Shard,
+        crossings: Crossings,
+        crossed: Option<mpsc::Receiver<Crossing>>,
+    ) -> (Self, Handle<C>) {
         let (sender, orders) = mpsc::channel(ORDERS);
-        (Self { orders, limits }, Handle { orders: sender })
+        (Self { orders, limits, shard, crossings, crossed }, Handle { orders: sender })
+    }
+
+    /// Which shard it drives.
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
     /// Runs until [`Handle::close_all`], or until no handle is left, and gives the machine back.
@@ -165,14 +225,14 @@ impl<C: Send> Driver<C> {
             connect,
             resolve,
             events,
-            links: Links::new(inbox, limits.clone()),
+            links: Links::new(inbox, limits.clone(), self.crossings),
             dials: JoinSet::new(),
             dialling: HashMap::new(),
             lookups: JoinSet::new(),
             asked: HashMap::new(),
             limits,
         };
-        running.run(self.orders, arrivals).await;
+        running.run(self.orders, arrivals, self.crossed).await;
         running.machine
     }
 }
@@ -201,6 +261,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
         &mut self,
         mut orders: mpsc::Receiver<Order<M::Command>>,
         mut arrivals: mpsc::Receiver<Arrival>,
+        mut crossed: Option<mpsc::Receiver<Crossing>>,
     ) {
         let sleep = tokio::time::sleep_until(tokio::time::Instant::now());
         tokio::pin!(sleep);
@@ -217,6 +278,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                     Some(order) => self.order(order),
                 },
                 Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                crossing = crossing::next(&mut crossed), if crossed.is_some() => self.crossed(crossing),
                 Some(done) = self.dials.join_next_with_id() => self.dialled(done),
                 Some(done) = self.lookups.join_next_with_id() => self.resolved(done),
                 panicked = self.links.task_ended() => if let Some(flow) = panicked {
@@ -245,6 +307,8 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                         self.links.mishaps.push_back(Input::FlowClosed { flow });
                     }
                 }
+                Output::Hand(handed) => self.links.hand(handed),
+                Output::HandClosed { shard, flow } => self.links.hand_closed(shard, flow),
                 Output::Resolve { query, name } => self.look_up(query, name),
                 Output::Event(event) => (self.events)(event),
                 Output::Timeout(at) => {
@@ -268,7 +332,13 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                     tracing::debug!(peer = %peer.remote, "too many connections");
                 }
             }
-            Order::Socket(socket, rules) => self.links.add_socket(socket, rules),
+            Order::Socket(socket, rules, opened) => {
+                if let Some(outlet) = self.links.add_socket(socket, rules) {
+                    // Who asked may have gone.
+                    let _ = opened.send(outlet);
+                }
+            }
+            Order::Outlet(outlet) => self.links.add_outlet(outlet),
             Order::RemoveSocket(listener, closing) => self.links.remove_socket(listener, closing),
             Order::Command(command) => self.machine.handle_command(now(), command),
             Order::Limits(limits) => {
@@ -300,6 +370,14 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
             }
         };
         self.machine.handle_input(now(), input);
+    }
+
+    fn crossed(&mut self, crossing: Crossing) {
+        match crossing {
+            Crossing::Handed(handed) => self.machine.handle_input(now(), Input::Handed(handed)),
+            Crossing::Closed(flow) => self.machine.handle_input(now(), Input::FlowClosed { flow }),
+            Crossing::Transmit(transmit) => self.links.transmit(transmit),
+        }
     }
 
     fn close(&mut self, flow: FlowId) {

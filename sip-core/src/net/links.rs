@@ -1,8 +1,6 @@
 //! All open connections and sockets, and who gets which octets.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,12 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::Stream;
-use super::datagram::{Datagrams, Socket};
+use super::crossing::Crossings;
+use super::datagram::{Datagrams, Outlet, Socket};
 use super::limits::Limits;
 use super::queue::Queue;
 use super::stream::{Arrival, Connection};
-use crate::flow::{Dial, FlowId, ListenerId, Peer, Side, Target, Transmit, Transport};
+use crate::flow::{Dial, FlowId, ListenerId, Peer, Target, Transmit, Transport};
 use crate::machine::Input;
+use crate::shard::Handed;
 
 /// Names of connections are unique in the process, whatever number of drivers it has.
 static LAST_FLOW: AtomicU64 = AtomicU64::new(0);
@@ -40,6 +40,7 @@ pub(super) struct Links {
     accepted: usize,
     inbox: mpsc::Sender<Arrival>,
     limits: Arc<Limits>,
+    crossings: Crossings,
 }
 
 struct Flow {
@@ -59,29 +60,13 @@ enum Line {
 }
 
 struct Port {
-    socket: Arc<UdpSocket>,
-    /// What the socket has no room for at the moment. Its drop ends the socket's task.
-    queue: mpsc::Sender<(SocketAddr, Bytes)>,
-    local: SocketAddr,
-    side: Side,
-    task: AbortHandle,
-}
-
-impl Port {
-    /// Sends at once if the socket takes it. What can't be sent is lost, as datagrams are; retransmission is above.
-    fn send(&self, remote: SocketAddr, bytes: Bytes) {
-        let queued = self.queue.capacity() < self.queue.max_capacity();
-        if !queued
-            && !matches!(self.socket.try_send_to(&bytes, remote), Err(error) if error.kind() == ErrorKind::WouldBlock)
-        {
-            return;
-        }
-        drop(self.queue.try_send((remote, bytes)));
-    }
+    outlet: Outlet,
+    /// Of the socket; `None` if it is another driver's.
+    task: Option<AbortHandle>,
 }
 
 impl Links {
-    pub(super) fn new(inbox: mpsc::Sender<Arrival>, limits: Arc<Limits>) -> Self {
+    pub(super) fn new(inbox: mpsc::Sender<Arrival>, limits: Arc<Limits>, crossings: Crossings) -> Self {
         Self {
             flows: HashMap::new(),
             lines: HashMap::new(),
@@ -94,6 +79,7 @@ impl Links {
             accepted: 0,
             inbox,
             limits,
+            crossings,
         }
     }
 
@@ -108,7 +94,7 @@ impl Links {
 
     /// Starts a connection's task. If it was dialled, what waited for it goes first.
     pub(super) fn open(&mut self, io: Box<dyn Stream>, peer: Arc<Peer>, dial: Option<Dial>) -> FlowId {
-        let flow = FlowId(LAST_FLOW.fetch_add(1, Ordering::Relaxed) + 1);
+        let flow = FlowId::on(self.crossings.shard(), LAST_FLOW.fetch_add(1, Ordering::Relaxed) + 1);
         let (queue, end) = Queue::new(self.limits.queue);
         let connection = Connection {
             flow,
@@ -173,7 +159,7 @@ impl Links {
             Target::Flow(flow) => self.send(flow, bytes),
             Target::Datagram { listener, remote } => {
                 if let Some(port) = self.sockets.get(&listener) {
-                    port.send(remote, bytes);
+                    port.outlet.send(remote, bytes);
                 }
             }
             Target::Dial(dial) if dial.transport == Transport::Udp => self.send_datagram(dial, bytes),
@@ -182,7 +168,7 @@ impl Links {
     }
 
     fn send(&mut self, flow: FlowId, bytes: Bytes) {
-        let Some(open) = self.flows.get(&flow) else { return };
+        let Some(open) = self.flows.get(&flow) else { return self.send_across(flow, bytes) };
         if !open.queue.push(bytes) {
             // The peer is so slow that messages would be lost: better no connection than that.
             tracing::debug!(%flow, peer = %open.peer.remote, "write queue full, closing");
@@ -191,12 +177,36 @@ impl Links {
         }
     }
 
+    /// A connection of another shard, or one that is gone.
+    fn send_across(&mut self, flow: FlowId, bytes: Bytes) {
+        if flow.shard() == self.crossings.shard() {
+            return;
+        }
+        let transmit = Transmit { target: Target::Flow(flow), bytes };
+        if !self.crossings.transmit(flow, transmit) {
+            tracing::debug!(%flow, "the other shard takes no more");
+            self.mishaps.push_back(Input::Unsent { flow });
+        }
+    }
+
+    pub(super) fn hand(&mut self, handed: Box<Handed>) {
+        if let Err(handed) = self.crossings.hand(handed) {
+            self.mishaps.push_back(Input::Unhanded(handed));
+        }
+    }
+
+    pub(super) fn hand_closed(&self, shard: u8, flow: FlowId) {
+        self.crossings.closed(shard, flow);
+    }
+
     fn send_datagram(&mut self, dial: Dial, bytes: Bytes) {
-        let fits = |port: &&Port| port.side == dial.side && port.local.is_ipv4() == dial.remote.is_ipv4();
+        let fits = |port: &&Port| {
+            port.outlet.side == dial.side && port.outlet.local.is_ipv4() == dial.remote.is_ipv4()
+        };
         // Of several sockets always the same one, so that a peer sees one source.
         let port = self.sockets.iter().filter(|(_, port)| fits(port)).min_by_key(|(listener, _)| **listener);
         match port {
-            Some((_, port)) => port.send(dial.remote, bytes),
+            Some((_, port)) => port.outlet.send(dial.remote, bytes),
             None => self.mishaps.push_back(Input::DialFailed { dial }),
         }
     }
@@ -225,28 +235,42 @@ impl Links {
     }
 
     /// Starts a socket's task, in place of an earlier one of that port row.
-    pub(super) fn add_socket(&mut self, socket: UdpSocket, rules: Datagrams) {
+    pub(super) fn add_socket(&mut self, socket: UdpSocket, rules: Datagrams) -> Option<Outlet> {
         // Whoever bound it may have done so on another runtime: were that to watch it, each datagram would wake two threads.
         let socket = match socket.into_std().and_then(UdpSocket::from_std) {
             Ok(socket) => Arc::new(socket),
-            Err(error) => return tracing::error!(%error, "a datagram socket is lost"),
+            Err(error) => {
+                tracing::error!(%error, "a datagram socket is lost");
+                return None;
+            }
         };
-        let Ok(local) = socket.local_addr() else { return };
+        let local = socket.local_addr().ok()?;
         let (queue, end) = mpsc::channel(DATAGRAMS);
         let (listener, side) = (rules.listener, rules.side);
         let inbox = self.inbox.clone();
-        let sending = socket.clone();
+        let outlet = Outlet { listener, socket: socket.clone(), queue, local, side };
         let socket = Socket { socket, local, rules, queue: end, inbox, limits: self.limits.clone() };
         let task = self.tasks.spawn(socket.run());
-        if let Some(old) = self.sockets.insert(listener, Port { socket: sending, queue, local, side, task }) {
-            old.task.abort();
+        self.add_port(Port { outlet: outlet.clone(), task: Some(task) });
+        Some(outlet)
+    }
+
+    /// A way to send by the socket of another driver.
+    pub(super) fn add_outlet(&mut self, outlet: Outlet) {
+        self.add_port(Port { outlet, task: None });
+    }
+
+    fn add_port(&mut self, port: Port) {
+        let old = self.sockets.insert(port.outlet.listener, port);
+        if let Some(task) = old.and_then(|old| old.task) {
+            task.abort();
         }
     }
 
     /// Closes a socket; `closing` is dropped when that is done.
     pub(super) fn remove_socket(&mut self, listener: ListenerId, closing: oneshot::Sender<()>) {
-        if let Some(port) = self.sockets.remove(&listener) {
-            self.closing.insert(port.task.id(), closing);
+        if let Some(task) = self.sockets.remove(&listener).and_then(|port| port.task) {
+            self.closing.insert(task.id(), closing);
         }
     }
 

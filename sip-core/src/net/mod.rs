@@ -35,6 +35,8 @@
     reason = "here the clock is asked and tasks are spawned, and nowhere else"
 )]
 
+mod blocklist;
+mod crossing;
 mod datagram;
 mod dial;
 mod driver;
@@ -46,8 +48,9 @@ mod stun;
 #[cfg(test)]
 mod tests;
 
-pub use datagram::Datagrams;
+pub use blocklist::Blocklist;
+pub use datagram::{Datagrams, Outlet};
 pub use dial::{Connect, Resolve};
-pub use driver::{Driver, Gone, Handle, Refused};
+pub use driver::{Driver, Gone, Handle, Refused, WeakHandle};
 pub use limits::Limits;
 pub use stream::Stream;

@@ -155,6 +155,18 @@ impl Layer {
         self.settle();
     }
 
+    /// Answers a request that was not given to [`handle_message`](Self::handle_message) and shall cost nothing: sent once,
+    /// to where the request came from (RFC 3261 §8.2.7).
+    pub fn respond_without_transaction(
+        &mut self,
+        source: Source,
+        peer: &Peer,
+        request: &Message,
+        bytes: Bytes,
+    ) {
+        self.out.send(super::key::reply_target(source, peer, request), bytes);
+    }
+
     /// Where responses go once the connection of the request is gone: for inside peers the sent-by of their Via
     /// (RFC 3261 §18.2.2). Phones get none: what can't reach them on their connection reaches nobody.
     pub fn set_fallback(&mut self, key: &ServerKey, target: Target) {

@@ -7,7 +7,7 @@ use sip_core::edge::event::{Closing, Reason};
 
 use crate::register::{MAC_A, MAC_B, register, register_on, registered};
 use crate::script::{Call, from_pbx, from_phone};
-use crate::world::{World, between, config, identity, reply, row};
+use crate::world::{World, between, config, identity, reply, row, unguarded};
 
 /// The n-th tag of somebody who makes them up.
 fn tag(n: usize) -> String {
@@ -16,7 +16,7 @@ fn tag(n: usize) -> String {
 
 #[test]
 fn refused_registrations_leave_no_connection_to_the_pbx() {
-    let mut world = World::new();
+    let mut world = World::with(unguarded());
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
     for n in 0..20 {
         world.say(phone, &register(&tag(n), "192.168.1.7", 1, ""));
@@ -32,7 +32,7 @@ fn refused_registrations_leave_no_connection_to_the_pbx() {
 
 #[test]
 fn registrations_that_wait_are_bounded_for_each_certificate() {
-    let mut world = World::new();
+    let mut world = World::with(unguarded());
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
     for n in 0..40 {
         world.say(phone, &register(&tag(n), "192.168.1.7", 1, ""));

@@ -4,11 +4,13 @@
 mod calls;
 mod encoding;
 mod flows;
+mod guard;
 mod keepalive;
 mod lasting;
 mod media;
 mod ownership;
 mod register;
+mod registrar;
 mod routing;
 mod script;
 mod security;

@@ -9,7 +9,7 @@ use sip_core::flow::Side;
 
 use crate::register::{MAC_A, MAC_B, register, registered};
 use crate::script::{from_pbx, from_phone, target};
-use crate::world::{World, between, config, reply, row, rows};
+use crate::world::{World, between, config, reply, row, rows, unguarded};
 
 pub(crate) fn steps(world: &World) -> Vec<Step> {
     let step = |e: &Event| match e {
@@ -300,7 +300,7 @@ fn proxies_of_the_pbx_stay_in_the_path_and_out_of_sight() {
 
 #[test]
 fn answers_with_endless_tags_fill_nothing() {
-    let mut world = World::new();
+    let mut world = World::with(unguarded());
     let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let pbx = world.switch("10.0.1.50:33000");
     world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", ""));

@@ -7,7 +7,7 @@ use sip_core::edge::Event;
 
 use crate::register::register;
 use crate::script::{from_pbx, from_phone, sdp};
-use crate::world::{End, World, between, config, reply, row, rows};
+use crate::world::{End, World, between, reply, row, rows, unguarded};
 
 struct Dice(u64);
 
@@ -49,7 +49,7 @@ struct Site {
 
 impl Site {
     fn new(seed: u64) -> Self {
-        let mut config = config();
+        let mut config = unguarded();
         config.timers.dialog_idle = Duration::from_secs(900);
         let mut world = World::with(config);
         let switch = world.switch("10.0.1.50:33000");

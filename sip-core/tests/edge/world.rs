@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sip_core::edge::config::Face;
+use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
 use sip_core::machine::{Input, Machine, Output};
@@ -49,6 +50,16 @@ pub(crate) fn config() -> Config {
     let inside = Face::new(IN, 5061, Transport::Tls);
     let mut config = Config::new(outside, inside);
     config.inside_networks = ["10.0.1.48/28".parse().unwrap()].into_iter().collect();
+    config
+}
+
+/// Without the guard, for what is behind it.
+pub(crate) fn unguarded() -> Config {
+    let mut config = config();
+    let rate = Rate { per_second: 1_000_000, burst: 1_000_000 };
+    config.guard.rates = Rates { messages: rate, invites: rate, phones: 1 };
+    config.guard.auth.enabled = false;
+    config.guard.ids.enabled = false;
     config
 }
 
@@ -299,6 +310,7 @@ impl World {
                 Output::Resolve { query, name } => self.asked.push((query, name)),
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => return at,
+                other => panic!("a machine that is alone wants {other:?}"),
             }
         }
         panic!("the edge does not come to rest\n{}", self.story());

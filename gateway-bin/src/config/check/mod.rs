@@ -1,6 +1,7 @@
 //! Judges a configuration: what is refused, and the settings that remain.
 
 mod certificates;
+mod guard;
 mod http;
 mod interop;
 mod listeners;
@@ -13,6 +14,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use acme_store::trust::Trust;
 
@@ -59,6 +61,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let certificates = certificates::certificates(file, &domains, judge);
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
     let sip = sip::settings(file, net.as_ref(), &names, judge);
+    let guard = guard::settings(&file.guard, &names, judge);
     let media = media::settings(&file.media, &file.fent, judge);
     let endpoints = http::endpoints(&file.http, net.as_ref(), &names, judge);
     let log = log(file, judge);
@@ -71,6 +74,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
         challenges,
         trust,
         sip: sip?,
+        guard: guard?,
         media: media?,
         endpoints,
         log,
@@ -88,12 +92,6 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
 fn not_built(file: &File, judge: &mut Judge<'_>) {
     if file.admin.is_some() {
         judge.refuse(&["admin"], "the administration is not built yet: leave the table out");
-    }
-    if file.guard.auth.is_some() {
-        judge.refuse(&["guard", "auth"], "brute-force protection is not built yet: leave the table out");
-    }
-    for key in file.guard.limits.keys() {
-        judge.refuse(&["guard", "limits", key], "this limit can't be set yet: leave the key out");
     }
     if !file.monitor.sip.is_empty() {
         judge.refuse(&["monitor", "sip"], "monitoring by OPTIONS is not built yet: leave the rows out");
@@ -212,6 +210,31 @@ impl Judge<'_> {
         }
         self.refuse(key, format!("{value} is out of range: expected {} to {}", range.0, range.1));
         None
+    }
+
+    /// A time such as `500ms`, `60s`, `5m`, `24h` within `range`.
+    fn duration(&mut self, key: &[&str], text: &str, range: (Duration, Duration)) -> Option<Duration> {
+        let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(at);
+        let unit = match unit {
+            "ms" => Some(1),
+            "s" => Some(1_000),
+            "m" => Some(60_000),
+            "h" => Some(3_600_000),
+            _ => None,
+        };
+        let number = digits.parse::<u64>().ok().zip(unit);
+        let Some(span) = number.and_then(|(n, unit)| Some(Duration::from_millis(n.checked_mul(unit)?)))
+        else {
+            self.refuse(key, format!("\"{text}\" is no time: expected such as \"60s\", \"5m\" or \"24h\""));
+            return None;
+        };
+        if !(range.0..=range.1).contains(&span) {
+            let (low, high) = (range.0.as_secs(), range.1.as_secs());
+            self.refuse(key, format!("{text} is out of range: expected {low}s to {high}s"));
+            return None;
+        }
+        Some(span)
     }
 
     /// The entry that `name` refers to.

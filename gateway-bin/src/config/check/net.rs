@@ -188,6 +188,11 @@ fn interface(name: &str, net: &file::Net, judge: &mut Judge<'_>) -> Option<Inter
     Some(Interface { addresses, public_address })
 }
 
+/// Whether a network is all addresses of a family, or half of them.
+pub(super) fn is_everybody(net: &IpNet) -> bool {
+    net.prefix_len() <= 1
+}
+
 /// CFG-16: networks through which strangers could be reached. A prefix wider than a site's is refused, a narrower one
 /// (a PBX may have public addresses) is worth a warning.
 pub(super) fn judge_public(key: &[&str], nets: &[IpNet], name: &str, what: &str, judge: &mut Judge<'_>) {

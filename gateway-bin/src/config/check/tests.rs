@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use sip_core::edge::interop::UriEncoding;
+use sip_core::edge::interop::{AddExpires, UriEncoding};
 
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
@@ -233,6 +233,35 @@ fn encodings_of_uris() {
 }
 
 #[test]
+fn switches_of_registration() {
+    let interop = |line: &str| changed("[media]", &format!("[sip.interop]\n{line}\n[media]"));
+    let contacts = |line: &str| interop(line).unwrap().0.sip.interop.contacts;
+    assert!(contacts("gruu_passthrough = true").gruu_passthrough);
+    assert!(contacts("force_contact_user = true").force_contact_user);
+    assert_eq!(contacts("add_expires = \"always\"").add_expires, AddExpires::Always);
+    assert_eq!(contacts("add_expires = \"when-missing\"").add_expires, AddExpires::WhenMissing);
+    assert_eq!(contacts("contact_uri_params_keep = [\"x-site\"]").uri_params_keep, ["x-site"]);
+    for (written, delay) in
+        [("20", Some(20)), ("\"20ms\"", Some(20)), ("\"60s\"", Some(60_000)), ("\"\"", None)]
+    {
+        let read = contacts(&format!("register_delay = {written}")).register_delay;
+        assert_eq!(read, delay.map(std::time::Duration::from_millis), "{written}");
+    }
+    for (line, key, says) in [
+        ("gruu_passthrough = 1", "gruu_passthrough", "expected true or false"),
+        ("force_contact_user = \"yes\"", "force_contact_user", "expected true or false"),
+        ("add_expires = \"allways\"", "add_expires", "did you mean \"always\"?"),
+        ("register_delay = \"61s\"", "register_delay", "up to 60 s"),
+        ("register_delay = -1", "register_delay", "up to 60 s"),
+        ("contact_uri_params_keep = [\"crt\"]", "contact_uri_params_keep", "crt"),
+        ("contact_uri_params_keep = [\"MADDR\"]", "contact_uri_params_keep", "MADDR"),
+    ] {
+        let text = format!("[sip.interop]\n{line}\n[media]");
+        refused("[media]", &text, &format!("sip.interop.{key}"), says);
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
     refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
@@ -277,7 +306,7 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(
         keys,
-        ["guard.auth", "monitor.sip", "media.process", "fent.media_route", "fent.keep_alive", "admin"],
+        ["monitor.sip", "media.process", "fent.media_route", "fent.keep_alive", "admin"],
         "{invalid}"
     );
 }
@@ -446,4 +475,68 @@ fn what_is_no_text_is_refused_with_its_line() {
     );
     let invalid = crate::config::load(Path::new("/dev/zero")).unwrap_err();
     assert_eq!(invalid.to_string(), "/dev/zero: the file can't be read: it is not a regular file");
+}
+
+/// The shipped configuration with more lines at its end.
+fn with(lines: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
+    judged(&format!("{FIRST}\n{lines}\n"))
+}
+
+#[track_caller]
+fn guard_refused(lines: &str, key: &str, says: &str) {
+    let invalid = with(lines).expect_err("must be refused");
+    let hit = invalid.refusals.iter().find(|one| one.key == key && one.to_string().contains(says));
+    assert!(hit.is_some_and(|hit| hit.line.is_some()), "no refusal of {key:?} saying {says:?} in\n{invalid}");
+}
+
+#[test]
+fn the_guard_is_on_by_default_and_every_key_acts() {
+    let (settings, _) = judged(FIRST).unwrap();
+    let auth = &settings.guard.rules.auth;
+    assert_eq!((auth.failures, auth.window.as_secs(), auth.block.as_secs()), (10, 60, 300));
+    assert!(auth.enabled && settings.guard.rules.ids.enabled);
+    let lines = "[guard]\nallow = [\"mitel-hq\"]\n[guard.auth]\nenabled = false\nfailures = 3\nwindow = \"2m\"\nblock = \"1h\"\nblock_max = \"2h\"\n\
+        [guard.limits]\nmessages_per_second = 1\nmessages_burst = 2\ninvites_per_second = 3\ninvites_burst = 4\nbindings = 5\nbindings_per_certificate = 6\n\
+        flows_per_certificate = 7\ncontexts = 8\ndialogs = 9\ndialogs_per_certificate = 10\nbreadth = 11\nlookups = 12\ntransactions = 13\nconnections = 14\nphones_per_address = 19\nbindings_per_address = 20\nflows_per_address = 21\ndialogs_per_address = 22\n\
+        [guard.tls]\nhandshakes = 15\nfailures = 16\nconnections = 17\n[guard.ids]\nenabled = false\nuser_agents = [\"probe\"]\noffences = 18";
+    let (settings, warnings) = with(lines).unwrap();
+    assert_eq!(warnings, []);
+    let guard = &settings.guard;
+    let (auth, rates, limits) = (&guard.rules.auth, &guard.rules.rates, &guard.limits);
+    assert_eq!((auth.enabled, auth.failures, auth.window.as_secs()), (false, 3, 120));
+    assert_eq!((auth.block.as_secs(), auth.longest.as_secs()), (3600, 7200));
+    let rates =
+        [rates.messages.per_second, rates.messages.burst, rates.invites.per_second, rates.invites.burst];
+    assert_eq!(rates, [1, 2, 3, 4]);
+    assert_eq!([limits.bindings, limits.bindings_per_certificate, limits.flows_per_certificate], [5, 6, 7]);
+    assert_eq!(
+        [limits.bindings_per_address, limits.flows_per_address, limits.dialogs_per_address],
+        [20, 21, 22]
+    );
+    assert_eq!(guard.rules.rates.phones, 19);
+    assert_eq!([limits.contexts, limits.dialogs, limits.dialogs_per_certificate], [8, 9, 10]);
+    assert_eq!([limits.breadth, limits.lookups, guard.transactions, guard.connections], [11, 12, 13, 14]);
+    assert_eq!((guard.tls.handshakes, guard.tls.failures, guard.tls.connections), (15, 16, 17));
+    assert_eq!(guard.tls.allow.len(), 1);
+    assert_eq!((guard.rules.ids.enabled, guard.rules.ids.offences), (false, 18));
+    assert_eq!(guard.rules.ids.user_agents, ["probe"]);
+}
+
+#[test]
+fn the_guard_refuses_what_would_disarm_it() {
+    guard_refused("[guard.auth]\nfailures = 0", "guard.auth.failures", "expected 1 to");
+    guard_refused("[guard.auth]\nwindow = \"0s\"", "guard.auth.window", "expected 1s to 86400s");
+    guard_refused("[guard.auth]\nwindow = \"60\"", "guard.auth.window", "such as \"60s\"");
+    guard_refused("[guard.auth]\nblock = \"99999999999999999999h\"", "guard.auth.block", "no time");
+    guard_refused("[guard.auth]\nblock_max = \"10s\"", "guard.auth.block_max", "no less than block");
+    guard_refused("[guard.limits]\nbindings = 0", "guard.limits.bindings", "expected 1 to");
+    guard_refused("[guard.limits]\nbreadth = 61", "guard.limits.breadth", "1 to 60");
+    guard_refused("[guard.limits]\ndialog = 1", "guard.limits.dialog", "did you mean \"dialogs\"?");
+    guard_refused("[guard.tls]\nhandshake = 1", "guard.tls.handshake", "did you mean \"handshakes\"?");
+    guard_refused("[guard.ids]\nuser_agents = [\"\"]", "guard.ids.user_agents", "3 to 256");
+    guard_refused("[guard.ids]\noffences = 1", "guard.ids.offences", "expected 2 to");
+    guard_refused("[guard]\nallow = [\"mitel-hk\"]", "guard.allow", "did you mean \"mitel-hq\"?");
+    let (_, warnings) = with("[guard]\nallow = [\"internet\"]").unwrap();
+    assert!(warnings.iter().any(|one| one.key == "guard.allow" && one.to_string().contains("everybody")));
+    with("[guard.auth]\nfailures = 1\nwindow = \"1s\"\nblock = \"24h\"").unwrap();
 }

@@ -1,13 +1,40 @@
 //! `[guard]`, `[monitor]` and `[fent]` as they are written.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Guard {
-    pub(crate) auth: Option<toml::Table>,
     #[serde(default)]
-    pub(crate) limits: toml::Table,
+    pub(crate) allow: Vec<String>,
+    #[serde(default)]
+    pub(crate) auth: GuardAuth,
+    #[serde(default)]
+    pub(crate) limits: BTreeMap<String, i64>,
+    #[serde(default)]
+    pub(crate) tls: BTreeMap<String, i64>,
+    #[serde(default)]
+    pub(crate) ids: GuardIds,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuardAuth {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) failures: Option<i64>,
+    pub(crate) window: Option<String>,
+    pub(crate) block: Option<String>,
+    pub(crate) block_max: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuardIds {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) user_agents: Option<Vec<String>>,
+    pub(crate) offences: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

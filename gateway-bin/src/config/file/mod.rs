@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub(crate) use guard::{Fent, Guard, Monitor};
+pub(crate) use guard::{Fent, Guard, GuardAuth, GuardIds, Monitor};
 pub(crate) use http::{Http, LocalEndpoint, RemoteEndpoint, Repository, Tunnel};
 pub(crate) use sip::{Port, Sip, SipInside, TagRouting, VERIFY_CHAIN};
 

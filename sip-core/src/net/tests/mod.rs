@@ -38,6 +38,9 @@ enum Seen {
     Resolved(u64, Vec<IpAddr>),
     Drain,
     Woken,
+    Handed(String),
+    Unhanded(u8),
+    Unsent(FlowId),
 }
 
 enum Command {
@@ -69,6 +72,11 @@ impl Machine for Probe {
             Input::DialFailed { dial } => Seen::DialFailed(dial),
             Input::Resolved { query, addresses } => Seen::Resolved(query, addresses),
             Input::Drain => Seen::Drain,
+            Input::Handed(handed) => {
+                Seen::Handed(String::from_utf8_lossy(handed.message.bytes()).into_owned())
+            }
+            Input::Unhanded(handed) => Seen::Unhanded(handed.to),
+            Input::Unsent { flow } => Seen::Unsent(flow),
         };
         self.outputs.push_back(Output::Event(seen));
     }

@@ -3,12 +3,19 @@
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
-use crate::net::Datagrams;
+use crate::net::{Blocklist, Datagrams};
 
 const WAIT: Duration = Duration::from_secs(5);
 
 fn rules(side: Side) -> Datagrams {
-    Datagrams { listener: ListenerId(7), side, verified: true, allow: Vec::new(), stun: true }
+    Datagrams {
+        listener: ListenerId(7),
+        side,
+        verified: true,
+        allow: Vec::new(),
+        blocked: Blocklist::default(),
+        stun: true,
+    }
 }
 
 async fn bound() -> UdpSocket {
