@@ -166,6 +166,10 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// How phones are kept reachable.
+    pub keep_alive: sip_core::edge::config::KeepAlive,
+    /// Whether STUN keep-alives at UDP ports are answered.
+    pub stun_keepalive: bool,
 }
 
 /// One row of the port table.

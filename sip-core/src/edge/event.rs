@@ -145,6 +145,13 @@ pub enum Event {
         /// By which side's BYE; `None` when it was forgotten.
         by: Option<Side>,
     },
+    /// A call was not refreshed for as long as a session may last (`sip.session_timer`); [`Event::CallEnded`] follows.
+    SessionExpired {
+        /// The Call-ID.
+        call_id: String,
+        /// The phone's binding.
+        phone: InstanceId,
+    },
     /// A message was dropped in silence.
     Dropped {
         /// From which side.

@@ -38,6 +38,7 @@ mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
+mod sessions;
 mod status;
 mod watch;
 
@@ -60,6 +61,7 @@ use keepalive::KeepAlives;
 use lines::Lines;
 use pace::Pace;
 use seals::Seals;
+use sessions::Pending;
 
 use crate::flow::{FlowId, Peer, Source};
 use crate::machine::{Input, Machine, Output};
@@ -93,6 +95,7 @@ pub struct Edge {
     /// Requests of our own.
     errands: ua::Client<Errand>,
     alive: KeepAlives,
+    pending: Pending,
     pace: Pace,
     /// Which shard an INVITE from inside went to.
     turns: Turns,
@@ -156,6 +159,7 @@ impl Edge {
             last_lookup: 0,
             errands: ua::Client::new(),
             alive: KeepAlives::default(),
+            pending: Pending::default(),
             pace: Pace::default(),
             turns: Turns::default(),
             forks: HashMap::new(),
@@ -255,11 +259,7 @@ impl Edge {
                 self.tell(Event::Unregistered { phone, cause: Departure::Expired });
             }
         }
-        while let Some((key, dialog)) = self.dialogs.expire(now, self.config.timers.dialog_idle) {
-            if dialog.confirmed {
-                self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: None });
-            }
-        }
+        self.expire_dialogs(now);
         self.keep_alive(now);
         self.close_idle_flows(now);
         self.end_blocks(now);

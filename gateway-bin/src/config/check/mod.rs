@@ -1,12 +1,14 @@
 //! Judges a configuration: what is refused, and the settings that remain.
 
 mod certificates;
+mod fent;
 mod guard;
 mod http;
 mod interop;
 mod listeners;
 mod media;
 mod net;
+mod sessions;
 mod sip;
 mod startup;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, interop};
+use super::{Judge, Names, fent, interop, sessions};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipServer,
@@ -40,6 +40,7 @@ pub(super) fn settings(
     let interop = interop(file, names, judge);
     let preloaded_routes = preloaded_routes(sip, judge);
     let timers = Timers::judged(sip, judge);
+    let keep_alive = fent::settings(&file.fent, judge);
     let timers = timers?;
     Some(SipSettings {
         ports,
@@ -55,6 +56,8 @@ pub(super) fn settings(
         other_retrans: timers.other_retrans,
         max_forwards: timers.max_forwards,
         max_message: timers.max_message,
+        keep_alive: keep_alive?,
+        stun_keepalive: file.fent.stun_keepalive,
     })
 }
 
@@ -63,6 +66,7 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     let sip = &file.sip;
     let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
     let mut profile = interop::judge(&written, names, judge);
+    sessions::settings(sip, judge, &mut profile.sessions);
     let modes = [
         ("always-encrypt", UriEncoding::AlwaysEncrypt),
         ("shorter", UriEncoding::Shorter),
