@@ -226,8 +226,8 @@ impl Gateway {
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
         }
-        if old.sip.max_message != new.sip.max_message {
-            return Err(StartError::Fixed("sip.max_message"));
+        if old.sip.stun_keepalive != new.sip.stun_keepalive && !datagram_rows(new).is_empty() {
+            return Err(StartError::Fixed("fent.stun_keepalive"));
         }
         let rules = |row: &SipPort| (row.inside, row.allow_from.clone(), row.trust_source);
         let (before, after) = (datagram_rows(old), datagram_rows(new));
@@ -303,7 +303,8 @@ impl Gateway {
             let Some(row) = wanted.get(&address) else { continue };
             let id = self.listener_id(&format!("udp {address}"));
             let socket = UdpSocket::from_std(socket)?;
-            signalling::datagrams(&handle, row, id, socket, &self.signalling.blocklist()).await;
+            let stun = self.settings.sip.stun_keepalive;
+            signalling::datagrams(&handle, row, stun, id, socket, &self.signalling.blocklist()).await;
             self.datagrams.insert(address, id);
         }
         Ok(())

@@ -15,7 +15,6 @@ mod names;
 mod places;
 mod rows;
 mod signalling;
-mod silent;
 
 pub use claim::ClaimError;
 pub use credentials::CredentialError;

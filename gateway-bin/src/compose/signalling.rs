@@ -16,6 +16,7 @@ use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
 use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::resolve::records::{Answer, Question};
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
@@ -25,7 +26,6 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
-use super::silent::Silent;
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
 
@@ -37,6 +37,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The running signalling half.
 pub(crate) struct Signalling {
+    /// What the process may have.
+    descriptors: usize,
     handle: Handle<Command>,
     thread: Option<thread::JoinHandle<()>>,
     switches: Arc<RwLock<Switches>>,
@@ -63,18 +65,11 @@ impl Signalling {
             None => Box::new(Untouched),
         };
         let edge = Edge::new(edge(settings), keys, super::seed()?, media);
-        let mut limits = Limits::default();
-        limits.message.message = settings.sip.max_message;
-        // The other half is for audio, tunnels and files.
-        limits.streams = settings.guard.connections.min(descriptors / 2);
-        limits.dialled = limits.dialled.min(descriptors / 4);
-        let (driver, handle) = Driver::new(limits);
+        let (driver, handle) = Driver::new(limits(settings, descriptors));
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        let (connect, resolve) = (
-            Arc::new(Inside { switches: switches.clone(), silent: Silent::default() }),
-            Arc::new(Lookups(names.clone())),
-        );
+        let (connect, resolve) =
+            (Arc::new(Inside { switches: switches.clone() }), Arc::new(Lookups(names.clone())));
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let journal = location.journal();
         let mut lines = report::signalling::Lines::default();
@@ -91,7 +86,16 @@ impl Signalling {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
+        Ok(Self {
+            descriptors,
+            handle,
+            thread: Some(thread),
+            switches,
+            names,
+            snapshots,
+            blocklist,
+            location,
+        })
     }
 
     /// Reaches the thread.
@@ -117,6 +121,7 @@ impl Signalling {
         *self.switches.write().unwrap_or_else(PoisonError::into_inner) = switches;
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
         // A driver that has ended needs no configuration.
+        let _ = self.handle.reconfigure(limits(settings, self.descriptors)).await;
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
     }
 
@@ -184,20 +189,13 @@ impl Switches {
 /// Seam C: connections to the switches, from our inside address.
 struct Inside {
     switches: Arc<RwLock<Switches>>,
-    silent: Silent,
 }
 
 impl Connect for Inside {
     async fn connect(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
-        if self.silent.holds(dial.remote) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the switch was silent a moment ago"));
-        }
         match tokio::time::timeout(PATIENCE, self.dial(dial)).await {
             Ok(connected) => connected,
-            Err(_) => {
-                self.silent.note(dial.remote);
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent"))
-            }
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent")),
         }
     }
 }
@@ -243,9 +241,9 @@ impl Inside {
 struct Lookups(Arc<RwLock<Arc<Names>>>);
 
 impl Resolve for Lookups {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(&self, question: &Question) -> io::Result<Answer> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        names.addresses(name).await
+        names.answer(question).await
     }
 }
 
@@ -276,6 +274,7 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
 pub(crate) async fn datagrams(
     handle: &Handle<Command>,
     row: &SipPort,
+    stun: bool,
     id: ListenerId,
     socket: UdpSocket,
     blocked: &Blocklist,
@@ -285,6 +284,7 @@ pub(crate) async fn datagrams(
         side: side(row),
         verified: row.trust_source,
         allow: row.allow_from.clone(),
+        stun,
         blocked: blocked.clone(),
     };
     let _ = handle.socket(socket, rules).await;
@@ -292,6 +292,18 @@ pub(crate) async fn datagrams(
 
 fn side(row: &SipPort) -> Side {
     if row.inside { Side::Inside } else { Side::Outside }
+}
+
+/// What peers may take of memory and time.
+fn limits(settings: &Settings, descriptors: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.message.message = settings.sip.max_message;
+    // The smaller of S16 and SAM-16.
+    limits.first_message = limits.first_message.min(settings.sip.interop.sessions.stream_idle);
+    // The other half is for audio, tunnels and files.
+    limits.streams = settings.guard.connections.min(descriptors / 2);
+    limits.dialled = limits.dialled.min(descriptors / 4);
+    limits
 }
 
 /// The settings in the edge's own types.
@@ -307,6 +319,7 @@ fn edge(settings: &Settings) -> Config {
     }
     config.servers = sip.servers.iter().map(server).collect();
     config.internal_domains = settings.net.internal_domains.clone();
+    config.blacklist = sip.blacklist;
     config.switches = config::Switches {
         transport: transport(sip.inside.transport),
         port: sip.inside.port,
@@ -322,6 +335,8 @@ fn edge(settings: &Settings) -> Config {
     };
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
+    config.timers.flow_idle = sip.interop.sessions.stream_idle;
+    config.keep_alive = sip.keep_alive.clone();
     config.timers.ringing_maximum = sip.invite_timeout_max;
     config.guard = settings.guard.rules.clone();
     config.limits = settings.guard.limits.clone();
@@ -334,7 +349,8 @@ fn edge(settings: &Settings) -> Config {
 
 fn server(row: &settings::SipServer) -> sip_core::resolve::Server {
     let addresses = row.addresses.iter().map(|address| (address.ip(), Some(address.port()))).collect();
-    sip_core::resolve::Server { name: row.name.clone(), matches: row.names.clone(), addresses }
+    let (name, matches, lookup) = (row.name.clone(), row.names.clone(), row.lookup.clone());
+    sip_core::resolve::Server { name, matches, addresses, lookup }
 }
 
 fn transport(transport: settings::Transport) -> Transport {

@@ -170,6 +170,8 @@ pub struct SipSettings {
     pub keep_alive: sip_core::edge::config::KeepAlive,
     /// Whether STUN keep-alives at UDP ports are answered.
     pub stun_keepalive: bool,
+    /// How long a switch that failed gets no requests; zero: off.
+    pub blacklist: Duration,
 }
 
 /// One row of the port table.
@@ -252,6 +254,8 @@ pub struct SipServer {
     pub names: Vec<String>,
     /// Its addresses in order.
     pub addresses: Vec<SocketAddr>,
+    /// A name in place of addresses, with its port if one is written; without, NAPTR and SRV say where it is.
+    pub lookup: Option<(String, Option<u16>)>,
 }
 
 /// What becomes of Routes a phone preloaded.

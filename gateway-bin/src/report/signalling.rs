@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use sip_core::edge::Event;
 use sip_core::edge::event::{
-    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step,
+    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Verdict,
+    Why,
 };
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// The class of lines about intruders, as administrators of other gateways know it.
 const IDS: &str = "SIP IDS/IPS";
@@ -97,8 +98,14 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             });
             info!(call_id, tag = tag_of(phone), by, "call ended");
         }
+        Event::SessionExpired { call_id, phone } => {
+            warn!(call_id, tag = tag_of(phone), "the call was not refreshed in time: its media ends");
+        }
         Event::Dropped { side, remote, cause } => debug!(?side, %remote, cause = dropped(*cause), "dropped"),
         Event::FlowClosed { remote, why: Closing::Idle } => debug!(%remote, "an idle connection was closed"),
+        Event::FlowClosed { remote, why: Closing::Unanswered } => {
+            info!(%remote, "a phone that doesn't answer any more: its connection was closed");
+        }
         Event::FlowClosed { remote, why: Closing::Surplus } => {
             warn!(%remote, "a certificate has too many connections: one was closed");
         }
@@ -123,9 +130,34 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
+        Event::FailedOver { remote, why } => {
+            info!(%remote, why = failed(*why), "the next address of the switch is asked")
+        }
+        Event::Judged { switch, verdict } => judged(*switch, *verdict),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
         _ => {}
+    }
+}
+
+fn judged(switch: Switch, verdict: Verdict) {
+    let Switch { remote, transport } = switch;
+    let transport = transport.via_token();
+    match verdict {
+        Verdict::Refused => {
+            warn!(%remote, transport, "the switch refuses connections: it is asked nothing for a while")
+        }
+        Verdict::Silent => warn!(%remote, transport, "the switch is silent: it is asked nothing for a while"),
+        Verdict::Down => error!(%remote, transport, "the switch is down"),
+        Verdict::Up => info!(%remote, transport, "the switch is up"),
+    }
+}
+
+fn failed(why: Why) -> &'static str {
+    match why {
+        Why::Unavailable => "503",
+        Why::Timeout => "silence",
+        Why::Unreachable => "no connection",
     }
 }
 
@@ -153,6 +185,7 @@ fn log_snapshot(state: &Snapshot) {
         resolved = ?state.resolved,
         refused = state.refused,
         dropped = state.dropped,
+        switches_off = state.switches.len(),
         floods = state.floods,
         junk = state.junk,
         blocked = state.blocked,

@@ -176,6 +176,7 @@ impl Edge {
         if let Some(dial) = &dial {
             self.layer.handle_flow_opened(flow, dial);
             self.line_opened(*dial, flow);
+            self.switch_reached(*dial);
         }
         let barred = peer.clone();
         self.flows.insert(now, flow, peer, dial, self.config.timers.flow_idle);
@@ -241,7 +242,7 @@ impl Edge {
         for branch in &exchange.branches {
             match &branch.way.hop {
                 Hop::Phone(path, _) => path.flow().into_iter().for_each(|flow| self.flows.hold(flow)),
-                Hop::Switch(_) | Hop::Name { .. } => self.lines.hold(branch.way.phone),
+                Hop::Switch(_) | Hop::Name(_) => self.lines.hold(branch.way.phone),
                 Hop::Shard(_) => {}
             }
         }
@@ -254,7 +255,7 @@ impl Edge {
         for branch in &exchange.branches {
             match &branch.way.hop {
                 Hop::Phone(path, _) => loose.extend(path.flow().and_then(|flow| self.flows.release(flow))),
-                Hop::Switch(_) | Hop::Name { .. } => loose.extend(self.lines.release(branch.way.phone)),
+                Hop::Switch(_) | Hop::Name(_) => loose.extend(self.lines.release(branch.way.phone)),
                 Hop::Shard(_) => {}
             }
         }

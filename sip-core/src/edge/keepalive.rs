@@ -146,8 +146,8 @@ impl Edge {
     fn look_after(&mut self, now: Instant, path: Source) {
         let settings = &self.config.keep_alive;
         let (method, interval) = (settings.method, settings.interval(&path));
-        let here = self.bindings.of_path(&path).iter().copied();
-        let registered = here.filter(|id| self.bindings.get(*id).is_some_and(|b| b.registered)).next_back();
+        let mut here = self.bindings.of_path(&path).iter().copied();
+        let registered = here.rfind(|id| self.bindings.get(*id).is_some_and(|b| b.registered));
         let Some(phone) = registered.filter(|_| method != Method::Off) else {
             // A call without registration keeps its path; whether it lives, the call's own requests show.
             return self.alive.forget(&path);

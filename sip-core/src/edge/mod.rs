@@ -20,6 +20,7 @@ mod crossing;
 mod dialogs;
 mod exchange;
 mod faces;
+mod failover;
 mod flows;
 mod forward;
 mod inbound;
@@ -40,6 +41,7 @@ mod route_set;
 mod seals;
 mod sessions;
 mod status;
+mod switches;
 mod watch;
 
 use std::cell::RefCell;
@@ -62,10 +64,12 @@ use lines::Lines;
 use pace::Pace;
 use seals::Seals;
 use sessions::Pending;
+use switches::Switches;
 
 use crate::flow::{FlowId, Peer, Source};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::resolve::locate::Locator;
 use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
@@ -89,9 +93,11 @@ pub struct Edge {
     clients: HashMap<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    locator: Locator,
     lookups: HashMap<u64, Lookup>,
-    lookup_deadlines: BTreeSet<(Instant, u64)>,
-    last_lookup: u64,
+    switches: Switches,
+    /// When a request to one of several addresses of a switch has waited long enough.
+    patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
     alive: KeepAlives,
@@ -138,6 +144,7 @@ impl Edge {
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
+        let locator = Locator::new(config.timers.lookup);
         Self {
             layer: Layer::new(transactions(&config, Shard::ALONE)),
             shard: Shard::ALONE,
@@ -154,9 +161,10 @@ impl Edge {
             exchanges: HashMap::new(),
             clients: HashMap::new(),
             rings: BTreeSet::new(),
+            locator,
             lookups: HashMap::new(),
-            lookup_deadlines: BTreeSet::new(),
-            last_lookup: 0,
+            switches: Switches::default(),
+            patiences: BTreeSet::new(),
             errands: ua::Client::new(),
             alive: KeepAlives::default(),
             pending: Pending::default(),
@@ -244,11 +252,14 @@ impl Edge {
             self.rings.remove(&(at, key));
             self.ring_out(now, key);
         }
-        while let Some(&(at, query)) = self.lookup_deadlines.first()
+        while let Some(&(at, key)) = self.patiences.first()
             && at <= now
         {
-            self.resolved(now, query, &[]);
+            self.patiences.remove(&(at, key));
+            self.lose_patience(now, key);
         }
+        self.locator.handle_timeout(now, &self.config.internal_domains);
+        self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
@@ -285,7 +296,8 @@ impl Edge {
         [
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
-            self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.patiences.first().map(|(at, _)| *at),
+            self.locator.deadline(),
             self.errands.poll_timeout(),
             self.pace.deadline(),
             self.bindings.next_expiry(),
@@ -362,11 +374,17 @@ impl Machine for Edge {
                 }
             }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
-            Input::DialFailed { dial } => {
+            Input::DialFailed { dial, fault } => {
+                if fault == Fault::Peer {
+                    self.switch_refused(now, dial);
+                }
                 self.lines.closed(dial, None);
                 self.layer.handle_dial_failed(now, &dial);
             }
-            Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
+            Input::Resolved { query, answer } => {
+                self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
+                self.located(now);
+            }
             Input::Drain => self.draining = true,
         }
         self.layer_events(now);
@@ -377,6 +395,7 @@ impl Machine for Edge {
         match command {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config, self.shard));
+                self.locator.doubt(now, config.timers.lookup);
                 let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
                 if keep_alive != self.config.keep_alive {
                     self.watch_anew(now);
@@ -387,6 +406,7 @@ impl Machine for Edge {
             Command::Block { suspect, length } => self.block(now, suspect, length),
             Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
+            Command::Judge(switch, verdict) => self.told(now, switch, verdict),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.tell(Event::Snapshot(Box::new(snapshot)));
@@ -406,6 +426,9 @@ impl Machine for Edge {
         }
         if let Some(transmit) = self.layer.poll_transmit() {
             return self.outward(transmit);
+        }
+        if let Some((query, question)) = self.locator.poll_question() {
+            return Output::Resolve { query, question };
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);

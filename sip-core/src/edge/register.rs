@@ -276,7 +276,7 @@ impl Edge {
     }
 
     /// Takes the PBX's 2xx: the binding stands from now on, or is gone.
-    pub(super) fn commit(&mut self, now: Instant, exchange: &Exchange, answer: &Message) {
+    pub(super) fn commit(&mut self, now: Instant, exchange: &Exchange, index: usize, answer: &Message) {
         let Some(registration) = &exchange.registration else { return };
         // A query (no Contact) changes nothing; it only shows that the switch still knows the phone.
         if registration.contacts.is_empty() {
@@ -308,7 +308,7 @@ impl Edge {
             keep_handles(&mut record, &binding.record);
         }
         record.expires_in = u64::from(granted);
-        record.switch = self.switch_of(exchange);
+        record.switch = self.switch_of(exchange, index);
         if self.is_standing(incoming) {
             self.bindings.put(now, record, true, Some((incoming.source, incoming.peer.clone())));
             if let Some(user) = user_of(incoming.message.header::<From>()) {
@@ -331,8 +331,9 @@ impl Edge {
         incoming.source.flow().is_none_or(|flow| self.flows.get(flow).is_some())
     }
 
-    fn switch_of(&self, exchange: &Exchange) -> Option<Switch> {
-        let way = &exchange.branches.first()?.way;
+    /// The switch that answered.
+    fn switch_of(&self, exchange: &Exchange, index: usize) -> Option<Switch> {
+        let way = &exchange.branches.get(index)?.way;
         let Hop::Switch(dials) = &way.hop else { return None };
         let dial = dials.front()?;
         let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;

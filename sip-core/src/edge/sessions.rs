@@ -100,7 +100,7 @@ fn is_emergency(message: &Message, numbers: &[String]) -> bool {
     let user = user.split(|b| *b == b';').next().unwrap_or_default();
     let Some(user) = unescape(user) else { return false };
     let plain: String = user.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect();
-    numbers.iter().any(|number| *number == plain)
+    numbers.contains(&plain)
 }
 
 #[cfg(test)]

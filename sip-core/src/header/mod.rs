@@ -11,7 +11,7 @@ mod via;
 
 pub use address::Address;
 pub use params::{Params, unquote};
-pub use plain::{CSeqValue, MediaType};
+pub use plain::{CSeqValue, MediaType, RAckValue};
 pub use via::{ViaTransport, ViaValue};
 
 use crate::message::Name;
@@ -166,6 +166,7 @@ fields! {
     ContentLength false 'a u32, plain::count, "`Content-Length` (RFC 3261 §20.14), octets.";
     MaxBreadth false 'a u32, plain::count, "`Max-Breadth` (RFC 5393 §5.3.3).";
     RSeq false 'a u32, plain::count, "`RSeq` (RFC 3262 §7.1).";
+    RAck false 'a RAckValue<'a>, RAckValue::parse, "`RAck` (RFC 3262 §7.2).";
     ContentType false 'a MediaType<'a>, MediaType::parse, "`Content-Type` (RFC 3261 §20.15).";
     Date false 'a &'a [u8], plain::date, "`Date` (RFC 3261 §20.17); GMT only.";
     Require true 'a &'a [u8], plain::option_tag, "`Require` (RFC 3261 §20.32): one option tag.";

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +16,8 @@ use super::links::Links;
 use super::stream::Arrival;
 use super::{Connect, Limits, Resolve, Stream};
 use crate::flow::{Dial, FlowId, ListenerId, Peer};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
+use crate::resolve::records::{Answer, Question};
 use crate::shard::Shard;
 
 /// Orders that may wait for the driver.
@@ -241,7 +241,7 @@ impl<C: Send> Driver<C> {
 type Connected = io::Result<(Box<dyn Stream>, Peer)>;
 
 /// What came of a look-up.
-type Found = io::Result<Vec<IpAddr>>;
+type Found = io::Result<Answer>;
 
 struct Running<M, N, R, E> {
     machine: M,
@@ -309,7 +309,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                 }
                 Output::Hand(handed) => self.links.hand(handed),
                 Output::HandClosed { shard, flow } => self.links.hand_closed(shard, flow),
-                Output::Resolve { query, name } => self.look_up(query, name),
+                Output::Resolve { query, question } => self.look_up(query, question),
                 Output::Event(event) => (self.events)(event),
                 Output::Timeout(at) => {
                     self.start_dials();
@@ -389,7 +389,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
     fn start_dials(&mut self) {
         for dial in std::mem::take(&mut self.links.wanted) {
             if self.dials.len() >= self.limits.dials {
-                self.links.dial_failed(dial);
+                self.links.dial_failed(dial, Fault::Own);
                 continue;
             }
             let (connect, patience) = (self.connect.clone(), self.limits.dial);
@@ -411,29 +411,29 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(remote = %dial.remote, %error, "dial failed");
-                self.links.dial_failed(dial);
+                self.links.dial_failed(dial, Fault::Peer);
             }
         }
     }
 
-    fn look_up(&mut self, query: u64, name: String) {
+    fn look_up(&mut self, query: u64, question: Question) {
         if self.lookups.len() >= self.limits.lookups {
-            self.links.mishaps.push_back(Input::Resolved { query, addresses: Vec::new() });
+            self.links.mishaps.push_back(Input::Resolved { query, answer: Answer::FAILED });
             return;
         }
         let (resolve, patience) = (self.resolve.clone(), self.limits.resolve);
-        let task = self.lookups.spawn(async move { timeout(patience, resolve.resolve(&name)).await? });
+        let task = self.lookups.spawn(async move { timeout(patience, resolve.resolve(&question)).await? });
         self.asked.insert(task.id(), query);
     }
 
     fn resolved(&mut self, done: Result<(Id, Found), JoinError>) {
         let (id, result) = split(done);
         let Some(query) = self.asked.remove(&id) else { return };
-        let addresses = result.unwrap_or_else(|error| {
+        let answer = result.unwrap_or_else(|error| {
             tracing::debug!(%error, "look-up failed");
-            Vec::new()
+            Answer::FAILED
         });
-        self.machine.handle_input(now(), Input::Resolved { query, addresses });
+        self.machine.handle_input(now(), Input::Resolved { query, answer });
     }
 }
 

@@ -16,7 +16,7 @@ use super::limits::Limits;
 use super::queue::Queue;
 use super::stream::{Arrival, Connection};
 use crate::flow::{Dial, FlowId, ListenerId, Peer, Target, Transmit, Transport};
-use crate::machine::Input;
+use crate::machine::{Fault, Input};
 use crate::shard::Handed;
 
 /// Names of connections are unique in the process, whatever number of drivers it has.
@@ -137,10 +137,10 @@ impl Links {
     }
 
     /// Forgets a dial that failed. Everything that waited for it is lost.
-    pub(super) fn dial_failed(&mut self, dial: Dial) {
+    pub(super) fn dial_failed(&mut self, dial: Dial, fault: Fault) {
         if matches!(self.lines.get(&dial), Some(Line::Dialling { .. })) {
             self.lines.remove(&dial);
-            self.mishaps.push_back(Input::DialFailed { dial });
+            self.mishaps.push_back(Input::DialFailed { dial, fault });
         }
     }
 
@@ -207,7 +207,7 @@ impl Links {
         let port = self.sockets.iter().filter(|(_, port)| fits(port)).min_by_key(|(listener, _)| **listener);
         match port {
             Some((_, port)) => port.outlet.send(dial.remote, bytes),
-            None => self.mishaps.push_back(Input::DialFailed { dial }),
+            None => self.mishaps.push_back(Input::DialFailed { dial, fault: Fault::Own }),
         }
     }
 
@@ -222,10 +222,10 @@ impl Links {
                 *octets += Queue::cost(&bytes);
                 waiting.push(bytes);
                 if *octets > self.limits.queue {
-                    self.dial_failed(dial);
+                    self.dial_failed(dial, Fault::Own);
                 }
             }
-            None if full => self.mishaps.push_back(Input::DialFailed { dial }),
+            None if full => self.mishaps.push_back(Input::DialFailed { dial, fault: Fault::Own }),
             None => {
                 let octets = Queue::cost(&bytes);
                 self.lines.insert(dial, Line::Dialling { waiting: vec![bytes], octets });

@@ -108,7 +108,7 @@ fn two_misses_and_the_phone_is_gone() {
         assert_eq!(world.saw(|e| matches!(e, Event::PhoneLost { .. })), 1, "{over}");
         let closed = |e: &Event| matches!(e, Event::FlowClosed { why: Closing::Unanswered, .. });
         assert_eq!(world.saw(closed), usize::from(over != "UDP"));
-        assert_eq!(world.stands(phone), false, "{over}");
+        assert!(!world.stands(phone), "{over}");
         let pbx = world.switch("10.0.1.50:33000");
         world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", ""));
         world.hear_start(pbx, "SIP/2.0 480 ");

@@ -3,6 +3,7 @@
 
 mod calls;
 mod encoding;
+mod failover;
 mod flows;
 mod guard;
 mod keepalive;
@@ -14,6 +15,7 @@ mod registrar;
 mod routing;
 mod script;
 mod security;
+mod sessions;
 mod soak;
 mod spiral;
 mod transports;

@@ -1,7 +1,7 @@
 //! Virtual time, phones and a PBX made of literal text, and the real edge between them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,10 @@ use sip_core::edge::config::Face;
 use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
-use sip_core::machine::{Input, Machine, Output};
+use sip_core::machine::{Fault, Input, Machine, Output};
 use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
 use sip_core::message::{Limits, Message};
+use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
 
 pub(crate) const OUT: &str = "192.0.2.1";
@@ -31,7 +32,9 @@ pub(crate) struct World {
     /// Addresses that refuse connections.
     pub(crate) down: HashSet<SocketAddr>,
     pub(crate) events: Vec<Event>,
-    pub(crate) asked: Vec<(u64, String)>,
+    pub(crate) asked: Vec<(u64, Question)>,
+    /// What name servers know; empty: see [`World::answer_lookup`].
+    pub(crate) zone: HashMap<(Kind, String), (Records, u64)>,
     pub(crate) media: Arc<Mutex<Vec<String>>>,
     pub(crate) wire: Vec<String>,
     next: u64,
@@ -85,6 +88,7 @@ impl World {
             down: HashSet::new(),
             events: Vec::new(),
             asked: Vec::new(),
+            zone: HashMap::new(),
             media,
             wire: Vec::new(),
             next: 0,
@@ -287,11 +291,32 @@ impl World {
         self.drive();
     }
 
+    /// Answers what was asked last; there is neither NAPTR nor SRV.
     pub(crate) fn answer_lookup(&mut self, addresses: &[&str]) {
-        let (query, _) = self.asked.pop().expect("nothing asked");
-        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        self.edge.handle_input(self.now, Input::Resolved { query, addresses });
+        loop {
+            let (query, question) = self.asked.pop().expect("nothing asked");
+            let over = question.kind == Kind::Addresses;
+            let records = match over {
+                true => Records::Addresses(addresses.iter().map(|a| a.parse().unwrap()).collect()),
+                false => Records::Missing,
+            };
+            self.resolved(query, records, 60);
+            if over {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn resolved(&mut self, query: u64, records: Records, ttl: u64) {
+        let answer = Answer { records, ttl: Duration::from_secs(ttl) };
+        self.edge.handle_input(self.now, Input::Resolved { query, answer });
         self.drive();
+    }
+
+    /// Enters addresses into the zone that name servers answer from.
+    pub(crate) fn a(&mut self, name: &str, addresses: &[&str]) {
+        let records = Records::Addresses(addresses.iter().map(|a| a.parse().unwrap()).collect());
+        self.zone.insert((Kind::Addresses, name.to_owned()), (records, 60));
     }
 
     pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> usize {
@@ -307,7 +332,15 @@ impl World {
                     self.dialled.retain(|_, open| *open != flow);
                     self.edge.handle_input(self.now, Input::FlowClosed { flow });
                 }
-                Output::Resolve { query, name } => self.asked.push((query, name)),
+                Output::Resolve { query, question } => {
+                    self.asked.push((query, question.clone()));
+                    if !self.zone.is_empty() {
+                        let known = self.zone.get(&(question.kind, question.name)).cloned();
+                        let (records, ttl) = known.unwrap_or((Records::Missing, 60));
+                        let answer = Answer { records, ttl: Duration::from_secs(ttl) };
+                        self.edge.handle_input(self.now, Input::Resolved { query, answer });
+                    }
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => return at,
                 other => panic!("a machine that is alone wants {other:?}"),
@@ -369,7 +402,7 @@ impl World {
             return Some(*flow);
         }
         if self.down.contains(&dial.remote) {
-            self.edge.handle_input(self.now, Input::DialFailed { dial });
+            self.edge.handle_input(self.now, Input::DialFailed { dial, fault: Fault::Peer });
             return None;
         }
         self.next += 1;

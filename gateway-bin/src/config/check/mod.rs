@@ -11,6 +11,7 @@ mod net;
 mod sessions;
 mod sip;
 mod startup;
+mod switches;
 #[cfg(test)]
 mod tests;
 

@@ -15,12 +15,12 @@ pub(super) fn settings(sip: &file::Sip, judge: &mut Judge<'_>, sessions: &mut Se
     sessions.session_timer = timer.map_or(sessions.session_timer, seconds);
     let idle = judge.number::<u32>(&["sip", "stream_idle"], sip.stream_idle, (1, 86_400));
     sessions.stream_idle = idle.map_or(sessions.stream_idle, seconds);
-    sessions.max_sessions = sip
-        .max_sessions
-        .and_then(|most| judge.number::<u32>(&["sip", "max_sessions"], most, (1, 1_000_000)));
+    sessions.max_sessions =
+        sip.max_sessions.and_then(|most| judge.number::<u32>(&["sip", "max_sessions"], most, (1, 1_000_000)));
     sessions.emergency_numbers = sip.emergency_numbers.clone();
     for number in &sip.emergency_numbers {
-        if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b'#' | b'+')) {
+        if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b'#' | b'+'))
+        {
             let says = format!("\"{number}\" is not a number: expected digits, *, # or +, such as \"112\"");
             judge.refuse(&["sip", "emergency_numbers"], says);
         }

@@ -1,6 +1,6 @@
 //! The signalling half.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use acme_store::publish::Versions;
@@ -10,11 +10,11 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, fent, interop, sessions};
+use super::{Judge, Names, fent, interop, sessions, switches};
 use crate::config::file;
 use crate::config::settings::{
-    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipServer,
-    SipSettings, Transport,
+    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipSettings,
+    Transport,
 };
 
 pub(super) fn settings(
@@ -36,11 +36,12 @@ pub(super) fn settings(
         judge_public(&["sip", "inside_networks"], nets, &sip.inside_networks, what, judge);
     }
     let inside = inside(&sip.inside, names, judge);
-    let servers = servers(sip, judge);
+    let servers = switches::servers(sip, net, judge);
     let interop = interop(file, names, judge);
     let preloaded_routes = preloaded_routes(sip, judge);
     let timers = Timers::judged(sip, judge);
     let keep_alive = fent::settings(&file.fent, judge);
+    let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
         ports,
@@ -58,6 +59,7 @@ pub(super) fn settings(
         max_message: timers.max_message,
         keep_alive: keep_alive?,
         stun_keepalive: file.fent.stun_keepalive,
+        blacklist: Duration::from_secs(blacklist?.into()),
     })
 }
 
@@ -333,30 +335,6 @@ pub(super) fn client_certificate(key: &[&str], name: &str, names: &Names<'_>, ju
             format!("\"{name}\" comes from ACME, and public CAs no longer issue for TLS clients: expected an imported one"),
         );
     }
-}
-
-/// Switches known by name; an address without a port has that of `sip.inside`.
-fn servers(sip: &file::Sip, judge: &mut Judge<'_>) -> Vec<SipServer> {
-    let port = u16::try_from(sip.inside.port).unwrap_or_default();
-    let mut out = Vec::new();
-    for (at, row) in sip.servers.iter().enumerate() {
-        let at = at.to_string();
-        let key = ["sip", "servers", &at, "addresses"];
-        let mut addresses = Vec::new();
-        for text in &row.addresses {
-            match (text.parse::<SocketAddr>(), text.parse::<IpAddr>()) {
-                (Ok(address), _) => addresses.push(address),
-                (_, Ok(address)) => addresses.push(SocketAddr::new(address, port)),
-                _ => judge.refuse(&key, format!("\"{text}\" is not an address: expected address:port")),
-            }
-        }
-        if addresses.is_empty() {
-            judge.refuse(&key, "expected at least one address");
-        }
-        let names = row.names.iter().map(|name| name.to_lowercase()).collect();
-        out.push(SipServer { name: row.name.clone(), names, addresses });
-    }
-    out
 }
 
 fn tag_routing(

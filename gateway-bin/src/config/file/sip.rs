@@ -43,6 +43,8 @@ pub(crate) struct Sip {
     pub(crate) max_sessions: Option<i64>,
     #[serde(default)]
     pub(crate) emergency_numbers: Vec<String>,
+    #[serde(default = "blacklist")]
+    pub(crate) blacklist: i64,
     pub(crate) inside: SipInside,
     #[serde(default)]
     pub(crate) servers: Vec<SipServer>,
@@ -100,6 +102,10 @@ fn session_timer() -> i64 {
 
 fn stream_idle() -> i64 {
     90
+}
+
+fn blacklist() -> i64 {
+    41
 }
 
 fn max_message() -> i64 {
