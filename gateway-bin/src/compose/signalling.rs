@@ -84,7 +84,9 @@ impl Signalling {
             }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
+        // A task like the connections' own: whoever wakes what `block_on` itself runs interrupts the wait for the network,
+        // which costs two system calls a message.
+        let run = move || drop(runtime.block_on(runtime.spawn(driver.run(edge, connect, resolve, events))));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
         Ok(Self {
             descriptors,
@@ -123,6 +125,12 @@ impl Signalling {
         // A driver that has ended needs no configuration.
         let _ = self.handle.reconfigure(limits(settings, self.descriptors)).await;
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
+    }
+
+    /// New keys from the next message on.
+    pub(crate) async fn rekey(&self, keys: Keyring) {
+        // A driver that has ended needs none.
+        let _ = self.handle.command(Command::Keys(Box::new(keys))).await;
     }
 
     /// The state a moment from now; `None` when the thread has ended.
@@ -328,11 +336,9 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.preloaded_routes = match sip.preloaded_routes {
-        settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
-        settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
-        settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
-    };
+    config.preloaded_routes = sip.preloaded_routes;
+    config.default_policy = sip.default_policy;
+    config.filters = sip.filters.clone();
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.flow_idle = sip.interop.sessions.stream_idle;

@@ -69,6 +69,7 @@ use switches::Switches;
 use crate::flow::{FlowId, Peer, Source};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::numbered::Numbered;
 use crate::resolve::locate::Locator;
 use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
@@ -89,12 +90,12 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
-    exchanges: HashMap<ServerKey, Box<Exchange>>,
-    clients: HashMap<ClientKey, (ServerKey, usize)>,
+    exchanges: Numbered<ServerKey, Box<Exchange>>,
+    clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    lookups: Numbered<u64, Lookup>,
     locator: Locator,
-    lookups: HashMap<u64, Lookup>,
     switches: Switches,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
@@ -158,11 +159,11 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
-            exchanges: HashMap::new(),
-            clients: HashMap::new(),
+            exchanges: Numbered::default(),
+            clients: Numbered::default(),
             rings: BTreeSet::new(),
+            lookups: Numbered::default(),
             locator,
-            lookups: HashMap::new(),
             switches: Switches::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
@@ -400,6 +401,11 @@ impl Machine for Edge {
                 if keep_alive != self.config.keep_alive {
                     self.watch_anew(now);
                 }
+            }
+            Command::Keys(keys) => {
+                self.keys = *keys;
+                // They were made with the keys of before.
+                self.seals = RefCell::default();
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
