@@ -45,7 +45,7 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
-            switches: self.switches.states(now),
+            switches: self.switch_states(now),
         }
     }
 }

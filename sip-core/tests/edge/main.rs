@@ -8,6 +8,7 @@ mod flows;
 mod guard;
 mod lasting;
 mod media;
+mod monitor;
 mod ownership;
 mod register;
 mod registrar;

@@ -41,7 +41,7 @@ pub(crate) struct GuardIds {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Monitor {
     #[serde(default)]
-    pub(crate) sip: Vec<toml::Table>,
+    pub(crate) sip: Vec<Monitored>,
 }
 
 #[derive(Debug, Deserialize)]
