@@ -8,7 +8,7 @@ set -u
 cd "$(dirname "$0")"
 
 PARTS="packages format lint docs features deny unit instructions demo fuzz-replay lab"
-PACKAGES="kamailio kamailio-tls-modules kamailio-outbound-modules baresip sip-tester tshark nginx-light nftables iproute2 pebble dnsmasq-base procps
+PACKAGES="kamailio kamailio-tls-modules kamailio-outbound-modules baresip linphone-cli sip-tester tshark nginx-light nftables iproute2 pebble dnsmasq-base procps
           python3 curl openssl sox valgrind gcc"
 LIBRARIES="farend-sip-core farend-sdp-core farend-tunnel farend-acme-store"
 CARGO_DENY=0.20.2

@@ -10,6 +10,7 @@
 //! 5. [`transaction`]: RFC 3261 §17 and RFC 6026, behind one layer with one deadline.
 //! 6. [`machine`]: what a driver drives.
 //! 7. [`token`]: seeded branches and tags, keyed tokens; [`resolve`]: who may be dialled; [`media`]: the seam to media.
+//!    [`auth`]: digest authentication, both ends.
 //! 8. [`dialog`]: RFC 3261 §12 and RFC 3262; [`ua`]: user agents; [`proxy`]: the response context of RFC 3261 §16.
 //! 9. [`edge`]: the whole signalling gateway as one machine.
 #![cfg_attr(feature = "tokio", doc = "10. [`net`]: the driver, on tokio.")]
@@ -38,6 +39,7 @@
 //! `examples/tag_routing.rs` drives the whole [`edge`] by hand.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod dialog;
 pub mod edge;
 pub mod flow;
@@ -47,6 +49,7 @@ pub mod media;
 pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
+mod numbered;
 pub mod proxy;
 pub mod resolve;
 #[cfg(feature = "rsip")]

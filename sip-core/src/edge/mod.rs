@@ -67,6 +67,7 @@ use switches::Switches;
 use crate::flow::{FlowId, Peer};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::numbered::Numbered;
 use crate::resolve::locate::Locator;
 use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
@@ -87,10 +88,13 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
-    exchanges: HashMap<ServerKey, Box<Exchange>>,
-    clients: HashMap<ClientKey, (ServerKey, usize)>,
+    exchanges: Numbered<ServerKey, Box<Exchange>>,
+    clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    lookups: Numbered<u64, Lookup>,
+    lookup_deadlines: BTreeSet<(Instant, u64)>,
+    last_lookup: u64,
     locator: Locator,
     lookups: HashMap<u64, Lookup>,
     switches: Switches,
@@ -157,9 +161,12 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
-            exchanges: HashMap::new(),
-            clients: HashMap::new(),
+            exchanges: Numbered::default(),
+            clients: Numbered::default(),
             rings: BTreeSet::new(),
+            lookups: Numbered::default(),
+            lookup_deadlines: BTreeSet::new(),
+            last_lookup: 0,
             locator,
             lookups: HashMap::new(),
             switches: Switches::default(),
