@@ -37,6 +37,7 @@ pub(super) fn settings(
     }
     let inside = inside(&sip.inside, names, judge);
     let servers = switches::servers(sip, net, judge);
+    let monitor = switches::monitor(file, net, &ports, inside.as_ref(), judge);
     let interop = interop(file, names, judge);
     let preloaded_routes = preloaded_routes(sip, judge);
     let timers = Timers::judged(sip, judge);
@@ -48,6 +49,7 @@ pub(super) fn settings(
         preloaded_routes: preloaded_routes?,
         inside: inside?,
         servers,
+        monitor,
         interop: interop?,
         invite_timeout_default: timers.invite_default,
         invite_timeout_max: timers.invite_max,

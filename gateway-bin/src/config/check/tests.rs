@@ -306,7 +306,7 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(
         keys,
-        ["monitor.sip", "media.process", "fent.media_route", "fent.keep_alive", "admin"],
+        ["media.process", "fent.media_route", "fent.keep_alive", "admin"],
         "{invalid}"
     );
 }

@@ -46,6 +46,24 @@ pub(crate) struct Monitor {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Monitored {
+    pub(crate) server: String,
+    #[serde(default = "monitored_port")]
+    pub(crate) port: i64,
+    #[serde(default = "monitored_transport")]
+    pub(crate) transport: String,
+}
+
+fn monitored_port() -> i64 {
+    5061
+}
+
+fn monitored_transport() -> String {
+    "tls".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Fent {
     #[serde(default = "media_route")]
     pub(crate) media_route: String,
