@@ -120,6 +120,12 @@ impl Signalling {
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
     }
 
+    /// New keys from the next message on.
+    pub(crate) async fn rekey(&self, keys: Keyring) {
+        // A driver that has ended needs none.
+        let _ = self.handle.command(Command::Keys(Box::new(keys))).await;
+    }
+
     /// The state a moment from now; `None` when the thread has ended.
     pub(crate) async fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
         self.snapshots.mark_unchanged();

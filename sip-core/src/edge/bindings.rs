@@ -246,9 +246,9 @@ impl Bindings {
         self.tell_again(now, id);
     }
 
-    /// Whether a binding lives that was born with this key.
-    pub fn needs_key(&self, key: u8) -> bool {
-        self.keys.contains_key(&key)
+    /// The keys that living bindings were born with.
+    pub fn born_with(&self) -> impl Iterator<Item = u8> {
+        self.keys.keys().copied()
     }
 
     /// Tells the location what a registered phone is now.

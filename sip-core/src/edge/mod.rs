@@ -398,6 +398,11 @@ impl Machine for Edge {
                 self.config = *config;
                 self.monitor.is_fresh = false;
             }
+            Command::Keys(keys) => {
+                self.keys = *keys;
+                // They were made with the keys of before.
+                self.seals = RefCell::default();
+            }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
             Command::Block { suspect, length } => self.block(now, suspect, length),

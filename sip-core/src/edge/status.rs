@@ -46,6 +46,7 @@ impl Edge {
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
             switches: self.switch_states(now),
+            keys: self.bindings.born_with().collect(),
         }
     }
 }
