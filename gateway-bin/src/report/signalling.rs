@@ -124,6 +124,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
+        Event::Untranslated { call_id, field } => {
+            warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");
+        }
         Event::FailedOver { remote, why } => {
             info!(%remote, why = failed(*why), "the next address of the switch is asked")
         }

@@ -27,8 +27,8 @@ mod inbound;
 mod intake;
 mod limits;
 mod lines;
-mod naming;
 mod monitor;
+mod naming;
 mod offer;
 mod outbound;
 mod owner;
@@ -92,8 +92,8 @@ pub struct Edge {
     clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
-    locator: Locator,
     lookups: Numbered<u64, Lookup>,
+    locator: Locator,
     switches: Switches,
     monitor: Monitor,
     /// When a request to one of several addresses of a switch has waited long enough.
@@ -161,8 +161,8 @@ impl Edge {
             exchanges: Numbered::default(),
             clients: Numbered::default(),
             rings: BTreeSet::new(),
-            locator,
             lookups: Numbered::default(),
+            locator,
             switches: Switches::default(),
             monitor: Monitor::default(),
             patiences: BTreeSet::new(),

@@ -181,7 +181,8 @@ impl Edge {
         self.monitor.searches.clear();
         for (at, row) in rows.into_iter().enumerate() {
             // A name that is in DNS no more is asked where it was, until it is found elsewhere.
-            let mut found = known.iter_mut().find(|known| known.row == row).map(|k| std::mem::take(&mut k.found));
+            let mut found =
+                known.iter_mut().find(|known| known.row == row).map(|k| std::mem::take(&mut k.found));
             match row.server.parse::<IpAddr>() {
                 Ok(address) => {
                     let remote = (address, row.port).into();

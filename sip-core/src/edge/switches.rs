@@ -121,7 +121,6 @@ impl Switches {
         let back = self.table.get(&switch).is_some_and(|record| record.refused && !record.down);
         back && self.table.remove(&switch).is_some()
     }
-
 }
 
 impl Edge {
@@ -152,7 +151,15 @@ impl Edge {
         let mut states: BTreeMap<Switch, SwitchState> = held
             .map(|(switch, record)| {
                 let blacklisted = record.until.saturating_duration_since(now);
-                (*switch, SwitchState { switch: *switch, down: record.down, blacklisted, health: Health::Unwatched })
+                (
+                    *switch,
+                    SwitchState {
+                        switch: *switch,
+                        down: record.down,
+                        blacklisted,
+                        health: Health::Unwatched,
+                    },
+                )
             })
             .collect();
         for (switch, health) in self.monitor.states() {

@@ -4,6 +4,7 @@
 mod calls;
 mod encoding;
 mod failover;
+mod filtering;
 mod flows;
 mod guard;
 mod keys;
@@ -16,7 +17,9 @@ mod registrar;
 mod routing;
 mod script;
 mod security;
+mod seeds;
 mod soak;
 mod spiral;
+mod switches;
 mod transports;
 mod world;

@@ -94,7 +94,8 @@ pub(super) fn monitor(
                 out.push(Monitored { server: address.to_canonical().to_string(), port, transport });
             }
             (_, Some((_, None))) if net.is_some_and(|net| net.dns.is_empty()) => {
-                let why = "is a name, and no name server is configured: expected one in net.dns, or an address";
+                let why =
+                    "is a name, and no name server is configured: expected one in net.dns, or an address";
                 refuse(judge, "server", format!("\"{}\" {why}", row.server));
             }
             (_, Some((server, None))) => out.push(Monitored { server, port, transport }),

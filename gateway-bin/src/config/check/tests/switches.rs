@@ -66,7 +66,8 @@ fn whom_the_monitor_asks() {
     let (settings, _) = judged(&row("server = \"10.0.1.50\"")).unwrap();
     let one = &settings.sip.monitor[0];
     assert_eq!((one.server.as_str(), one.port, one.transport.via_token()), ("10.0.1.50", 5061, "TLS"));
-    let (settings, _) = judged(&row("server = \"PBX.example.internal\"\nport = 5060\ntransport = \"tcp\"")).unwrap();
+    let (settings, _) =
+        judged(&row("server = \"PBX.example.internal\"\nport = 5060\ntransport = \"tcp\"")).unwrap();
     assert_eq!(settings.sip.monitor[0].server, "pbx.example.internal");
     for (written, key, says) in [
         ("server = \"10.0.1.2\"", "monitor.sip[0].server", "our own address"),
