@@ -8,6 +8,7 @@ mod flows;
 mod guard;
 mod lasting;
 mod media;
+mod overload;
 mod ownership;
 mod register;
 mod registrar;
