@@ -49,6 +49,7 @@ pub mod media;
 pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
+mod numbered;
 pub mod proxy;
 pub mod resolve;
 #[cfg(feature = "rsip")]

@@ -87,7 +87,9 @@ impl Signalling {
             }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
+        // A task like the connections' own: whoever wakes what `block_on` itself runs interrupts the wait for the network,
+        // which costs two system calls a message.
+        let run = move || drop(runtime.block_on(runtime.spawn(driver.run(edge, connect, resolve, events))));
         let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
         Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
     }
@@ -116,6 +118,12 @@ impl Signalling {
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
         // A driver that has ended needs no configuration.
         let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
+    }
+
+    /// New keys from the next message on.
+    pub(crate) async fn rekey(&self, keys: Keyring) {
+        // A driver that has ended needs none.
+        let _ = self.handle.command(Command::Keys(Box::new(keys))).await;
     }
 
     /// The state a moment from now; `None` when the thread has ended.

@@ -152,6 +152,8 @@ pub struct SipSettings {
     pub servers: Vec<SipServer>,
     /// The interoperability switches; tag routing, URI encoding and user matching among them.
     pub interop: InteropProfile,
+    /// How old the newest key of routing tokens may be.
+    pub key_rotation: Duration,
     /// Timer C when the INVITE has no Expires.
     pub invite_timeout_default: Duration,
     /// The longest INVITE timeout.

@@ -13,7 +13,7 @@ use super::guard::{BlockState, Offence, Suspect};
 pub use super::switches::{Switch, Verdict};
 use crate::flow::{FlowId, Identity, Side, Source};
 use crate::message::Name;
-use crate::token::InstanceId;
+use crate::token::{InstanceId, Keyring};
 
 /// An order to the edge.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ use crate::token::InstanceId;
 pub enum Command {
     /// Use this configuration from the next message on. Flows, registrations and calls stay.
     Reconfigure(Box<Config>),
+    /// Use these keys: new bindings are born with the newest one, living ones keep theirs, which must be among the older ones
+    /// for as long as [`Snapshot::keys`] names it (SIP-12).
+    Keys(Box<Keyring>),
     /// Refuse new calls and registrations with 503 and Retry-After; what runs goes on.
     Drain,
     /// Take up new work again.
@@ -431,6 +434,8 @@ pub struct Snapshot {
     pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
+    /// The keys that living bindings were born with, the newest among them or not.
+    pub keys: Vec<u8>,
     /// Switches that get no requests at present.
     pub switches: Vec<SwitchState>,
 }

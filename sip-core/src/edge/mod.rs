@@ -65,6 +65,7 @@ use switches::Switches;
 use crate::flow::{FlowId, Peer};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::numbered::Numbered;
 use crate::resolve::locate::Locator;
 use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
@@ -85,10 +86,13 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
-    exchanges: HashMap<ServerKey, Box<Exchange>>,
-    clients: HashMap<ClientKey, (ServerKey, usize)>,
+    exchanges: Numbered<ServerKey, Box<Exchange>>,
+    clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
+    lookups: Numbered<u64, Lookup>,
+    lookup_deadlines: BTreeSet<(Instant, u64)>,
+    last_lookup: u64,
     locator: Locator,
     lookups: HashMap<u64, Lookup>,
     switches: Switches,
@@ -153,9 +157,12 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
-            exchanges: HashMap::new(),
-            clients: HashMap::new(),
+            exchanges: Numbered::default(),
+            clients: Numbered::default(),
             rings: BTreeSet::new(),
+            lookups: Numbered::default(),
+            lookup_deadlines: BTreeSet::new(),
+            last_lookup: 0,
             locator,
             lookups: HashMap::new(),
             switches: Switches::default(),
@@ -388,6 +395,11 @@ impl Machine for Edge {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
+            }
+            Command::Keys(keys) => {
+                self.keys = *keys;
+                // They were made with the keys of before.
+                self.seals = RefCell::default();
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,

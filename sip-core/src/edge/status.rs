@@ -45,6 +45,7 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
+            keys: self.bindings.born_with().collect(),
             switches: self.switches.states(now),
         }
     }

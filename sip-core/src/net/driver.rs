@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +19,10 @@ use crate::flow::{Dial, FlowId, ListenerId, Peer};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::resolve::records::{Answer, Question};
 use crate::shard::Shard;
+
+/// Deadlines of the machine are looked at no more often than this: each transaction ends by one, and at hundreds a second
+/// each would wake the thread by itself. Small beside the timers of RFC 3261 Table 4.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Orders that may wait for the driver.
 const ORDERS: usize = 1024;
@@ -270,8 +274,9 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
     ) {
         let sleep = tokio::time::sleep_until(tokio::time::Instant::now());
         tokio::pin!(sleep);
+        let mut rested = now();
         loop {
-            let deadline = self.obey();
+            let deadline = self.obey().map(|at| at.max(rested));
             if let Some(at) = deadline
                 && sleep.deadline().into_std() != at
             {
@@ -293,7 +298,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                     self.close(flow);
                 },
                 // The clock is asked in `obey`, not the sleep.
-                () = &mut sleep, if deadline.is_some() => {}
+                () = &mut sleep, if deadline.is_some() => rested = now() + TICK,
             }
         }
         // Connections that wait for room in the inbox see it closed and end.

@@ -16,7 +16,9 @@ use super::limits::Limits;
 use super::queue::Queue;
 use super::stream::{Arrival, Connection};
 use crate::flow::{Dial, FlowId, ListenerId, Peer, Target, Transmit, Transport};
+use crate::machine::Input;
 use crate::machine::{Fault, Input};
+use crate::numbered::Numbered;
 use crate::shard::Handed;
 
 /// Names of connections are unique in the process, whatever number of drivers it has.
@@ -26,9 +28,9 @@ static LAST_FLOW: AtomicU64 = AtomicU64::new(0);
 const DATAGRAMS: usize = 1024;
 
 pub(super) struct Links {
-    flows: HashMap<FlowId, Flow>,
-    lines: HashMap<Dial, Line>,
-    sockets: HashMap<ListenerId, Port>,
+    flows: Numbered<FlowId, Flow>,
+    lines: Numbered<Dial, Line>,
+    sockets: Numbered<ListenerId, Port>,
     /// What came of it to send, to be told to the machine.
     pub(super) mishaps: VecDeque<Input>,
     /// Dials to be started.
@@ -68,9 +70,9 @@ struct Port {
 impl Links {
     pub(super) fn new(inbox: mpsc::Sender<Arrival>, limits: Arc<Limits>, crossings: Crossings) -> Self {
         Self {
-            flows: HashMap::new(),
-            lines: HashMap::new(),
-            sockets: HashMap::new(),
+            flows: Numbered::default(),
+            lines: Numbered::default(),
+            sockets: Numbered::default(),
             mishaps: VecDeque::new(),
             wanted: Vec::new(),
             tasks: JoinSet::new(),

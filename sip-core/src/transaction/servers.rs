@@ -16,10 +16,11 @@ use super::timer::{Clocks, Config};
 use crate::flow::{Dial, FlowId, Peer, Source, Target};
 use crate::header::To;
 use crate::message::{Message, Method, Name, ResponseBuilder};
+use crate::numbered::Numbered;
 
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    table: HashMap<ServerKey, Entry>,
+    table: Numbered<ServerKey, Entry>,
     keys: HashMap<Key, ServerKey>,
     /// Those that have had their final answer and wait for copies of the request only, the oldest first; some have ended.
     finished: VecDeque<ServerKey>,

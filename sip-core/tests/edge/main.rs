@@ -6,6 +6,7 @@ mod encoding;
 mod failover;
 mod flows;
 mod guard;
+mod keys;
 mod lasting;
 mod media;
 mod overload;

@@ -39,6 +39,12 @@ pub(super) fn settings(
     let servers = switches::servers(sip, net, judge);
     let interop = interop(file, names, judge);
     let preloaded_routes = preloaded_routes(sip, judge);
+    let day = Duration::from_secs(24 * 3600);
+    let key_rotation = judge.duration(
+        &["sip", "tag_routing", "key_rotation"],
+        &sip.tag_routing.key_rotation,
+        (day, 3650 * day),
+    );
     let timers = Timers::judged(sip, judge);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
@@ -49,6 +55,7 @@ pub(super) fn settings(
         inside: inside?,
         servers,
         interop: interop?,
+        key_rotation: key_rotation?,
         invite_timeout_default: timers.invite_default,
         invite_timeout_max: timers.invite_max,
         t1: timers.t1,

@@ -233,6 +233,23 @@ fn encodings_of_uris() {
 }
 
 #[test]
+fn rotation_of_keys() {
+    let days = |n: u64| std::time::Duration::from_secs(n * 24 * 3600);
+    let (settings, _) = judged(FIRST).unwrap();
+    assert_eq!(settings.sip.key_rotation, days(90));
+    let on = "[sip.tag_routing]";
+    let written = |text: &str| format!("[sip.tag_routing]\nkey_rotation = \"{text}\"");
+    let (settings, _) = changed(on, &written("24h")).unwrap();
+    assert_eq!(settings.sip.key_rotation, days(1));
+    changed(on, &written("3650d")).unwrap();
+    for (bad, says) in
+        [("23h", "out of range"), ("3651d", "out of range"), ("soon", "no time"), ("", "no time")]
+    {
+        refused(on, &written(bad), "sip.tag_routing.key_rotation", says);
+    }
+}
+
+#[test]
 fn switches_of_registration() {
     let interop = |line: &str| changed("[media]", &format!("[sip.interop]\n{line}\n[media]"));
     let contacts = |line: &str| interop(line).unwrap().0.sip.interop.contacts;

@@ -166,11 +166,19 @@ pub(crate) struct TagRouting {
     pub(crate) tail: String,
     #[serde(default = "tag_cert_binding")]
     pub(crate) tag_cert_binding: String,
+    #[serde(default = "key_rotation")]
+    pub(crate) key_rotation: String,
 }
 
 impl Default for TagRouting {
     fn default() -> Self {
-        Self { enabled: false, head: head(), tail: tail(), tag_cert_binding: tag_cert_binding() }
+        Self {
+            enabled: false,
+            head: head(),
+            tail: tail(),
+            tag_cert_binding: tag_cert_binding(),
+            key_rotation: key_rotation(),
+        }
     }
 }
 
@@ -184,4 +192,8 @@ fn tail() -> String {
 
 fn tag_cert_binding() -> String {
     "log".to_owned()
+}
+
+fn key_rotation() -> String {
+    "90d".to_owned()
 }
