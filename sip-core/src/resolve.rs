@@ -43,6 +43,16 @@ impl Networks {
         })
     }
 
+    /// Whether an address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.ranges.iter().any(|(first, last)| {
+            other
+                .ranges
+                .iter()
+                .any(|(from, to)| first.is_ipv4() == from.is_ipv4() && first <= to && from <= last)
+        })
+    }
+
     /// Whether there is no address in it.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()

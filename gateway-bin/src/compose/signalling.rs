@@ -315,11 +315,9 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.preloaded_routes = match sip.preloaded_routes {
-        settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
-        settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
-        settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
-    };
+    config.preloaded_routes = sip.preloaded_routes;
+    config.default_policy = sip.default_policy;
+    config.filters = sip.filters.clone();
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;

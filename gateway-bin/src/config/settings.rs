@@ -13,6 +13,8 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
+use sip_core::edge::config::{Policy as SipPolicy, PreloadedRoutes};
+use sip_core::edge::filter::Filters;
 use sip_core::edge::interop::InteropProfile;
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
@@ -146,6 +148,10 @@ pub struct SipSettings {
     pub inside_networks: Vec<IpNet>,
     /// What becomes of Routes a phone preloaded.
     pub preloaded_routes: PreloadedRoutes,
+    /// Which requests from outside are served at all.
+    pub default_policy: SipPolicy,
+    /// Rules that come before both.
+    pub filters: Filters,
     /// How switches are reached.
     pub inside: InsideTls,
     /// Switches known by name.
@@ -254,17 +260,6 @@ pub struct SipServer {
     pub addresses: Vec<SocketAddr>,
     /// A name in place of addresses, with its port if one is written; without, NAPTR and SRV say where it is.
     pub lookup: Option<(String, Option<u16>)>,
-}
-
-/// What becomes of Routes a phone preloaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PreloadedRoutes {
-    /// 403.
-    Reject,
-    /// Taken out.
-    Remove,
-    /// Followed, inside the inside networks.
-    Allow,
 }
 
 /// `[guard]`.

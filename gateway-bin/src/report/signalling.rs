@@ -127,6 +127,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             warn!(begins, "overload: new calls and registrations are answered 503");
         }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
+        Event::Untranslated { call_id, field } => {
+            warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");
+        }
         Event::FailedOver { remote, why } => {
             info!(%remote, why = failed(*why), "the next address of the switch is asked")
         }

@@ -91,10 +91,7 @@ pub struct Edge {
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
     lookups: Numbered<u64, Lookup>,
-    lookup_deadlines: BTreeSet<(Instant, u64)>,
-    last_lookup: u64,
     locator: Locator,
-    lookups: HashMap<u64, Lookup>,
     switches: Switches,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
@@ -161,10 +158,7 @@ impl Edge {
             clients: Numbered::default(),
             rings: BTreeSet::new(),
             lookups: Numbered::default(),
-            lookup_deadlines: BTreeSet::new(),
-            last_lookup: 0,
             locator,
-            lookups: HashMap::new(),
             switches: Switches::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),

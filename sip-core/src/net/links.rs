@@ -16,7 +16,6 @@ use super::limits::Limits;
 use super::queue::Queue;
 use super::stream::{Arrival, Connection};
 use crate::flow::{Dial, FlowId, ListenerId, Peer, Target, Transmit, Transport};
-use crate::machine::Input;
 use crate::machine::{Fault, Input};
 use crate::numbered::Numbered;
 use crate::shard::Handed;

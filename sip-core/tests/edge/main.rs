@@ -4,6 +4,7 @@
 mod calls;
 mod encoding;
 mod failover;
+mod filtering;
 mod flows;
 mod guard;
 mod keys;
@@ -18,5 +19,6 @@ mod script;
 mod security;
 mod soak;
 mod spiral;
+mod switches;
 mod transports;
 mod world;

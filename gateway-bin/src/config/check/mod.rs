@@ -1,6 +1,7 @@
 //! Judges a configuration: what is refused, and the settings that remain.
 
 mod certificates;
+mod filter;
 mod guard;
 mod http;
 mod interop;

@@ -10,11 +10,10 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, interop, switches};
+use super::{Judge, Names, filter, interop, switches};
 use crate::config::file;
 use crate::config::settings::{
-    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipSettings,
-    Transport,
+    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, SipPort, SipSettings, Transport,
 };
 
 pub(super) fn settings(
@@ -27,7 +26,6 @@ pub(super) fn settings(
     if sip.shards > 1 || sip.shards < 0 {
         judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
     }
-    judge.only(&["sip", "default_policy"], &sip.default_policy, "process-all", &["local-only", "reject-all"]);
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
@@ -38,7 +36,9 @@ pub(super) fn settings(
     let inside = inside(&sip.inside, names, judge);
     let servers = switches::servers(sip, net, judge);
     let interop = interop(file, names, judge);
-    let preloaded_routes = preloaded_routes(sip, judge);
+    let preloaded_routes = filter::preloaded_routes(sip, judge);
+    let default_policy = filter::default_policy(sip, judge);
+    let filters = filter::filters(sip, names, judge);
     let day = Duration::from_secs(24 * 3600);
     let key_rotation = judge.duration(
         &["sip", "tag_routing", "key_rotation"],
@@ -52,6 +52,8 @@ pub(super) fn settings(
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
+        default_policy: default_policy?,
+        filters,
         inside: inside?,
         servers,
         interop: interop?,
@@ -89,20 +91,6 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     profile.contacts.user_matching = matching?;
     profile.contacts.tag_routing = tag_routing?;
     Some(profile)
-}
-
-fn preloaded_routes(sip: &file::Sip, judge: &mut Judge<'_>) -> Option<PreloadedRoutes> {
-    let key = ["sip", "preloaded_routes"];
-    if sip.preloaded_routes == "authenticate" {
-        judge.refuse(&key, "\"authenticate\" is not built yet: expected reject, remove or allow");
-        return None;
-    }
-    let choices = [
-        ("reject", PreloadedRoutes::Reject),
-        ("remove", PreloadedRoutes::Remove),
-        ("allow", PreloadedRoutes::Allow),
-    ];
-    judge.one_of(&key, &sip.preloaded_routes, &choices)
 }
 
 fn ports(

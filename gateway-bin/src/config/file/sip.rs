@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{tls_versions, yes};
+use super::{HeaderFilter, HeaderRule, SenderRule, tls_versions, yes};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +43,18 @@ pub(crate) struct Sip {
     pub(crate) servers: Vec<SipServer>,
     #[serde(default)]
     pub(crate) tag_routing: TagRouting,
+    #[serde(default)]
+    pub(crate) filter: Vec<SenderRule>,
+    #[serde(default)]
+    pub(crate) preloaded_route_rules: Vec<SenderRule>,
+    #[serde(default)]
+    pub(crate) header_filters: Vec<HeaderFilter>,
+    #[serde(default)]
+    pub(crate) content_types: Vec<String>,
+    #[serde(default)]
+    pub(crate) methods: Vec<String>,
+    #[serde(default)]
+    pub(crate) header_rules: Vec<HeaderRule>,
     #[serde(default)]
     pub(crate) interop: toml::Table,
     #[serde(default)]
