@@ -118,6 +118,7 @@ pub struct Edge {
     closes: VecDeque<FlowId>,
     counters: Counters,
     draining: bool,
+    overloaded: bool,
 }
 
 /// Why we sent a request of our own.
@@ -183,6 +184,7 @@ impl Edge {
             closes: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
+            overloaded: false,
         }
     }
 
@@ -397,6 +399,7 @@ impl Machine for Edge {
                 self.located(now);
             }
             Input::Drain => self.draining = true,
+            Input::Overload(overloaded) => self.overload(overloaded),
         }
         self.layer_events(now);
         self.end_round(now);

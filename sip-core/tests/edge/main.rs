@@ -11,6 +11,7 @@ mod keepalive;
 mod keys;
 mod lasting;
 mod media;
+mod overload;
 mod monitor;
 mod ownership;
 mod register;
