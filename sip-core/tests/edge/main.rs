@@ -19,5 +19,6 @@ mod security;
 mod soak;
 mod spiral;
 mod switches;
+mod transparency;
 mod transports;
 mod world;
