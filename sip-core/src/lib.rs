@@ -36,7 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/tag_routing.rs` drives the whole [`edge`] by hand.
+//! `examples/tag_routing.rs` drives the whole [`edge`] by hand, `examples/own_proxy.rs` is a proxy of somebody's own on the
+//! transaction layer, `examples/user_agent.rs` answers and makes calls.
 #![forbid(unsafe_code)]
 
 pub mod auth;

@@ -16,6 +16,7 @@ mod registrar;
 mod routing;
 mod script;
 mod security;
+mod seeds;
 mod soak;
 mod spiral;
 mod switches;

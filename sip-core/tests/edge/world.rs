@@ -268,6 +268,20 @@ impl World {
         self.dials.iter().filter(|(_, flow)| self.flows.contains_key(flow)).count()
     }
 
+    /// Our end of every connection inside that stands, dialled or not.
+    pub(crate) fn inside_ends(&self) -> Vec<End> {
+        let inside = self.flows.iter().filter(|(_, peer)| peer.side == Side::Inside);
+        let mut flows: Vec<_> = inside.map(|(flow, _)| *flow).collect();
+        flows.sort();
+        flows.into_iter().map(|flow| End(Source::Flow(flow))).collect()
+    }
+
+    /// Who is at the other end of a connection that stands.
+    pub(crate) fn remote(&self, end: End) -> String {
+        let flow = end.0.flow().and_then(|flow| self.flows.get(&flow));
+        flow.map_or_else(String::new, |peer| peer.remote.to_string())
+    }
+
     /// Whether this connection stands.
     pub(crate) fn stands(&self, end: End) -> bool {
         end.0.flow().is_some_and(|flow| self.flows.contains_key(&flow))
