@@ -130,6 +130,7 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FailedOver { remote, why } => {
             info!(%remote, why = failed(*why), "the next address of the switch is asked")
         }
+        Event::Unlocated { name } => warn!(name, "a monitored name has no address that may be asked"),
         Event::Judged { switch, verdict } => judged(*switch, *verdict),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),

@@ -205,6 +205,11 @@ pub enum Event {
         /// How.
         why: Why,
     },
+    /// A name in `[[monitor.sip]]` has no address that may be asked.
+    Unlocated {
+        /// The name.
+        name: String,
+    },
     /// Something was found out about a switch. [`Command::Judge`] takes it to other shards.
     Judged {
         /// Which.
@@ -433,11 +438,11 @@ pub struct Snapshot {
     pub draining: bool,
     /// The keys that living bindings were born with, the newest among them or not.
     pub keys: Vec<u8>,
-    /// Switches that get no requests at present.
+    /// Switches that get no requests at present, and those that are monitored.
     pub switches: Vec<SwitchState>,
 }
 
-/// A switch that something is held against.
+/// A switch that something is held against, or that is monitored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchState {
     /// Which.
@@ -446,6 +451,21 @@ pub struct SwitchState {
     pub down: bool,
     /// How long it stays on the blacklist; zero when it is not on it.
     pub blacklisted: Duration,
+    /// What the monitor says.
+    pub health: Health,
+}
+
+/// What the monitor says of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nobody asks it.
+    Unwatched,
+    /// It was not heard yet, nor silent for long enough.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
 }
 
 /// One registered phone.

@@ -28,6 +28,7 @@ mod inbound;
 mod intake;
 mod limits;
 mod lines;
+mod monitor;
 mod naming;
 mod offer;
 mod outbound;
@@ -59,6 +60,7 @@ use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use monitor::Monitor;
 use pace::Pace;
 use seals::Seals;
 use switches::Switches;
@@ -94,6 +96,7 @@ pub struct Edge {
     lookups: Numbered<u64, Lookup>,
     locator: Locator,
     switches: Switches,
+    monitor: Monitor,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
@@ -118,6 +121,8 @@ pub struct Edge {
 enum Errand {
     /// Whether the phone lives whose tag a REGISTER claims.
     Owner(Box<Probe>),
+    /// Whether a switch lives.
+    Switch(event::Switch),
 }
 
 /// A REGISTER that waits for the phone whose tag it claims.
@@ -162,6 +167,7 @@ impl Edge {
             lookups: Numbered::default(),
             locator,
             switches: Switches::default(),
+            monitor: Monitor::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
             pace: Pace::default(),
@@ -227,6 +233,7 @@ impl Edge {
                 self.outputs.push_back(Output::HandClosed { shard, flow });
             }
             if let Some(dial) = closed.dial {
+                self.monitor.hasten(now, dial.into());
                 self.lines.closed(dial, Some(flow));
             }
         }
@@ -254,6 +261,7 @@ impl Edge {
             self.patiences.remove(&(at, key));
             self.lose_patience(now, key);
         }
+        self.run_monitor(now);
         self.locator.handle_timeout(now, &self.config.internal_domains);
         self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
@@ -297,6 +305,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.patiences.first().map(|(at, _)| *at),
             self.locator.deadline(),
+            self.monitor.deadline(),
             self.errands.poll_timeout(),
             self.pace.deadline(),
             self.bindings.next_expiry(),
@@ -314,6 +323,7 @@ impl Edge {
         let lives = matches!(done.outcome, ua::Outcome::Answered(_));
         match done.purpose {
             Errand::Owner(probe) => self.probed(now, *probe, lives),
+            Errand::Switch(switch) => self.switch_asked(now, switch, &done.outcome),
         }
     }
 
@@ -390,6 +400,7 @@ impl Machine for Edge {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
+                self.monitor.is_fresh = false;
             }
             Command::Keys(keys) => {
                 self.keys = *keys;
@@ -411,6 +422,9 @@ impl Machine for Edge {
     }
 
     fn poll_output(&mut self, now: Instant) -> Output<Event> {
+        if !self.monitor.is_fresh {
+            self.set_monitor(now);
+        }
         if self.deadline().is_some_and(|at| at <= now) {
             self.fire(now);
             self.layer_events(now);

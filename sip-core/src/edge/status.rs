@@ -46,8 +46,8 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
+            switches: self.switch_states(now),
             keys: self.bindings.born_with().collect(),
-            switches: self.switches.states(now),
         }
     }
 }
