@@ -123,6 +123,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::Offence { side, remote, offence } => {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
+        Event::Overload { begins } => {
+            warn!(begins, "overload: new calls and registrations are answered 503");
+        }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
         Event::Untranslated { call_id, field } => {
             warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");

@@ -193,6 +193,11 @@ pub enum Event {
         /// What.
         offence: Offence,
     },
+    /// Messages come faster than they are taken: new calls and registrations are answered 503. Or that is over.
+    Overload {
+        /// Whether it begins.
+        begins: bool,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.

@@ -115,6 +115,7 @@ pub struct Edge {
     /// Inside addresses that passed to phones, in places that can't be rewritten.
     shown: Cell<u64>,
     draining: bool,
+    overloaded: bool,
 }
 
 /// Why we sent a request of our own.
@@ -179,6 +180,7 @@ impl Edge {
             counters: Counters::default(),
             shown: Cell::new(0),
             draining: false,
+            overloaded: false,
         }
     }
 
@@ -389,6 +391,7 @@ impl Machine for Edge {
                 self.located(now);
             }
             Input::Drain => self.draining = true,
+            Input::Overload(overloaded) => self.overload(overloaded),
         }
         self.layer_events(now);
         self.end_round(now);

@@ -10,6 +10,7 @@ mod guard;
 mod keys;
 mod lasting;
 mod media;
+mod overload;
 mod monitor;
 mod ownership;
 mod register;
