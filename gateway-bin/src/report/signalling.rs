@@ -190,6 +190,7 @@ fn log_snapshot(state: &Snapshot) {
         connected = state.phones.iter().filter(|phone| phone.source.is_some()).count(),
         dialogs = state.dialogs,
         resolved = ?state.resolved,
+        shown = state.shown,
         refused = state.refused,
         dropped = state.dropped,
         switches_off = state.switches.len(),

@@ -446,6 +446,8 @@ pub struct Snapshot {
     pub blocked: usize,
     /// The latest of them.
     pub blocks: Vec<BlockState>,
+    /// Inside addresses that passed to phones in headers that can't be rewritten (URLs to fetch).
+    pub shown: u64,
     /// Whether we are draining.
     pub draining: bool,
     /// The keys that living bindings were born with, the newest among them or not.

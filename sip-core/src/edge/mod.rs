@@ -23,6 +23,7 @@ mod faces;
 mod failover;
 mod flows;
 mod forward;
+mod hiding;
 mod inbound;
 mod intake;
 mod keepalive;
@@ -45,7 +46,7 @@ mod status;
 mod switches;
 mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -117,6 +118,8 @@ pub struct Edge {
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
     counters: Counters,
+    /// Inside addresses that passed to phones, in places that can't be rewritten.
+    shown: Cell<u64>,
     draining: bool,
     overloaded: bool,
 }
@@ -183,6 +186,7 @@ impl Edge {
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
+            shown: Cell::new(0),
             draining: false,
             overloaded: false,
         }

@@ -37,6 +37,7 @@ impl Edge {
             contexts: self.exchanges.len(),
             dialogs: self.dialogs.len(),
             resolved: self.counters.resolved,
+            shown: self.shown.get(),
             refused: self.counters.refused,
             dropped: self.counters.dropped,
             calls: self.counters.calls,

@@ -24,5 +24,6 @@ mod sessions;
 mod soak;
 mod spiral;
 mod switches;
+mod transparency;
 mod transports;
 mod world;
