@@ -24,9 +24,7 @@ pub(super) fn settings(
     judge: &mut Judge<'_>,
 ) -> Option<SipSettings> {
     let sip = &file.sip;
-    if sip.shards > 1 || sip.shards < 0 {
-        judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
-    }
+    let shards = judge.number::<usize>(&["sip", "shards"], sip.shards, (0, 32));
     judge.only(&["sip", "default_policy"], &sip.default_policy, "process-all", &["local-only", "reject-all"]);
     let ports = ports(sip, net, names, judge);
     let inside_networks =
@@ -42,6 +40,7 @@ pub(super) fn settings(
     let timers = Timers::judged(sip, judge);
     let timers = timers?;
     Some(SipSettings {
+        shards: shards?,
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
