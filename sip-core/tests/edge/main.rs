@@ -12,6 +12,8 @@ mod register;
 mod routing;
 mod script;
 mod security;
+mod several;
+mod shards;
 mod soak;
 mod spiral;
 mod transports;
