@@ -7,8 +7,8 @@
 set -u
 cd "$(dirname "$0")"
 
-PARTS="packages format lint docs features deny unit instructions demo fuzz-replay lab"
-PACKAGES="kamailio kamailio-tls-modules kamailio-outbound-modules baresip sip-tester tshark nginx-light nftables iproute2 pebble dnsmasq-base procps
+PARTS="packages format lint docs features deny unit examples instructions demo fuzz-replay lab"
+PACKAGES="kamailio kamailio-tls-modules kamailio-outbound-modules baresip linphone-cli sip-tester tshark nginx-light nftables iproute2 pebble dnsmasq-base procps
           python3 curl openssl sox valgrind gcc"
 LIBRARIES="farend-sip-core farend-sdp-core farend-tunnel farend-acme-store"
 CARGO_DENY=0.20.2
@@ -53,6 +53,15 @@ part_deny() {
   cargo deny --all-features check bans licenses sources
 }
 part_unit() { cargo test --workspace --all-features --locked; }
+part_examples() {
+  # As somebody else's programs: they run, and the user agent talks to a peer that is none of ours.
+  local example
+  for example in tag_routing own_proxy; do cargo run -q --locked -p farend-sip-core --example "$example" || return 1; done
+  cargo build -q --locked -p farend-sip-core --features tokio --example user_agent || return 1
+  "${CARGO_TARGET_DIR:-target}/debug/examples/user_agent" || return 1
+  command -v sipp >/dev/null || { leave_out examples "sipp is missing"; return; }
+  python3 lab/ua.py "${CARGO_TARGET_DIR:-target}/debug/examples/user_agent"
+}
 part_instructions() {
   command -v valgrind >/dev/null || { leave_out instructions "valgrind is missing"; return; }
   benches/callgrind.sh

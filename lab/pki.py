@@ -48,6 +48,30 @@ class Pki:
             self.issue("makers", f"phones/{mac}", mac, "clientAuth")
         return self.path(f"phones/{mac}.pem"), self.path(f"phones/{mac}.key")
 
+    def certificate(self, root, name, common_name, *how):
+        """A phone certificate with a serial number in the authority's book, so that it can be revoked. `how`: further arguments of `openssl ca`."""
+        book = f"{self.folder}/{os.path.basename(root)}.ca"
+        if not os.path.exists(f"{book}.cnf"):
+            open(f"{book}.index", "w").close()
+            with open(f"{book}.serial", "w") as out:
+                out.write("1000\n")
+            with open(f"{book}.cnf", "w") as out:
+                out.write(f"[ca]\ndefault_ca=it\n[it]\ndatabase={book}.index\nserial={book}.serial\nnew_certs_dir={self.folder}\ndefault_md=sha256\n"
+                          "policy=any\ndefault_days=800\ndefault_crl_days=30\nunique_subject=no\nx509_extensions=phone\ncrl_extensions=list\n"
+                          "[any]\ncommonName=supplied\n[phone]\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n"
+                          "[list]\nauthorityKeyIdentifier=keyid\n")
+        self._key(name, rsa=False)
+        sh("openssl", "req", "-new", "-key", self.path(f"{name}.key"), "-subj", f"/CN={common_name}", "-out", self.path(f"{name}.csr"))
+        span = [("-startdate" if h == "-not_before" else "-enddate" if h == "-not_after" else h) for h in how]
+        sh("openssl", "ca", "-batch", "-config", f"{book}.cnf", "-cert", self.path(f"{root}.pem"), "-keyfile", self.path(f"{root}.key"), *span, "-notext",
+           "-in", self.path(f"{name}.csr"), "-out", self.path(f"{name}.pem"))
+
+    def revoke(self, root, certificate, crl):
+        config = f"{self.folder}/{root}.ca.cnf"
+        ca = ["openssl", "ca", "-config", config, "-cert", self.path(f"{root}.pem"), "-keyfile", self.path(f"{root}.key")]
+        sh(*ca, "-revoke", self.path(certificate))
+        sh(*ca, "-gencrl", "-out", self.path(crl))
+
     def crowd(self, macs):
         """Certificates of many phones, four at a time and with one command each."""
         def make(mac):

@@ -1,13 +1,16 @@
 #!/bin/bash
 # Farend and Kamailio under the same load, one after the other, each pinned to one core, all on loopback:
 #   benches/peers/run.sh [TEST...]
-# Tests (default: all but reg-udp): reg-tls signal-tls signal-in conn12 conn13 rate-reg rate-signal rate-call rate-in mem reg-udp
-#   reg-udp: only Kamailio has it; Farend lets no phone in without a certificate.
+# Tests (default: all): reg-tls reg-udp signal-tls signal-in conn12 conn13 rate-reg rate-signal rate-call rate-in mem reuse
+#   reg-udp: phones without certificates, let in by a row of their own that trusts their networks (trust_source).
+#   reuse: no figure. Phone B takes the address and port that phone A had, and the inside calls A: is it B who answers?
 #   rate-call and rate-in carry SDP: Farend anchors the audio as it always does, Kamailio here has no relay. They keep to a
 #   rate, because a port that a call has left rests: at thousands of calls a second they would run out.
 #   signal-tls, signal-in and rate-signal are calls with a body that no relay looks at: signalling alone.
-# Prints CPU-seconds (user + system of the server process) per 1,000 units, and the ratio; medians of N rounds.
-#   N=3 SECS=5 PHONES=500 INFLIGHT=16   rounds, seconds a test, phones, units in flight
+# Prints CPU-seconds (user + system of the server process) per 1,000 units, their ratio and the bar it must keep; medians
+# of N rounds. Exits with 1 when a bar is broken, a unit failed at Farend, or a call came to the wrong phone of it.
+#   N=5 SECS=5 PHONES=500 INFLIGHT=16   rounds, seconds a test, phones, units in flight
+#   MEM_PHONES=10000                    phones of the memory test
 #   SERVERS="kamailio farend"           the servers, in the order they run in each round
 #   FAREND=path                         a binary; default: cargo build --release -p farend
 #   CORE=0 UAS_CORE=1 LOAD_CORES=2,3    cores of the server, the registrar, the phones
@@ -16,10 +19,10 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 run=${RUN:-$here/run}
-N=${N:-3} SECS=${SECS:-5} PHONES=${PHONES:-500} INFLIGHT=${INFLIGHT:-16}
+N=${N:-5} SECS=${SECS:-5} PHONES=${PHONES:-500} INFLIGHT=${INFLIGHT:-16}
 CORE=${CORE:-0} UAS_CORE=${UAS_CORE:-1} LOAD_CORES=${LOAD_CORES:-2,3}
 SERVERS=${SERVERS:-kamailio farend}
-[ $# -gt 0 ] || set -- reg-tls signal-tls signal-in conn12 conn13 rate-reg rate-signal rate-call rate-in mem
+[ $# -gt 0 ] || set -- reg-tls reg-udp signal-tls signal-in conn12 conn13 rate-reg rate-signal rate-call rate-in mem reuse
 TLS=tls:127.0.0.10:5061 UDP=udp:127.0.0.10:5060 INSIDE=127.0.0.20:5060 REGISTRAR=127.0.0.30:5080
 server= uas=
 
@@ -87,24 +90,31 @@ pss() { # kB of the server's processes
   echo "$sum"
 }
 mem() {
-  local label=$1 before now phones=${MEM_PHONES:-1000} idle
+  local label=$1 before now phones=${MEM_PHONES:-10000} idle
   before=$(pss)
   taskset -c "$LOAD_CORES" "$sipload" idle --target $TLS --phones "$phones" --hold 60 --ca "$run/certs/ca.pem" \
     --ca-key "$run/certs/ca.key" --keep "$run/certs/phones" --src 127.1.0.1 --srcs 64 >"$run/idle" 2>>"$run/load.log" &
   idle=$!
-  for _ in $(seq 300); do grep -q READY "$run/idle" && break; sleep 0.2; done
+  for _ in $(seq 900); do grep -q READY "$run/idle" && break; sleep 0.2; done
   sleep "${SETTLE:-8}" # the transactions of the last REGISTERs end
   now=$(pss)
   echo "MEM $label phones=$phones $(cat "$run/idle") before=${before}kB now=${now}kB bytes_per_phone=$(((now - before) * 1024 / phones))" |
     tee -a "$run/results" | sed "s/^/    /"
   end "$idle"
 }
+reuse() { # server arguments...
+  local server=$1
+  shift
+  taskset -c "$LOAD_CORES" "$sipload" reuse --target $TLS "$@" --ca "$run/certs/ca.pem" --ca-key "$run/certs/ca.key" \
+    --keep "$run/certs/phones" --src 127.1.0.1 --srcs 64 2>>"$run/load.log" | sed "s#^#REUSE $server #" | tee -a "$run/results" |
+    sed "s/^/    /"
+}
 measure() { # server test
   local inbound="--inside-listen $REGISTRAR --proxy-inside $INSIDE" text="--body-type text/plain"
-  case $2 in rate-in | signal-in) ;; *) uas ;; esac
+  case $2 in rate-in | signal-in | reuse) ;; *) uas ;; esac
   case $2 in
   reg-tls) load reg "$1/$2" --target $TLS;;
-  reg-udp) [ "$1" = farend ] || load reg "$1/$2" --target $UDP;;
+  reg-udp) load reg "$1/$2" --target $UDP;;
   signal-tls) load call "$1/$2" --target $TLS $text;;
   rate-in) load inbound "$1/$2" --target $TLS $inbound --rate "${CALL_RATE:-150}";;
   signal-in) load inbound "$1/$2" --target $TLS $inbound $text;;
@@ -114,6 +124,7 @@ measure() { # server test
   rate-signal) load call "$1/$2" --target $TLS $text --rate "${CALL_RATE:-150}";;
   rate-call) load call "$1/$2" --target $TLS --rate "${CALL_RATE:-150}";;
   mem) mem "$1/$2";;
+  reuse) reuse "$1" $inbound;;
   *) fail "no test is called $2";;
   esac
   end "$uas"

@@ -6,3 +6,4 @@
 
 pub mod edge;
 pub mod sip;
+pub mod worst;

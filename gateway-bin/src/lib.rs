@@ -16,6 +16,6 @@ pub mod log;
 mod report;
 
 pub use compose::{
-    BindError, ClaimError, CredentialError, Gateway, KeyError, LocationError, MediaError, ServiceError,
-    StartError,
+    BindError, ClaimError, CredentialError, Gateway, KeyError, LocationError, MediaError, Rotation,
+    ServiceError, StartError, rotate_keys,
 };

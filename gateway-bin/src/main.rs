@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use farend::config::{self, Refusal, Settings};
-use farend::{Gateway, log};
-use tokio::signal::unix::{SignalKind, signal};
+use farend::{Gateway, KeyError, Rotation, log, rotate_keys};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// A configuration that is refused.
 const REFUSED: u8 = 2;
 /// How long running calls may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(3600);
+/// How often the keys of routing tokens are looked at.
+const TEND: Duration = Duration::from_secs(3600);
 /// How long what is left may take at the end.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -27,11 +29,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway. SIGHUP reloads the configuration, SIGTERM drains, a second SIGTERM ends at once.
+    /// Run the gateway. SIGHUP reloads the configuration, SIGTERM drains, a second SIGTERM ends at once,
+    /// SIGUSR1 makes a new key for routing tokens.
     Run {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// The keys of routing tokens.
+    Keys {
+        #[command(subcommand)]
+        what: KeysCommand,
     },
     /// Judge a configuration and say everything that is wrong with it. Nothing is started.
     Check {
@@ -50,9 +58,23 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make a new key now, in the running gateway if one runs on this configuration's state_dir. Phones that are
+    /// registered keep theirs.
+    Rotate {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
+        Command::Keys { what: KeysCommand::Rotate { file } } => match load(&file) {
+            Ok((settings, _)) => rotate(&settings.state_dir),
+            Err(code) => code,
+        },
         Command::Check { file } => match load(&file) {
             Ok((_, warnings)) => {
                 for warning in warnings {
@@ -76,6 +98,18 @@ fn load(path: &Path) -> Result<(Settings, Vec<Refusal>), ExitCode> {
     })
 }
 
+fn rotate(state_dir: &Path) -> ExitCode {
+    match rotate_keys(state_dir) {
+        Ok(Rotation::Told(process)) => println!("the gateway (process {process}) was told to make a new key"),
+        Ok(Rotation::Made(key)) => println!("no gateway runs: made key {key}"),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 fn run(path: &Path) -> ExitCode {
     let (settings, warnings) = match load(path) {
         Ok(loaded) => loaded,
@@ -93,8 +127,16 @@ fn run(path: &Path) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        // Before anybody can know of this process: a signal that nobody receives ends it.
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                error!(%error, "signals can't be received");
+                return ExitCode::FAILURE;
+            }
+        };
         match Gateway::start(settings).await {
-            Ok(gateway) => serve(gateway, path).await,
+            Ok(gateway) => serve(gateway, signals, path).await,
             Err(error) => {
                 error!(%error, "the gateway can't be started");
                 ExitCode::FAILURE
@@ -106,16 +148,33 @@ fn run(path: &Path) -> ExitCode {
     code
 }
 
+/// What the process is told.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    rotate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            rotate: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
 /// Waits for signals until the gateway shall end.
-async fn serve(mut gateway: Gateway, path: &Path) -> ExitCode {
-    let signals =
-        (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        error!("signals can't be received");
-        return ExitCode::FAILURE;
-    };
+async fn serve(mut gateway: Gateway, signals: Signals, path: &Path) -> ExitCode {
+    let Signals { mut hangup, mut terminate, mut interrupt, mut rotate } = signals;
+    let mut tend = tokio::time::interval(TEND);
     loop {
         tokio::select! {
+            _ = tend.tick() => told(gateway.tend_keys().await),
+            _ = rotate.recv() => told(gateway.rotate_keys().await),
             _ = hangup.recv() => reload(&mut gateway, path).await,
             _ = interrupt.recv() => break,
             part = gateway.failed() => {
@@ -137,6 +196,12 @@ async fn serve(mut gateway: Gateway, path: &Path) -> ExitCode {
     gateway.stop().await;
     info!("stopped");
     ExitCode::SUCCESS
+}
+
+fn told(keys: Result<(), KeyError>) {
+    if let Err(error) = keys {
+        error!(%error, "the keys of routing tokens stay as they are");
+    }
 }
 
 async fn reload(gateway: &mut Gateway, path: &Path) {

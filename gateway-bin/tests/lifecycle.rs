@@ -171,3 +171,46 @@ fn who_does_not_read_the_log_does_not_stop_the_gateway() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(gateway.wait().unwrap().success());
 }
+
+#[test]
+fn keys_are_rotated_in_the_running_gateway_and_without_one() {
+    let place = Place::new();
+    let path = place.folder.join("farend.toml");
+    std::fs::write(&path, place.text(&row("a", 5060))).unwrap();
+    let keys = || std::fs::read_to_string(place.folder.join("state/token.key")).unwrap();
+    let rotate = || {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_farend")).args(["keys", "rotate"]).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut gateway =
+        Command::new(env!("CARGO_BIN_EXE_farend")).args(["run", "-c"]).arg(&path).spawn().unwrap();
+    let began = Instant::now();
+    // It listens a moment before it has its state.
+    while !place.folder.join("state/location.log").exists() {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let first = keys();
+    assert_eq!(first.lines().count(), 1);
+    assert_eq!(rotate(), format!("the gateway (process {}) was told to make a new key\n", gateway.id()));
+    while keys().lines().count() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(30), "no second key");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(keys().starts_with(&first));
+    assert_eq!(place.ask("117", 5060), "SIP/2.0 404 Not Found");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(gateway.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(gateway.wait().unwrap().success());
+    assert_eq!(rotate(), "no gateway runs: made key 3\n");
+    assert_eq!(keys().lines().count(), 3);
+    // What can't be read is no reason for new keys: neither the command nor the gateway goes on.
+    std::fs::write(place.folder.join("state/token.key"), "damaged").unwrap();
+    for arguments in [&["keys", "rotate"][..], &["run", "-c"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_farend")).args(arguments).arg(&path).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+    assert_eq!(keys(), "damaged");
+}

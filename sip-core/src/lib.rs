@@ -10,7 +10,8 @@
 //! 5. [`transaction`]: RFC 3261 §17 and RFC 6026, behind one layer with one deadline.
 //! 6. [`machine`]: what a driver drives.
 //! 7. [`token`]: seeded branches and tags, keyed tokens; [`resolve`]: who may be dialled; [`media`]: the seam to media.
-//! 8. [`ua`]: requests of our own; [`proxy`]: the response context of RFC 3261 §16.
+//!    [`auth`]: digest authentication, both ends.
+//! 8. [`dialog`]: RFC 3261 §12 and RFC 3262; [`ua`]: user agents; [`proxy`]: the response context of RFC 3261 §16.
 //! 9. [`edge`]: the whole signalling gateway as one machine.
 #![cfg_attr(feature = "tokio", doc = "10. [`net`]: the driver, on tokio.")]
 //!
@@ -35,9 +36,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/tag_routing.rs` drives the whole [`edge`] by hand.
+//! `examples/tag_routing.rs` drives the whole [`edge`] by hand, `examples/own_proxy.rs` is a proxy of somebody's own on the
+//! transaction layer, `examples/user_agent.rs` answers and makes calls.
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod dialog;
 pub mod edge;
 pub mod flow;
 pub mod header;
@@ -46,6 +50,7 @@ pub mod media;
 pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
+mod numbered;
 pub mod proxy;
 pub mod resolve;
 #[cfg(feature = "rsip")]

@@ -5,12 +5,12 @@
 //! [`Output::Timeout`]; then wait for the next happening or for that instant, whichever is first, and poll again.
 //! The `now` of successive calls never runs backwards.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::flow::{Dial, FlowId, Peer, Source, Transmit};
 use crate::message::Message;
+use crate::resolve::records::{Answer, Question};
 use crate::shard::Handed;
 
 /// A signalling machine, seen from its driver.
@@ -82,16 +82,27 @@ pub enum Input {
     DialFailed {
         /// Which one.
         dial: Dial,
+        /// Whose fault it was.
+        fault: Fault,
     },
-    /// The answer to [`Output::Resolve`]. No address means that there is none, or that the look-up failed.
+    /// The answer to [`Output::Resolve`].
     Resolved {
         /// The number of the question.
         query: u64,
-        /// What the name stands for.
-        addresses: Vec<IpAddr>,
+        /// What came of it.
+        answer: Answer,
     },
     /// No new work: finish what runs.
     Drain,
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The other end refused, was silent, or could not show who it is.
+    Peer,
+    /// We have too many connections, no socket for it, or too much waiting to be sent: it says nothing about the peer.
+    Own,
 }
 
 /// What the driver shall do next.
@@ -112,12 +123,12 @@ pub enum Output<E> {
         /// Which connection.
         flow: FlowId,
     },
-    /// Look up the addresses of a name.
+    /// Ask the name servers.
     Resolve {
         /// Comes back with the answer.
         query: u64,
-        /// A host name.
-        name: String,
+        /// What to ask.
+        question: Question,
     },
     /// Tell whoever listens.
     Event(E),

@@ -1,11 +1,15 @@
 //! Who may be dialled: the way from a URI's host to the addresses inside, and to nothing else.
 //!
-//! A phone names the switch that it wants; this module decides whether the name is one that we serve
-//! (ruling "which switch"). The look-up itself happens outside; [`Networks::contains`] judges its answer.
+//! A phone names the switch that it wants; [`Directory`] decides whether the name is one that we serve
+//! (ruling "which switch"), [`locate`] finds its addresses (RFC 3263: NAPTR, SRV, A and AAAA). The look-ups themselves
+//! happen outside; [`Networks::contains`] judges what they find.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+pub mod locate;
+pub mod records;
 
 /// A set of addresses: networks, ranges and single hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +43,16 @@ impl Networks {
         })
     }
 
+    /// Whether an address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.ranges.iter().any(|(first, last)| {
+            other
+                .ranges
+                .iter()
+                .any(|(from, to)| first.is_ipv4() == from.is_ipv4() && first <= to && from <= last)
+        })
+    }
+
     /// Whether there is no address in it.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -56,7 +70,7 @@ impl FromIterator<IpNet> for Networks {
 }
 
 /// One configured server: names that phones may use for it, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Server {
     /// For logs.
     pub name: String,
@@ -64,6 +78,18 @@ pub struct Server {
     pub matches: Vec<String>,
     /// Its addresses in order of preference; a port overrides the one of the inside defaults.
     pub addresses: Vec<(IpAddr, Option<u16>)>,
+    /// A name to look up in place of addresses. Without a port, NAPTR and SRV say where it is (RFC 3263).
+    pub lookup: Option<(String, Option<u16>)>,
+}
+
+impl Server {
+    /// Where it is.
+    pub fn destination(&self) -> Destination {
+        match &self.lookup {
+            Some((name, port)) => Destination::Lookup(name.to_ascii_lowercase(), *port),
+            None => Destination::Addresses(self.addresses.clone()),
+        }
+    }
 }
 
 /// What a host in a Request-URI or Route means.
@@ -71,8 +97,9 @@ pub struct Server {
 pub enum Destination {
     /// These addresses, in this order; `None` takes the port of the URI or the inside default.
     Addresses(Vec<(IpAddr, Option<u16>)>),
-    /// A name under an internal domain: look it up, and use only an answer that lies inside as a whole.
-    Lookup(String),
+    /// A name under an internal domain, or that of a server: look it up, and use only an answer that lies inside as a
+    /// whole. A port is the server's own; `None` takes that of the URI.
+    Lookup(String, Option<u16>),
     /// Ourselves.
     Own,
     /// Nobody that we know: 403, no look-up, no packet.
@@ -98,7 +125,7 @@ impl Directory<'_> {
         if let Some(server) =
             self.servers.iter().find(|s| s.matches.iter().any(|m| m.eq_ignore_ascii_case(name)))
         {
-            return Destination::Addresses(server.addresses.clone());
+            return server.destination();
         }
         if let Ok(address) = bare.parse::<IpAddr>() {
             let address = address.to_canonical();
@@ -111,7 +138,7 @@ impl Directory<'_> {
             };
         }
         if self.internal_domains.iter().any(|domain| is_under(name, domain)) {
-            return Destination::Lookup(name.to_ascii_lowercase());
+            return Destination::Lookup(name.to_ascii_lowercase(), None);
         }
         Destination::Forbidden
     }
@@ -144,6 +171,7 @@ mod tests {
             name: "main".into(),
             matches: vec!["sip.example.internal".into()],
             addresses: vec![("10.0.9.1".parse().unwrap(), Some(5071))],
+            lookup: None,
         }];
         let domains = ["example.internal".to_owned()];
         let directory =
@@ -160,8 +188,8 @@ mod tests {
             ("10.0.9.1", one("10.0.9.1", None)),
             ("SIP.Example.Internal", one("10.0.9.1", Some(5071))),
             ("sip.example.internal.", one("10.0.9.1", Some(5071))),
-            ("pbx2.EXAMPLE.internal", Destination::Lookup("pbx2.example.internal".into())),
-            ("example.internal", Destination::Lookup("example.internal".into())),
+            ("pbx2.EXAMPLE.internal", Destination::Lookup("pbx2.example.internal".into(), None)),
+            ("example.internal", Destination::Lookup("example.internal".into(), None)),
             ("badexample.internal", Destination::Forbidden),
             ("evil.test", Destination::Forbidden),
             ("0x0a.0.1.10", Destination::Forbidden),

@@ -21,7 +21,7 @@ use super::claim::{Claim, ClaimError};
 use super::credentials::{CredentialError, Credentials, Draft};
 use super::crowd::{Crowd, Seated};
 use super::http::{self, ServiceError};
-use super::keys::{self, KeyError};
+use super::keys::{KeyError, Keys};
 use super::listen::{BindError, Bound, Doors, Row, Welcome, turn_away};
 use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
@@ -81,6 +81,7 @@ pub struct Gateway {
     listener_ids: BTreeMap<String, ListenerId>,
     crowd: Crowd,
     strangers: Arc<Strangers>,
+    keys: Keys,
     _claim: Claim,
 }
 
@@ -112,7 +113,7 @@ impl Gateway {
         let claim = Claim::new(&settings.state_dir)?;
         let credentials = Credentials::open(&settings.state_dir)?;
         let draft = credentials.draft(&settings, &names)?;
-        let keys = keys::load(&settings.state_dir)?;
+        let keys = Keys::load(&settings.state_dir)?;
         let media = match settings.media.relay {
             true => Some(MediaPlane::start(&settings).await?),
             false => None,
@@ -120,8 +121,15 @@ impl Gateway {
         let switches = Switches::new(&settings, &draft)?;
         let (location, known) = Location::open(&settings.state_dir)?;
         let media_side = media.clone();
-        let signalling =
-            Signalling::start(&settings, keys, media_side, switches, names.clone(), location, descriptors)?;
+        let signalling = Signalling::start(
+            &settings,
+            keys.ring(),
+            media_side,
+            switches,
+            names.clone(),
+            location,
+            descriptors,
+        )?;
         signalling.locate(known).await;
         let crowd = Crowd::new(descriptors, signalling.blocklist(), settings.guard.tls.clone());
         let mut gateway = Self {
@@ -135,6 +143,7 @@ impl Gateway {
             acceptors: BTreeMap::new(),
             listener_ids: BTreeMap::new(),
             crowd,
+            keys,
             _claim: claim,
             strangers: Arc::default(),
         };
@@ -180,6 +189,40 @@ impl Gateway {
         {
             tokio::time::sleep(DRAIN_TICK).await;
         }
+    }
+
+    /// Makes a new key for routing tokens: phones that register for the first time from now on get it, the others keep
+    /// theirs.
+    ///
+    /// # Errors
+    /// [`KeyError`]; then the keys are as they were.
+    pub async fn rotate_keys(&mut self) -> Result<(), KeyError> {
+        self.keys.rotate()?;
+        self.signalling.rekey(self.keys.ring()).await;
+        info!(key = self.keys.newest(), "a new key for routing tokens");
+        Ok(())
+    }
+
+    /// Makes a new key when `sip.tag_routing.key_rotation` says so, and deletes those that no phone needs any more. To be
+    /// called now and then.
+    ///
+    /// # Errors
+    /// [`KeyError`]; then the keys are as they were.
+    pub async fn tend_keys(&mut self) -> Result<(), KeyError> {
+        if self.keys.is_due(self.settings.sip.key_rotation) {
+            self.rotate_keys().await?;
+        }
+        if self.keys.ring().older().next().is_none() {
+            return Ok(());
+        }
+        // Only the machine knows who was born with what.
+        let Some(state) = self.signalling.snapshot().await else { return Ok(()) };
+        let gone = self.keys.forget(&state.keys)?;
+        if gone > 0 {
+            self.signalling.rekey(self.keys.ring()).await;
+            info!(gone, "keys that no phone needs any more are deleted");
+        }
+        Ok(())
     }
 
     /// Waits for a part that ends by itself, which only a fault of ours makes it do: the name of that part. The

@@ -23,7 +23,7 @@ use super::aside;
 const GROWTH: usize = 8192;
 /// How long changes gather before they are written: one wake-up and one write for all of them. What the process takes with
 /// it when it is killed is no more than that.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(50);
 /// The wait after the disk refused.
 const RETRY: Duration = Duration::from_secs(5);
 

@@ -16,13 +16,12 @@ mod places;
 mod rows;
 mod shards;
 mod signalling;
-mod silent;
 
 pub use claim::ClaimError;
 pub use credentials::CredentialError;
 pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;
-pub use keys::KeyError;
+pub use keys::{KeyError, Rotation, rotate as rotate_keys};
 pub use listen::BindError;
 pub use location::LocationError;
 pub use media::MediaError;

@@ -1,15 +1,19 @@
 //! Host names: the configured name servers, strictly in order.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::{RData, RecordType};
 use ipnet::IpNet;
+use sip_core::resolve::records::{Answer, Kind, Naptr, Question, Records, Srv};
 
 /// How long one name server may take before the next is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,20 +64,36 @@ impl Names {
         }
     }
 
-    /// The addresses of `name`. The next server is asked when one is silent or fails, never when it
-    /// says that there is no such name (NET-08). A name under an internal domain is asked inside only.
+    /// The addresses of `name`.
     ///
     /// # Errors
     /// `NotFound` when a server says so, otherwise what the last server failed with.
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match self.ask(Kind::Addresses, name).await?.records {
+            Records::Addresses(addresses) => Ok(addresses),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name")),
+        }
+    }
+
+    /// What the name servers say to a question of the signalling machine, which remembers it.
+    ///
+    /// # Errors
+    /// What the last server failed with.
+    pub(crate) async fn answer(&self, question: &Question) -> io::Result<Answer> {
+        self.ask(question.kind, &question.name).await
+    }
+
+    /// The next server is asked when one is silent or fails, never when it says that there is no such name (NET-08). A name
+    /// under an internal domain is asked inside only.
+    async fn ask(&self, kind: Kind, name: &str) -> io::Result<Answer> {
         let internal = is_under(name, &self.internal_domains);
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no name server is configured for this name");
         for server in self.servers.iter().filter(|server| !internal || server.inside) {
-            // The trailing dot keeps search domains out of it.
-            match server.resolver.lookup_ip(format!("{}.", name.trim_end_matches('.'))).await {
-                Ok(found) => return Ok(found.iter().collect()),
+            match server.ask(kind, name).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) if error.is_no_records_found() => {
-                    return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name"));
+                    let ttl = Duration::from_secs(denial(&error).into());
+                    return Ok(Answer { records: Records::Missing, ttl });
                 }
                 Err(error) => last = io::Error::new(io::ErrorKind::TimedOut, error.to_string()),
             }
@@ -82,7 +102,60 @@ impl Names {
     }
 }
 
-fn resolver(address: SocketAddr) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+impl Server {
+    async fn ask(&self, kind: Kind, name: &str) -> Result<Answer, NetError> {
+        // The trailing dot keeps search domains out of it.
+        let name = format!("{}.", name.trim_end_matches('.'));
+        let (records, until) = match kind {
+            Kind::Addresses => {
+                let found = self.resolver.lookup_ip(name).await?;
+                (Records::Addresses(found.iter().collect()), found.valid_until())
+            }
+            Kind::Srv => {
+                let found = self.resolver.lookup(name, RecordType::SRV).await?;
+                (Records::Srv(records(&found, srv)), found.valid_until())
+            }
+            Kind::Naptr => {
+                let found = self.resolver.lookup(name, RecordType::NAPTR).await?;
+                (Records::Naptr(records(&found, naptr)), found.valid_until())
+            }
+        };
+        Ok(Answer { records, ttl: until.saturating_duration_since(Instant::now()) })
+    }
+}
+
+/// The seconds that a denial may be believed (RFC 2308): the smaller of the SOA's TTL and its minimum.
+fn denial(error: &NetError) -> u32 {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.negative_ttl.unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+fn records<T>(found: &Lookup, read: impl Fn(&RData) -> Option<T>) -> Vec<T> {
+    found.answers().iter().filter_map(|record| read(&record.data)).collect()
+}
+
+fn srv(data: &RData) -> Option<Srv> {
+    let RData::SRV(srv) = data else { return None };
+    let (priority, weight, port, target) = (srv.priority, srv.weight, srv.port, srv.target.to_ascii());
+    Some(Srv { priority, weight, port, target })
+}
+
+fn naptr(data: &RData) -> Option<Naptr> {
+    let RData::NAPTR(naptr) = data else { return None };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some(Naptr {
+        order: naptr.order,
+        preference: naptr.preference,
+        flags: text(&naptr.flags),
+        services: text(&naptr.services),
+        regexp: text(&naptr.regexp),
+        replacement: naptr.replacement.to_ascii(),
+    })
+}
+
+fn resolver(address: SocketAddr) -> Result<TokioResolver, NetError> {
     let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
     for connection in &mut connections {
         connection.port = address.port();
@@ -122,68 +195,4 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::UdpSocket;
-
-    use super::{Names, is_under};
-
-    /// A name server of twelve lines: answers every question with `code`, and with 10.9.8.7 when it is 0.
-    async fn server(code: u8) -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = asked.clone();
-        tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            while let Ok((len, peer)) = socket.recv_from(&mut buffer).await {
-                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                // Header and question are echoed; an OPT row behind them is cut off.
-                let end = 12 + buffer[12..len].iter().position(|byte| *byte == 0).unwrap() + 5;
-                let is_a = buffer[end - 3] == 1;
-                let mut answer = buffer[..end].to_vec();
-                answer[2] = 0x81;
-                answer[3] = 0x80 | code;
-                answer[6..12].copy_from_slice(&[0, u8::from(code == 0 && is_a), 0, 0, 0, 0]);
-                if code == 0 && is_a {
-                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 9, 8, 7]);
-                }
-                let _ = socket.send_to(&answer, peer).await;
-            }
-        });
-        (address, asked)
-    }
-
-    #[tokio::test]
-    async fn the_next_server_is_asked_on_failure_and_not_on_nxdomain() {
-        let (failing, _) = server(2).await;
-        let (lacking, _) = server(3).await;
-        let (good, asked) = server(0).await;
-        let names = Names::new(&[failing, good], &[]).unwrap();
-        assert_eq!(
-            names.lookup("hq.example.internal").await.unwrap(),
-            ["10.9.8.7".parse::<std::net::IpAddr>().unwrap()]
-        );
-        let before = asked.load(std::sync::atomic::Ordering::SeqCst);
-        assert!(before > 0);
-        let names = Names::new(&[lacking, good], &[]).unwrap();
-        assert_eq!(
-            names.lookup("hq.example.internal").await.unwrap_err().kind(),
-            std::io::ErrorKind::NotFound
-        );
-        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), before);
-    }
-
-    #[tokio::test]
-    async fn internal_names_are_not_asked_in_public() {
-        let names = Names::new(&["192.0.2.1:53".parse().unwrap()], &["example.internal".to_owned()]).unwrap();
-        let error = names.lookup("hq.example.internal").await.unwrap_err();
-        assert!(error.to_string().contains("no name server is configured"), "{error}");
-    }
-
-    #[test]
-    fn under() {
-        let domains = ["example.internal".to_owned()];
-        assert!(is_under("HQ.Example.Internal.", &domains) && is_under("example.internal", &domains));
-        assert!(!is_under("badexample.internal", &domains) && !is_under("example.com", &domains));
-    }
-}
+mod tests;

@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use sip_core::edge::Command;
 use sip_core::edge::bindings::Change;
+use sip_core::edge::event::{Switch, Verdict};
+use sip_core::edge::guard::{Offence, Suspect};
+use sip_core::edge::{Command, Event};
 use sip_core::flow::{ListenerId, Peer, Side};
 use sip_core::net::{Datagrams, Handle, Refused, Stream, WeakHandle};
 use sip_core::shard::Shard;
@@ -94,15 +97,25 @@ impl Shards {
     }
 }
 
-/// Where each thread hears of the phones of the others. The newest of each phone waits, so that nobody ever waits for a
+/// Where each thread hears of the phones of the others, of the addresses that they blocked and of what they found out about
+/// switches. The newest of each phone waits, so that nobody ever waits for a
 /// thread that is busy, and what waits is bounded by the phones.
 #[derive(Clone, Default)]
 pub(crate) struct Replicas(Arc<[Inbox]>);
 
 #[derive(Default)]
 struct Inbox {
-    changes: Mutex<HashMap<u64, Newest>>,
+    news: Mutex<News>,
     woken: Notify,
+}
+
+#[derive(Default)]
+struct News {
+    phones: HashMap<u64, Newest>,
+    /// As many as a thread blocks at most.
+    blocks: HashMap<Suspect, Duration>,
+    /// As many as there are switches.
+    verdicts: HashMap<Switch, Verdict>,
 }
 
 /// What one thread has not heard of one phone.
@@ -140,18 +153,50 @@ impl Replicas {
         }
     }
 
+    /// One thread has blocked somebody, or has an opinion of a switch: all others do the same.
+    pub(crate) fn heed(&self, from: Shard, event: &Event) {
+        if from.is_alone() {
+            return;
+        }
+        match event {
+            // A certificate is one thread's, and what was told is known.
+            Event::Blocked { suspect: suspect @ Suspect::Address(_), offence, seconds }
+                if *offence != Offence::Told =>
+            {
+                let length = Duration::from_secs(*seconds);
+                self.spread(from, |news| {
+                    news.blocks.insert(*suspect, length);
+                });
+            }
+            Event::Judged { switch, verdict } => {
+                self.spread(from, |news| {
+                    news.verdicts.insert(*switch, *verdict);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn spread(&self, from: Shard, put: impl Fn(&mut News)) {
+        for (_, inbox) in self.0.iter().enumerate().filter(|(at, _)| *at != usize::from(from.index())) {
+            put(&mut inbox.lock());
+            inbox.woken.notify_one();
+        }
+    }
+
     /// Feeds one thread, on its own runtime, for as long as it has a handle.
     pub(crate) async fn feed(self, shard: Shard, thread: WeakHandle<Command>) {
         let Some(inbox) = self.0.get(usize::from(shard.index())) else { return };
         loop {
             inbox.woken.notified().await;
-            let changes = std::mem::take(&mut *inbox.lock());
+            let News { phones, blocks, verdicts } = std::mem::take(&mut *inbox.lock());
             let Some(handle) = thread.upgrade() else { return };
-            for newest in changes.into_values() {
-                for change in [newest.state, newest.place].into_iter().flatten() {
-                    if handle.command(Command::Locate(change)).await.is_err() {
-                        return;
-                    }
+            let changes = phones.into_values().flat_map(|newest| [newest.state, newest.place]).flatten();
+            let blocks = blocks.into_iter().map(|(suspect, length)| Command::Block { suspect, length });
+            let verdicts = verdicts.into_iter().map(|(switch, verdict)| Command::Judge(switch, verdict));
+            for command in changes.map(Command::Locate).chain(blocks).chain(verdicts) {
+                if handle.command(command).await.is_err() {
+                    return;
                 }
             }
         }
@@ -164,17 +209,17 @@ impl Inbox {
             Change::Put(record) => record.id,
             Change::Remove(id) | Change::Moved { id, .. } => *id,
         };
-        let mut changes = self.lock();
-        let first = changes.is_empty();
-        changes.entry(id).or_default().take(change);
-        drop(changes);
+        let mut news = self.lock();
+        let first = news.phones.is_empty();
+        news.phones.entry(id).or_default().take(change);
+        drop(news);
         if first {
             self.woken.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Newest>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,9 +241,12 @@ mod tests {
             replicas.tell(second, &change);
         }
         let waiting = |at: usize| {
-            let changes = replicas.0[at].lock();
-            let mut all: Vec<Change> =
-                changes.values().flat_map(|n| n.state.clone().into_iter().chain(n.place.clone())).collect();
+            let news = replicas.0[at].lock();
+            let mut all: Vec<Change> = news
+                .phones
+                .values()
+                .flat_map(|n| n.state.clone().into_iter().chain(n.place.clone()))
+                .collect();
             all.sort_by_key(|change| format!("{change:?}"));
             all
         };
@@ -214,6 +262,6 @@ mod tests {
     fn a_thread_that_is_alone_tells_nobody() {
         let replicas = Replicas::new(1);
         replicas.tell(Shard::ALONE, &Change::Remove(7));
-        assert!(replicas.0[0].lock().is_empty());
+        assert!(replicas.0[0].lock().phones.is_empty());
     }
 }

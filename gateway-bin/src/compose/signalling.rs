@@ -16,6 +16,7 @@ use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
 use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Limits, Resolve, Stream};
+use sip_core::resolve::records::{Answer, Question};
 use sip_core::shard::Shard;
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
@@ -27,7 +28,6 @@ use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
 use super::shards::{Replicas, Shards};
-use super::silent::Silent;
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
 
@@ -76,8 +76,7 @@ impl Signalling {
         let count = count(settings.sip.shards);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        // A switch that is silent is so for all.
-        let connect = Arc::new(Inside { switches: switches.clone(), silent: Silent::default() });
+        let connect = Arc::new(Inside { switches: switches.clone() });
         let resolve = Arc::new(Lookups(names.clone()));
         let replicas = Replicas::new(count);
         let blocklist = Blocklist::default();
@@ -102,6 +101,7 @@ impl Signalling {
                 }
                 event => {
                     followed.heed(&event);
+                    told.heed(shard, &event);
                     lines.log(&event);
                 }
             };
@@ -114,7 +114,9 @@ impl Signalling {
                     // Ends with the runtime.
                     drop(runtime.spawn(fed.feed(shard, weak)));
                 }
-                drop(runtime.block_on(driver.run(edge, connect, resolve, events)));
+                // A task like the connections' own: whoever wakes what `block_on` itself runs interrupts the wait for
+                // the network, which costs two system calls a message.
+                drop(runtime.block_on(runtime.spawn(driver.run(edge, connect, resolve, events))));
             };
             let name =
                 if shard.is_alone() { "signalling".into() } else { format!("signalling-{}", shard.index()) };
@@ -149,6 +151,11 @@ impl Signalling {
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
         let config = edge(settings);
         self.shards.command(|| Command::Reconfigure(Box::new(config.clone()))).await;
+    }
+
+    /// New keys from the next message on.
+    pub(crate) async fn rekey(&self, keys: Keyring) {
+        self.shards.command(|| Command::Keys(Box::new(keys.clone()))).await;
     }
 
     /// The state a moment from now, of all threads together; `None` when one has ended.
@@ -238,20 +245,13 @@ impl Switches {
 /// Seam C: connections to the switches, from our inside address.
 struct Inside {
     switches: Arc<RwLock<Switches>>,
-    silent: Silent,
 }
 
 impl Connect for Inside {
     async fn connect(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
-        if self.silent.holds(dial.remote) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the switch was silent a moment ago"));
-        }
         match tokio::time::timeout(PATIENCE, self.dial(dial)).await {
             Ok(connected) => connected,
-            Err(_) => {
-                self.silent.note(dial.remote);
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent"))
-            }
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the switch is silent")),
         }
     }
 }
@@ -297,9 +297,9 @@ impl Inside {
 struct Lookups(Arc<RwLock<Arc<Names>>>);
 
 impl Resolve for Lookups {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(&self, question: &Question) -> io::Result<Answer> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        names.addresses(name).await
+        names.answer(question).await
     }
 }
 
@@ -361,6 +361,7 @@ fn edge(settings: &Settings) -> Config {
     }
     config.servers = sip.servers.iter().map(server).collect();
     config.internal_domains = settings.net.internal_domains.clone();
+    config.blacklist = sip.blacklist;
     config.switches = config::Switches {
         transport: transport(sip.inside.transport),
         port: sip.inside.port,
@@ -369,11 +370,9 @@ fn edge(settings: &Settings) -> Config {
             settings::Connections::PerPhone => config::Connections::PerPhone,
         },
     };
-    config.preloaded_routes = match sip.preloaded_routes {
-        settings::PreloadedRoutes::Reject => config::PreloadedRoutes::Reject,
-        settings::PreloadedRoutes::Remove => config::PreloadedRoutes::Remove,
-        settings::PreloadedRoutes::Allow => config::PreloadedRoutes::Allow,
-    };
+    config.preloaded_routes = sip.preloaded_routes;
+    config.default_policy = sip.default_policy;
+    config.filters = sip.filters.clone();
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
     config.timers.ringing_maximum = sip.invite_timeout_max;
@@ -388,7 +387,8 @@ fn edge(settings: &Settings) -> Config {
 
 fn server(row: &settings::SipServer) -> sip_core::resolve::Server {
     let addresses = row.addresses.iter().map(|address| (address.ip(), Some(address.port()))).collect();
-    sip_core::resolve::Server { name: row.name.clone(), matches: row.names.clone(), addresses }
+    let (name, matches, lookup) = (row.name.clone(), row.names.clone(), row.lookup.clone());
+    sip_core::resolve::Server { name, matches, addresses, lookup }
 }
 
 fn transport(transport: settings::Transport) -> Transport {

@@ -16,8 +16,7 @@ pub use refusal::{Invalid, Refusal};
 pub use settings::{
     AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, GuardSettings, HttpFile, InsideTls,
     Interface, ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError,
-    PreloadedRoutes, RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TlsGuard,
-    Transport, TunnelRow,
+    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TlsGuard, Transport, TunnelRow,
 };
 
 /// Reads, parses and judges the configuration at `path`.

@@ -13,6 +13,8 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
+use sip_core::edge::config::{Policy as SipPolicy, PreloadedRoutes};
+use sip_core::edge::filter::Filters;
 use sip_core::edge::interop::InteropProfile;
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
@@ -148,12 +150,18 @@ pub struct SipSettings {
     pub inside_networks: Vec<IpNet>,
     /// What becomes of Routes a phone preloaded.
     pub preloaded_routes: PreloadedRoutes,
+    /// Which requests from outside are served at all.
+    pub default_policy: SipPolicy,
+    /// Rules that come before both.
+    pub filters: Filters,
     /// How switches are reached.
     pub inside: InsideTls,
     /// Switches known by name.
     pub servers: Vec<SipServer>,
     /// The interoperability switches; tag routing, URI encoding and user matching among them.
     pub interop: InteropProfile,
+    /// How old the newest key of routing tokens may be.
+    pub key_rotation: Duration,
     /// Timer C when the INVITE has no Expires.
     pub invite_timeout_default: Duration,
     /// The longest INVITE timeout.
@@ -168,6 +176,8 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// How long a switch that failed gets no requests; zero: off.
+    pub blacklist: Duration,
 }
 
 /// One row of the port table.
@@ -250,17 +260,8 @@ pub struct SipServer {
     pub names: Vec<String>,
     /// Its addresses in order.
     pub addresses: Vec<SocketAddr>,
-}
-
-/// What becomes of Routes a phone preloaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PreloadedRoutes {
-    /// 403.
-    Reject,
-    /// Taken out.
-    Remove,
-    /// Followed, inside the inside networks.
-    Allow,
+    /// A name in place of addresses, with its port if one is written; without, NAPTR and SRV say where it is.
+    pub lookup: Option<(String, Option<u16>)>,
 }
 
 /// `[guard]`.

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use sip_core::edge::Event;
 use sip_core::edge::event::{
-    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step,
+    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Verdict,
+    Why,
 };
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// The class of lines about intruders, as administrators of other gateways know it.
 const IDS: &str = "SIP IDS/IPS";
@@ -123,9 +124,37 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
+        Event::Untranslated { call_id, field } => {
+            warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");
+        }
+        Event::FailedOver { remote, why } => {
+            info!(%remote, why = failed(*why), "the next address of the switch is asked")
+        }
+        Event::Judged { switch, verdict } => judged(*switch, *verdict),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
         _ => {}
+    }
+}
+
+fn judged(switch: Switch, verdict: Verdict) {
+    let Switch { remote, transport } = switch;
+    let transport = transport.via_token();
+    match verdict {
+        Verdict::Refused => {
+            warn!(%remote, transport, "the switch refuses connections: it is asked nothing for a while")
+        }
+        Verdict::Silent => warn!(%remote, transport, "the switch is silent: it is asked nothing for a while"),
+        Verdict::Down => error!(%remote, transport, "the switch is down"),
+        Verdict::Up => info!(%remote, transport, "the switch is up"),
+    }
+}
+
+fn failed(why: Why) -> &'static str {
+    match why {
+        Why::Unavailable => "503",
+        Why::Timeout => "silence",
+        Why::Unreachable => "no connection",
     }
 }
 
@@ -153,6 +182,7 @@ fn log_snapshot(state: &Snapshot) {
         resolved = ?state.resolved,
         refused = state.refused,
         dropped = state.dropped,
+        switches_off = state.switches.len(),
         floods = state.floods,
         junk = state.junk,
         blocked = state.blocked,

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::Edge;
 use super::dialogs::{Dialog, DialogKey};
-use super::event::{DropCause, Event, Reason};
+use super::event::{DropCause, Event, Reason, Why};
 use super::exchange::{Answer, End, Exchange, Hop, Refusal};
-use super::forward::unreachable_switch;
+use super::failover::unreachable_switch;
 use super::register::user_of;
 use crate::flow::{Peer, Side};
 use crate::header::{Contact, From};
@@ -31,6 +31,14 @@ impl Edge {
         let Some(mut exchange) = self.exchanges.remove(&key) else { return };
         let status = message.status().unwrap_or_default();
         let sound = message.validate().is_empty() && !message.has_controls();
+        // RFC 3263 §4.3. The 503 is what is answered if nobody else does better.
+        if status == 503 {
+            self.fail_over(now, &mut exchange, index, Why::Unavailable);
+        }
+        if status == 420 && sound && self.retry_without_path(now, &mut exchange, index) {
+            self.clients.remove(&client);
+            return self.park(exchange);
+        }
         let actions = if sound {
             let answer = Answer::Received(message, peer.remote.ip());
             exchange.context.handle_answer(now, index, status, answer)
@@ -58,6 +66,8 @@ impl Edge {
                 }
             }
             End::TimedOut => {
+                self.switch_silent(now, &exchange, index);
+                self.fail_over(now, &mut exchange, index, Why::Timeout);
                 let answer = Answer::Own(408, "Request Timeout", Reason::Unreachable);
                 self.fail_branch(now, &mut exchange, index, answer);
             }
@@ -72,9 +82,9 @@ impl Edge {
                 );
             }
             End::Failed => {
-                if !self.try_next(now, &mut exchange, index) {
-                    self.fail_branch(now, &mut exchange, index, unreachable_switch());
-                }
+                self.switch_lost(&exchange, index);
+                self.fail_over(now, &mut exchange, index, Why::Unreachable);
+                self.fail_branch(now, &mut exchange, index, unreachable_switch());
             }
         }
         self.park(exchange);
@@ -135,7 +145,7 @@ impl Edge {
             return self.pass_across(now, exchange, index, message);
         }
         if (200..300).contains(&status) {
-            self.accepted(now, exchange, message);
+            self.accepted(now, exchange, index, message);
         }
         if exchange.is_invite() && exchange.dialog.is_none() && (101..300).contains(&status) {
             self.enter_dialog(now, exchange, index, message, status >= 200);
@@ -199,9 +209,9 @@ impl Edge {
     }
 
     /// What a 2xx changes: registrations, learnt users.
-    fn accepted(&mut self, now: Instant, exchange: &Exchange, message: &Message) {
+    fn accepted(&mut self, now: Instant, exchange: &Exchange, index: usize, message: &Message) {
         if exchange.registration.is_some() {
-            return self.commit(now, exchange, message);
+            return self.commit(now, exchange, index, message);
         }
         let request = &exchange.incoming.message;
         let from_phone = exchange.incoming.peer.side == Side::Outside;
@@ -272,7 +282,7 @@ impl Edge {
         let (path, switch) = match &branch.way.hop {
             Hop::Phone(path, peer) => ((*path, peer.clone()), None),
             Hop::Switch(dials) => (own(), dials.front().copied()),
-            Hop::Name { .. } | Hop::Shard(_) => (own(), None),
+            Hop::Name(_) | Hop::Shard(_) => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
         let fresh = self.dialogs.get(&key).is_none();

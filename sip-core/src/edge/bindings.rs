@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{FlowId, Identity, Peer, Side, Source};
+use crate::numbered::Numbered;
 use crate::shard::Shard;
 use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
@@ -160,10 +161,10 @@ impl Binding {
 /// All phones, by id, user, connection and certificate.
 #[derive(Default)]
 pub struct Bindings {
-    by_id: HashMap<InstanceId, Binding>,
+    by_id: Numbered<InstanceId, Binding>,
     by_user: HashMap<String, Vec<InstanceId>>,
-    by_path: HashMap<Source, Vec<InstanceId>>,
-    by_certificate: HashMap<[u8; 32], Vec<InstanceId>>,
+    by_path: Numbered<Source, Vec<InstanceId>>,
+    by_certificate: Numbered<[u8; 32], Vec<InstanceId>>,
     /// Handles of the address form *shorter*, lower case.
     by_handle: HashMap<String, InstanceId>,
     /// How many were born with each key.
@@ -245,9 +246,9 @@ impl Bindings {
         self.tell_again(now, id);
     }
 
-    /// Whether a binding lives that was born with this key.
-    pub fn needs_key(&self, key: u8) -> bool {
-        self.keys.contains_key(&key)
+    /// The keys that living bindings were born with.
+    pub fn born_with(&self) -> impl Iterator<Item = u8> {
+        self.keys.keys().copied()
     }
 
     /// Tells the location what a registered phone is now.
@@ -506,8 +507,9 @@ impl Bindings {
 }
 
 /// Takes an id out of one list of an index, and the list with it when it was the last.
-fn drop_id<K, Q>(index: &mut HashMap<K, Vec<InstanceId>>, key: &Q, id: InstanceId)
+fn drop_id<K, Q, S>(index: &mut HashMap<K, Vec<InstanceId>, S>, key: &Q, id: InstanceId)
 where
+    S: std::hash::BuildHasher,
     K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
     Q: std::hash::Hash + Eq + ?Sized,
 {

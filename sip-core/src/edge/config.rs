@@ -43,6 +43,9 @@ pub struct Config {
     pub internal_domains: Vec<String>,
     /// How switches are reached: `[sip.inside]`.
     pub switches: Switches,
+    /// How long a switch that refused a connection or let a request time out gets no other: `sip.blacklist`; zero turns it
+    /// off.
+    pub blacklist: Duration,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
@@ -80,6 +83,7 @@ impl Config {
             inside_networks: Networks::new(),
             servers: Vec::new(),
             internal_domains: Vec::new(),
+            blacklist: super::switches::BLACKLIST,
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
@@ -246,7 +250,7 @@ pub struct Timers {
     pub default_expiry: Duration,
     /// How long a connection from outside may stay that carries no registration, call or request.
     pub flow_idle: Duration,
-    /// How long a switch's name may take to resolve.
+    /// How long the search for a switch may take; a change acts on searches that start then.
     pub lookup: Duration,
 }
 

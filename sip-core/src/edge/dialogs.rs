@@ -9,6 +9,7 @@ use crate::flow::{Dial, Peer, Side, Source};
 use crate::header::{CallId, From, To};
 use crate::media::SessionId;
 use crate::message::Message;
+use crate::numbered::Numbered;
 use crate::token::InstanceId;
 
 /// Call-ID, the phone's tag, the far end's tag. A call between two phones through a PBX that is a proxy passes here twice
@@ -67,11 +68,11 @@ pub(super) struct Dialogs {
     table: HashMap<DialogKey, Dialog>,
     idle: BTreeSet<(Instant, DialogKey)>,
     /// How many dialogs the phones with one certificate key have.
-    certificates: HashMap<[u8; 32], usize>,
+    certificates: Numbered<[u8; 32], usize>,
     /// How many dialogs and branches hold a session.
-    holders: HashMap<SessionId, usize>,
+    holders: Numbered<SessionId, usize>,
     /// How many dialogs were made over a connection.
-    paths: HashMap<Source, usize>,
+    paths: Numbered<Source, usize>,
     last_session: u64,
     /// Sessions that nobody holds any more.
     ended: Vec<SessionId>,

@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::bindings::Change;
 use super::config::Config;
 use super::guard::{BlockState, Offence, Suspect};
+pub use super::switches::{Switch, Verdict};
 use crate::flow::{FlowId, Identity, Side, Source};
 use crate::message::Name;
-use crate::token::InstanceId;
+use crate::token::{InstanceId, Keyring};
 
 /// An order to the edge.
 #[derive(Debug)]
@@ -20,12 +21,17 @@ use crate::token::InstanceId;
 pub enum Command {
     /// Use this configuration from the next message on. Flows, registrations and calls stay.
     Reconfigure(Box<Config>),
+    /// Use these keys: new bindings are born with the newest one, living ones keep theirs, which must be among the older ones
+    /// for as long as [`Snapshot::keys`] names it (SIP-12).
+    Keys(Box<Keyring>),
     /// Refuse new calls and registrations with 503 and Retry-After; what runs goes on.
     Drain,
     /// Take up new work again.
     Resume,
     /// Seam D: a location change from elsewhere (the durable log at start, another node).
     Locate(Change),
+    /// What another shard found out about a switch ([`Event::Judged`]).
+    Judge(Switch, Verdict),
     /// Block somebody for a time, as if it had offended: another shard's word, or an operator's.
     Block {
         /// Whom.
@@ -192,6 +198,20 @@ pub enum Event {
         /// Its address.
         remote: SocketAddr,
     },
+    /// A request went on to the next address of the same target (RFC 3263 §4.3).
+    FailedOver {
+        /// The address that failed.
+        remote: SocketAddr,
+        /// How.
+        why: Why,
+    },
+    /// Something was found out about a switch. [`Command::Judge`] takes it to other shards.
+    Judged {
+        /// Which.
+        switch: Switch,
+        /// What.
+        verdict: Verdict,
+    },
     /// An address of ours in a header can't be read any more (forged, or of older keys): it went on as it was.
     Untranslated {
         /// The Call-ID.
@@ -221,6 +241,17 @@ pub struct Phone {
     pub tag: Option<String>,
     /// The user of its Contact.
     pub user: String,
+}
+
+/// Why the next address of a target is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The one before answered 503.
+    Unavailable,
+    /// It was silent.
+    Timeout,
+    /// There is no connection to it.
+    Unreachable,
 }
 
 /// How a registration came about.
@@ -398,6 +429,21 @@ pub struct Snapshot {
     pub blocks: Vec<BlockState>,
     /// Whether we are draining.
     pub draining: bool,
+    /// The keys that living bindings were born with, the newest among them or not.
+    pub keys: Vec<u8>,
+    /// Switches that get no requests at present.
+    pub switches: Vec<SwitchState>,
+}
+
+/// A switch that something is held against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchState {
+    /// Which.
+    pub switch: Switch,
+    /// The monitor says that it is down.
+    pub down: bool,
+    /// How long it stays on the blacklist; zero when it is not on it.
+    pub blacklisted: Duration,
 }
 
 /// One registered phone.

@@ -15,6 +15,7 @@ use crate::header::{CallId, To};
 use crate::media::SessionId;
 use crate::message::{Message, Method};
 use crate::proxy::context::Context;
+use crate::resolve::locate::Sought;
 use crate::token::{InstanceId, LoopHash, address_key};
 use crate::transaction::{ClientKey, ServerKey};
 
@@ -116,7 +117,7 @@ pub(super) enum Hop {
     /// A switch; the first address that can be reached.
     Switch(VecDeque<Dial>),
     /// A switch whose name must be looked up.
-    Name { name: String, port: Option<u16>, transport: Transport },
+    Name(Sought),
     /// Another shard of ours, for phones of its own.
     Shard(u8),
 }
@@ -126,7 +127,7 @@ impl Hop {
         match self {
             Self::Phone(path, _) => Some((*path).into()),
             Self::Switch(dials) => dials.front().map(|dial| (*dial).into()),
-            Self::Name { .. } => None,
+            Self::Name(_) => None,
             Self::Shard(shard) => Some(Target::Flow(FlowId::machine(*shard))),
         }
     }
@@ -135,7 +136,7 @@ impl Hop {
         match self {
             Self::Phone(_, peer) => Some(peer.remote),
             Self::Switch(dials) => dials.front().map(|dial| dial.remote),
-            Self::Name { .. } | Self::Shard(_) => None,
+            Self::Name(_) | Self::Shard(_) => None,
         }
     }
 
@@ -143,7 +144,8 @@ impl Hop {
         match self {
             Self::Phone(_, peer) => peer.transport,
             Self::Switch(dials) => dials.front().map_or(Transport::Tls, |dial| dial.transport),
-            Self::Name { transport, .. } => *transport,
+            // Nothing is sent before it is looked up.
+            Self::Name(_) => Transport::Tls,
             Self::Shard(_) => Transport::Tcp,
         }
     }
@@ -151,7 +153,7 @@ impl Hop {
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Phone(..) => Side::Outside,
-            Self::Switch(_) | Self::Name { .. } | Self::Shard(_) => Side::Inside,
+            Self::Switch(_) | Self::Name(_) | Self::Shard(_) => Side::Inside,
         }
     }
 }
@@ -206,6 +208,8 @@ pub(super) struct Branch {
     pub(super) sent: Bytes,
     /// No transaction lives (any more).
     pub(super) over: bool,
+    /// It had waited, and it is its turn.
+    pub(super) called: bool,
     /// Its media session, and whether this branch holds it.
     pub(super) session: Option<SessionId>,
     pub(super) holds: bool,
@@ -225,6 +229,7 @@ impl Branch {
             id: String::new(),
             sent: Bytes::new(),
             over: false,
+            called: false,
             session: None,
             holds: false,
             offered: false,
@@ -246,5 +251,4 @@ pub(super) enum End {
 pub(super) struct Lookup {
     pub(super) key: ServerKey,
     pub(super) branch: usize,
-    pub(super) deadline: Instant,
 }

@@ -71,7 +71,7 @@ impl Config {
     pub(super) fn face_at(&self, hop: &Hop) -> &Face {
         match hop {
             Hop::Phone(_, peer) => self.face_of(peer),
-            Hop::Switch(_) | Hop::Name { .. } | Hop::Shard(_) => match hop.remote() {
+            Hop::Switch(_) | Hop::Name(_) | Hop::Shard(_) => match hop.remote() {
                 Some(remote) => self.face_towards(Side::Inside, hop.transport(), remote),
                 None => &self.inside,
             },

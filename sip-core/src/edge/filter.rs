@@ -194,7 +194,7 @@ impl Edge {
             };
             self.config.servers.iter().any(named)
                 || self.is_own(&host)
-                || matches!(self.directory().destination(&host), Destination::Lookup(_))
+                || matches!(self.directory().destination(&host), Destination::Lookup(..))
         })
     }
 

@@ -4,7 +4,7 @@
 //! after a while, and a certificate has so many at most. The driver can't know this; the keep-alives it answers prove
 //! nothing but patience.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::event::{Closing, Event};
 use super::exchange::{Exchange, Hop, owner_key};
 use super::guard::Suspect;
 use crate::flow::{Dial, FlowId, Peer, Side, Source};
+use crate::numbered::Numbered;
 use crate::token::InstanceId;
 
 /// A stream connection that stands.
@@ -57,9 +58,9 @@ impl Flow {
 /// All of them.
 #[derive(Default)]
 pub(super) struct Flows {
-    table: HashMap<FlowId, Flow>,
+    table: Numbered<FlowId, Flow>,
     /// Those of each certificate outside that are not being closed, in the order they came.
-    by_certificate: HashMap<[u8; 32], Vec<FlowId>>,
+    by_certificate: Numbered<[u8; 32], Vec<FlowId>>,
     /// Those without a certificate that are not being closed, by whom they are put down to.
     by_address: BTreeSet<(Suspect, FlowId)>,
     /// When each connection from outside is looked at for idleness next.
@@ -166,6 +167,7 @@ impl Edge {
         if let Some(dial) = &dial {
             self.layer.handle_flow_opened(flow, dial);
             self.line_opened(*dial, flow);
+            self.switch_reached(*dial);
         }
         let barred = peer.clone();
         self.flows.insert(now, flow, peer, dial, self.config.timers.flow_idle);
@@ -233,7 +235,7 @@ impl Edge {
         for branch in &exchange.branches {
             match &branch.way.hop {
                 Hop::Phone(path, _) => path.flow().into_iter().for_each(|flow| self.flows.hold(flow)),
-                Hop::Switch(_) | Hop::Name { .. } => self.lines.hold(branch.way.phone),
+                Hop::Switch(_) | Hop::Name(_) => self.lines.hold(branch.way.phone),
                 Hop::Shard(_) => {}
             }
         }
@@ -246,7 +248,7 @@ impl Edge {
         for branch in &exchange.branches {
             match &branch.way.hop {
                 Hop::Phone(path, _) => loose.extend(path.flow().and_then(|flow| self.flows.release(flow))),
-                Hop::Switch(_) | Hop::Name { .. } => loose.extend(self.lines.release(branch.way.phone)),
+                Hop::Switch(_) | Hop::Name(_) => loose.extend(self.lines.release(branch.way.phone)),
                 Hop::Shard(_) => {}
             }
         }

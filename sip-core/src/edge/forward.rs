@@ -1,14 +1,13 @@
-//! Sending a request on its branches, and what belongs to it: CANCEL, look-ups, timer C.
+//! Sending a request on its branches, and what belongs to it: CANCEL, timer C.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Edge;
 use super::event::{DropCause, Event, Reason};
-use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Lookup, Plan};
+use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Plan};
+use super::failover::unreachable_switch;
 use super::register::Registration;
 use crate::flow::{Side, Target, Transmit};
 use crate::machine::Output;
@@ -110,11 +109,17 @@ impl Edge {
         self.let_go(exchange);
     }
 
-    fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
+    pub(super) fn send_branch(&mut self, now: Instant, exchange: &mut Exchange, index: usize) {
         let Some(branch) = exchange.branches.get(index) else { return };
-        if let Hop::Name { name, .. } = &branch.way.hop {
-            let name = name.clone();
-            return self.look_up(now, exchange, index, name);
+        if let Hop::Name(sought) = &branch.way.hop {
+            let sought = sought.clone();
+            return self.look_up(now, exchange, index, sought);
+        }
+        if !self.choose_switch(now, exchange, index) {
+            return self.fail_branch(now, exchange, index, unreachable_switch());
+        }
+        if self.must_wait(now, exchange, index) {
+            return;
         }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,
@@ -177,22 +182,6 @@ impl Edge {
         self.settle(now, exchange, actions);
     }
 
-    /// The next address of the same switch, if there is one (RFC 3263 §4.3).
-    pub(super) fn try_next(&mut self, now: Instant, exchange: &mut Exchange, index: usize) -> bool {
-        let Some(branch) = exchange.branches.get_mut(index) else { return false };
-        let Hop::Switch(dials) = &mut branch.way.hop else { return false };
-        let Some(failed) = dials.pop_front() else { return false };
-        let more = !dials.is_empty();
-        if !more {
-            dials.push_front(failed);
-        }
-        self.tell(Event::SwitchUnreachable { remote: failed.remote });
-        if more {
-            self.send_branch(now, exchange, index);
-        }
-        more
-    }
-
     /// Branches that still wait for an address are over at once when their request is cancelled.
     pub(super) fn drop_unsent(&mut self, now: Instant, exchange: &mut Exchange) {
         for index in 0..exchange.branches.len() {
@@ -240,52 +229,4 @@ impl Edge {
         self.settle(now, &mut exchange, actions);
         self.park(exchange);
     }
-
-    fn look_up(&mut self, now: Instant, exchange: &mut Exchange, index: usize, name: String) {
-        if self.lookups.len() >= self.config.limits.lookups {
-            let answer = Answer::Own(503, "Overload", Reason::Limit("lookups"));
-            return self.fail_branch(now, exchange, index, answer);
-        }
-        self.last_lookup += 1;
-        let (query, deadline) = (self.last_lookup, now + self.config.timers.lookup);
-        self.lookups.insert(query, Lookup { key: exchange.key, branch: index, deadline });
-        self.lookup_deadlines.insert((deadline, query));
-        self.outputs.push_back(Output::Resolve { query, name });
-    }
-
-    /// The answer to a look-up; empty when it took too long.
-    pub(super) fn resolved(&mut self, now: Instant, query: u64, addresses: &[IpAddr]) {
-        let Some(lookup) = self.lookups.remove(&query) else { return };
-        self.lookup_deadlines.remove(&(lookup.deadline, query));
-        let Some(mut exchange) = self.exchanges.remove(&lookup.key) else { return };
-        self.take_addresses(now, &mut exchange, lookup.branch, addresses);
-        self.park(exchange);
-    }
-
-    fn take_addresses(&mut self, now: Instant, exchange: &mut Exchange, index: usize, addresses: &[IpAddr]) {
-        let Some(branch) = exchange.branches.get(index).filter(|branch| !branch.over) else { return };
-        let Hop::Name { port, transport, .. } = branch.way.hop else { return };
-        if addresses.is_empty() {
-            return self.fail_branch(now, exchange, index, unreachable_switch());
-        }
-        // Every address must lie inside, or a name could be made to point anywhere (ruling "which switch").
-        let inside = |a: &IpAddr| {
-            self.config.inside_networks.contains(*a) && !self.is_own(&a.to_canonical().to_string())
-        };
-        if !addresses.iter().all(inside) {
-            let answer = Answer::Own(403, "Forbidden", Reason::Destination);
-            return self.fail_branch(now, exchange, index, answer);
-        }
-        let phone = branch.way.phone;
-        let dials: VecDeque<_> = addresses.iter().map(|a| self.dial(transport, *a, port, phone)).collect();
-        if let Some(branch) = exchange.branches.get_mut(index) {
-            branch.way.hop = Hop::Switch(dials);
-        }
-        self.send_branch(now, exchange, index);
-    }
-}
-
-/// The switch can't be reached.
-pub(super) fn unreachable_switch() -> Answer {
-    Answer::Own(503, "Service Unavailable", Reason::Unreachable)
 }

@@ -74,7 +74,12 @@ impl Edge {
         {
             return Ok(Found { step: Step::Dialog, phones: vec![held.phone], user: None });
         }
-        let named = self.named_by(uri);
+        let mut named = self.named_by(uri);
+        if !matches!(named, Named::Phone(..))
+            && let Some(gruu) = self.by_gruu(uri)
+        {
+            named = gruu;
+        }
         // What stands before `@` names the user, unless it is an address as a whole.
         let user = match &named {
             Named::Phone(_, user) => user.clone(),

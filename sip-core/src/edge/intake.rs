@@ -8,6 +8,7 @@ use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::guard::Offence;
+use super::pace;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
 use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
@@ -189,8 +190,10 @@ impl Edge {
 
     /// 503 with a Retry-After that spreads the returning.
     pub(super) fn busy(&self, incoming: &Incoming, phrase: &str, reason: Reason) -> Refusal {
-        let spread = loop_hash(&incoming.message).spread(51);
-        Refusal::new(503, phrase, reason).with("Retry-After", (10 + spread).to_string())
+        // A queue is soon shorter; other ceilings last longer.
+        let (least, spread) = if reason == Reason::Limit(pace::FULL) { (5, 11) } else { (10, 51) };
+        let after = least + loop_hash(&incoming.message).spread(spread);
+        Refusal::new(503, phrase, reason).with("Retry-After", after.to_string())
     }
 
     /// RFC 3261 §16.3 step 4: a Via of ours with the same hash of all that decides where the request goes.

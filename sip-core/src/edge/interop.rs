@@ -84,6 +84,15 @@ impl Peers {
         self.networks.is_empty() && self.domains.is_empty()
     }
 
+    /// Whether a host may be in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let under = |one: &String, two: &String| {
+            crate::resolve::is_under(one, two) || crate::resolve::is_under(two, one)
+        };
+        self.networks.overlaps(&other.networks)
+            || self.domains.iter().any(|one| other.domains.iter().any(|two| under(one, two)))
+    }
+
     /// Whether the address is one of them.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.networks.contains(address)

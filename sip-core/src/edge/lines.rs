@@ -2,10 +2,9 @@
 //! its binding, and a certificate has as many as it may have bindings. A phone chooses its tag, so that without this one
 //! certificate could make us dial without end.
 
-use std::collections::HashMap;
-
 use super::Edge;
 use crate::flow::{Dial, FlowId, Transport};
+use crate::numbered::Numbered;
 use crate::token::InstanceId;
 
 /// Switches that one phone has connections of its own to; further ones are reached by the connection all share.
@@ -15,17 +14,17 @@ const SWITCHES: usize = 8;
 struct Line {
     certificate: [u8; 32],
     /// What was dialled, and what stands of it.
-    dials: HashMap<Dial, Option<FlowId>>,
+    dials: Numbered<Dial, Option<FlowId>>,
 }
 
 /// All lines.
 #[derive(Default)]
 pub(super) struct Lines {
-    table: HashMap<InstanceId, Line>,
+    table: Numbered<InstanceId, Line>,
     /// How many phones of a certificate have one.
-    by_certificate: HashMap<[u8; 32], usize>,
+    by_certificate: Numbered<[u8; 32], usize>,
     /// Requests in progress towards a switch, by the phone that asks.
-    exchanges: HashMap<InstanceId, usize>,
+    exchanges: Numbered<InstanceId, usize>,
     /// Phones whose binding may be gone, so that their lines must be looked at.
     suspects: Vec<InstanceId>,
 }
@@ -73,7 +72,7 @@ impl Lines {
 
     fn insert(&mut self, id: InstanceId, certificate: [u8; 32], dial: Dial, flow: Option<FlowId>) {
         *self.by_certificate.entry(certificate).or_default() += 1;
-        self.table.insert(id, Line { certificate, dials: [(dial, flow)].into() });
+        self.table.insert(id, Line { certificate, dials: Numbered::from_iter([(dial, flow)]) });
     }
 
     fn opened(&mut self, id: InstanceId, dial: Dial, flow: FlowId) {

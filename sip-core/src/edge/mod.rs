@@ -20,6 +20,7 @@ mod crossing;
 mod dialogs;
 mod exchange;
 mod faces;
+mod failover;
 mod flows;
 mod forward;
 mod inbound;
@@ -30,12 +31,15 @@ mod naming;
 mod offer;
 mod outbound;
 mod owner;
+mod pace;
 mod referral;
 mod register;
+mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
 mod status;
+mod switches;
 mod watch;
 
 use std::cell::RefCell;
@@ -54,11 +58,15 @@ use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use pace::Pace;
 use seals::Seals;
+use switches::Switches;
 
 use crate::flow::{FlowId, Peer};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
+use crate::numbered::Numbered;
+use crate::resolve::locate::Locator;
 use crate::shard::Shard;
 use crate::token::{InstanceId, Keyring, LoopHash, Random};
 use crate::transaction::{self, ClientKey, Layer, ServerKey};
@@ -78,15 +86,18 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
-    exchanges: HashMap<ServerKey, Box<Exchange>>,
-    clients: HashMap<ClientKey, (ServerKey, usize)>,
+    exchanges: Numbered<ServerKey, Box<Exchange>>,
+    clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
     rings: BTreeSet<(Instant, ServerKey)>,
-    lookups: HashMap<u64, Lookup>,
-    lookup_deadlines: BTreeSet<(Instant, u64)>,
-    last_lookup: u64,
+    lookups: Numbered<u64, Lookup>,
+    locator: Locator,
+    switches: Switches,
+    /// When a request to one of several addresses of a switch has waited long enough.
+    patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    pace: Pace,
     /// Which shard an INVITE from inside went to.
     turns: Turns,
     /// The exchange of each branch that went to another shard.
@@ -128,6 +139,7 @@ impl Edge {
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         let mut random = Random::new(seed);
         let dialogs = Dialogs::starting(random.number() >> 16);
+        let locator = Locator::new(config.timers.lookup);
         Self {
             layer: Layer::new(transactions(&config, Shard::ALONE)),
             shard: Shard::ALONE,
@@ -141,13 +153,15 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
-            exchanges: HashMap::new(),
-            clients: HashMap::new(),
+            exchanges: Numbered::default(),
+            clients: Numbered::default(),
             rings: BTreeSet::new(),
-            lookups: HashMap::new(),
-            lookup_deadlines: BTreeSet::new(),
-            last_lookup: 0,
+            lookups: Numbered::default(),
+            locator,
+            switches: Switches::default(),
+            patiences: BTreeSet::new(),
             errands: ua::Client::new(),
+            pace: Pace::default(),
             turns: Turns::default(),
             forks: HashMap::new(),
             nobody: crossing::nobody(),
@@ -230,14 +244,18 @@ impl Edge {
             self.rings.remove(&(at, key));
             self.ring_out(now, key);
         }
-        while let Some(&(at, query)) = self.lookup_deadlines.first()
+        while let Some(&(at, key)) = self.patiences.first()
             && at <= now
         {
-            self.resolved(now, query, &[]);
+            self.patiences.remove(&(at, key));
+            self.lose_patience(now, key);
         }
+        self.locator.handle_timeout(now, &self.config.internal_domains);
+        self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
+        self.call_next(now);
         while let Some(binding) = self.bindings.expire(now) {
             if binding.registered && self.bindings.is_ours(&binding) {
                 let phone = status::phone(&binding);
@@ -273,8 +291,10 @@ impl Edge {
         [
             self.layer.poll_timeout(),
             self.rings.first().map(|(at, _)| *at),
-            self.lookup_deadlines.first().map(|(at, _)| *at),
+            self.patiences.first().map(|(at, _)| *at),
+            self.locator.deadline(),
             self.errands.poll_timeout(),
+            self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
@@ -343,11 +363,17 @@ impl Machine for Edge {
                 }
             }
             Input::FlowClosed { flow } => self.flow_closed(now, flow),
-            Input::DialFailed { dial } => {
+            Input::DialFailed { dial, fault } => {
+                if fault == Fault::Peer {
+                    self.switch_refused(now, dial);
+                }
                 self.lines.closed(dial, None);
                 self.layer.handle_dial_failed(now, &dial);
             }
-            Input::Resolved { query, addresses } => self.resolved(now, query, &addresses),
+            Input::Resolved { query, answer } => {
+                self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
+                self.located(now);
+            }
             Input::Drain => self.draining = true,
         }
         self.layer_events(now);
@@ -358,13 +384,20 @@ impl Machine for Edge {
         match command {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config, self.shard));
+                self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
+            }
+            Command::Keys(keys) => {
+                self.keys = *keys;
+                // They were made with the keys of before.
+                self.seals = RefCell::default();
             }
             Command::Drain => self.draining = true,
             Command::Resume => self.draining = false,
             Command::Block { suspect, length } => self.block(now, suspect, length),
             Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
+            Command::Judge(switch, verdict) => self.told(now, switch, verdict),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.tell(Event::Snapshot(Box::new(snapshot)));
@@ -384,6 +417,9 @@ impl Machine for Edge {
         }
         if let Some(transmit) = self.layer.poll_transmit() {
             return self.outward(transmit);
+        }
+        if let Some((query, question)) = self.locator.poll_question() {
+            return Output::Resolve { query, question };
         }
         if let Some(flow) = self.closes.pop_front() {
             return Output::Close(flow);

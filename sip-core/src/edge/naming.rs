@@ -68,7 +68,7 @@ impl Edge {
             && let Some(binding) = binding.filter(|binding| binding.registered)
             && let Ok(registered) = Uri::parse(binding.record.contact.as_bytes())
         {
-            return self.contact_uri(record, &registered);
+            return self.registered_uri(&binding.record, &registered, Some(&binding.record.user));
         }
         self.contact_uri(record, uri)
     }

@@ -11,11 +11,13 @@ use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
 use super::register::user_of;
 use super::seals::Seal;
 use super::uri_codec::{
-    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, transport_of, with_authority,
+    CONTACT_TOKEN, FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, transport_of,
+    with_authority,
 };
 use crate::flow::{Dial, Side, Source, Transport};
 use crate::header::{Address, Contact, From, Route};
 use crate::resolve::Destination;
+use crate::resolve::locate::Sought;
 use crate::token::InstanceId;
 use crate::uri::Uri;
 
@@ -280,8 +282,13 @@ impl Edge {
         match switch {
             Some(switch) => Some(with_authority(uri, &switch.authority)),
             None => {
-                let (address, _) = self.config.servers.first()?.addresses.first()?;
-                Some(with_authority(uri, &crate::uri::Host::from(*address).to_string()))
+                let server = self.config.servers.first()?;
+                let host = match (&server.lookup, server.addresses.first()) {
+                    (Some((name, _)), _) => name.clone(),
+                    (None, Some((address, _))) => crate::uri::Host::from(*address).to_string(),
+                    (None, None) => return None,
+                };
+                Some(with_authority(uri, &host))
             }
         }
     }
@@ -310,7 +317,11 @@ impl Edge {
             return self.hop_to_own_switch(phone);
         }
         let switches = &self.config.switches;
-        let transport = transport_of(uri).unwrap_or(switches.transport);
+        let transport = match transport_of(uri) {
+            // RFC 3261 §26.2.2: sips with transport=tcp is TLS over TCP.
+            Some(Transport::Tcp) if is_secure(uri) && switches.transport == Transport::Tls => Transport::Tls,
+            named => named.unwrap_or(switches.transport),
+        };
         match self.directory().destination(&host) {
             Destination::Addresses(addresses) => {
                 let dials = addresses
@@ -318,7 +329,10 @@ impl Edge {
                     .map(|(address, port)| self.dial(transport, address, port.or_else(|| uri.port()), phone));
                 Ok(Hop::Switch(dials.collect()))
             }
-            Destination::Lookup(name) => Ok(Hop::Name { name, port: uri.port(), transport }),
+            Destination::Lookup(name, port) => {
+                let port = port.or_else(|| uri.port());
+                Ok(Hop::Name(Sought { name, port, over: self.over(uri) }))
+            }
             Destination::Own | Destination::Forbidden => {
                 let address =
                     uri.host().and_then(|host| host.ip()).filter(|_| shown).ok_or_else(forbidden)?;
@@ -356,6 +370,9 @@ impl Edge {
             }
         }
         let server = self.config.servers.first().ok_or_else(|| Refusal::forbidden(Reason::Destination))?;
+        if let Destination::Lookup(name, port) = server.destination() {
+            return Ok(Hop::Name(Sought { name, port, over: self.any_transport(transport) }));
+        }
         let dials =
             server.addresses.iter().map(|(address, port)| self.dial(transport, *address, *port, phone));
         Ok(Hop::Switch(dials.collect()))
@@ -367,7 +384,7 @@ impl Edge {
 
     /// A name that a running dialog has an address for needs no look-up.
     fn known_address(&self, hop: Hop, dialog: Option<&DialogKey>) -> Hop {
-        let Hop::Name { .. } = &hop else { return hop };
+        let Hop::Name(_) = &hop else { return hop };
         match dialog.and_then(|key| self.dialogs.get(key)).and_then(|dialog| dialog.switch) {
             Some(dial) => Hop::Switch([dial].into()),
             None => hop,

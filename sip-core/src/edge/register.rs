@@ -24,6 +24,8 @@ pub(super) struct Registration {
     pub(super) contacts: Vec<Sent>,
     /// The Expires header.
     pub(super) expires: Option<u32>,
+    /// The registrar knows no Path (SIP-24).
+    pub(super) without_path: bool,
     /// The phone stands in the table already, though the PBX has not accepted it yet.
     pub(super) provisional: bool,
 }
@@ -122,16 +124,17 @@ impl Edge {
             None if star => Vec::new(),
             None => values.iter().map(Address::raw).collect(),
         };
+        let to = user_of(message.header::<To>());
         let mut sent = Vec::with_capacity(contacts.len());
         for value in contacts {
             let contact = Address::parse(Name::Contact, value).map_err(|_| bad("malformed"))?;
-            sent.push(self.sent(&record, &contact, star).ok_or_else(|| bad("not a SIP URI"))?);
+            sent.push(self.sent(&record, &contact, star, to.as_deref()).ok_or_else(|| bad("not a SIP URI"))?);
         }
         if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or_else(|| sent.first()) {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
         }
-        Ok(Registration { record, contacts: sent, expires, provisional: false })
+        Ok(Registration { record, contacts: sent, expires, without_path: false, provisional: false })
     }
 
     fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
@@ -242,9 +245,9 @@ impl Edge {
         record
     }
 
-    fn sent(&self, record: &Record, contact: &Address<'_>, star: bool) -> Option<Sent> {
+    fn sent(&self, record: &Record, contact: &Address<'_>, star: bool, to: Option<&str>) -> Option<Sent> {
         let uri = contact.uri().ok().filter(Uri::is_sip)?;
-        let own = self.contact_uri(Some(record), &uri);
+        let own = self.registered_uri(record, &uri, to);
         let shown = Uri::parse(&own).ok()?.user().unwrap_or_default().to_vec();
         let excepted = self.is_excepted(&uri);
         let mut value = if excepted { contact.raw().to_vec() } else { readdress(contact, &own) };
@@ -253,7 +256,13 @@ impl Edge {
         }
         Some(Sent {
             uri: String::from_utf8(uri.raw().to_vec()).ok()?,
-            user: unescape(uri.user().unwrap_or_default())?,
+            user: match uri.user() {
+                Some(user) => unescape(user)?,
+                None => to
+                    .filter(|_| self.config.interop.contacts.force_contact_user)
+                    .unwrap_or_default()
+                    .to_owned(),
+            },
             shown,
             value,
             expires: if star { Some(0) } else { contact.expires() },
@@ -267,13 +276,16 @@ impl Edge {
     }
 
     /// Takes the PBX's 2xx: the binding stands from now on, or is gone.
-    pub(super) fn commit(&mut self, now: Instant, exchange: &Exchange, answer: &Message) {
+    pub(super) fn commit(&mut self, now: Instant, exchange: &Exchange, index: usize, answer: &Message) {
         let Some(registration) = &exchange.registration else { return };
         // A query (no Contact) changes nothing; it only shows that the switch still knows the phone.
         if registration.contacts.is_empty() {
             return;
         }
         let granted = self.granted(registration, answer);
+        if granted > 0 {
+            self.lacks_contact(registration, answer);
+        }
         let id = InstanceId(registration.record.id);
         if granted == 0 {
             let phone = self.phone(id);
@@ -296,7 +308,7 @@ impl Edge {
             keep_handles(&mut record, &binding.record);
         }
         record.expires_in = u64::from(granted);
-        record.switch = self.switch_of(exchange);
+        record.switch = self.switch_of(exchange, index);
         if self.is_standing(incoming) {
             self.bindings.put(now, record, true, Some((incoming.source, incoming.peer.clone())));
             if let Some(user) = user_of(incoming.message.header::<From>()) {
@@ -318,8 +330,9 @@ impl Edge {
         incoming.source.flow().is_none_or(|flow| self.flows.get(flow).is_some())
     }
 
-    fn switch_of(&self, exchange: &Exchange) -> Option<Switch> {
-        let way = &exchange.branches.first()?.way;
+    /// The switch that answered.
+    fn switch_of(&self, exchange: &Exchange, index: usize) -> Option<Switch> {
+        let way = &exchange.branches.get(index)?.way;
         let Hop::Switch(dials) = &way.hop else { return None };
         let dial = dials.front()?;
         let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;
@@ -372,7 +385,7 @@ impl Edge {
                 let user = contact.uri().ok().map_or(&b""[..], |uri| uri.user().unwrap_or_default());
                 let sent = registration.contacts.iter().find(|sent| same_user(user, &sent.shown));
                 let uri = sent.map_or(&registration.record.contact, |sent| &sent.uri);
-                readdress(&contact, uri.as_bytes())
+                self.without_gruus(readdress(&contact, uri.as_bytes()))
             })
             .collect();
         let listed = answer.header::<Contact>().is_some();

@@ -125,7 +125,8 @@ impl Edge {
             Some(registration) => {
                 let contacts: Vec<&[u8]> = registration.contacts.iter().map(|sent| &sent.value[..]).collect();
                 edit.replace_values(Name::Contact, &contacts);
-                if self.config.interop.contacts.add_path {
+                self.add_expires(message, &contacts, edit);
+                if self.config.interop.contacts.add_path && !registration.without_path {
                     edit.push_front(Name::Path, &path(face, self.lr(), &registration.record.flow_tokens[1]));
                 }
             }
@@ -213,7 +214,8 @@ impl Edge {
     fn encode_contacts(&self, message: &Message, phone: InstanceId, edit: &mut Edit<'_>) {
         let binding = self.bindings.get(phone);
         map_contacts(message, edit, |contact| {
-            let uri = contact.uri().ok().filter(|uri| uri.is_sip() && !self.is_excepted(uri))?;
+            let stays = |uri: &Uri<'_>| self.is_passed_gruu(uri) || self.is_excepted(uri);
+            let uri = contact.uri().ok().filter(|uri| uri.is_sip() && !stays(uri))?;
             Some(readdress(contact, &self.further_contact_uri(binding, &uri)))
         });
     }
@@ -320,6 +322,7 @@ impl Edge {
             if (200..300).contains(&status) {
                 let contacts = self.restored_contacts(registration, message);
                 edit.replace_values(Name::Contact, &contacts);
+                self.add_expires(message, &contacts, edit);
             }
             return Ok(());
         }

@@ -32,6 +32,11 @@ impl Snapshot {
         self.blocked += other.blocked;
         self.blocks.extend_from_slice(&other.blocks);
         self.draining |= other.draining;
+        self.keys.extend_from_slice(&other.keys);
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        let known: Vec<_> = self.switches.iter().map(|state| state.switch).collect();
+        self.switches.extend(other.switches.iter().filter(|state| !known.contains(&state.switch)).cloned());
     }
 }
 
@@ -66,6 +71,8 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
+            keys: self.bindings.born_with().collect(),
+            switches: self.switches.states(now),
         }
     }
 }

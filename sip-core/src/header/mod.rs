@@ -5,13 +5,15 @@
 //! A view keeps the raw slices, so what it does not understand stays as it came.
 
 mod address;
+mod auth;
 mod params;
 mod plain;
 mod via;
 
 pub use address::Address;
+pub use auth::AuthValue;
 pub use params::{Params, unquote};
-pub use plain::{CSeqValue, MediaType};
+pub use plain::{CSeqValue, MediaType, RAckValue};
 pub use via::{ViaTransport, ViaValue};
 
 use crate::message::Name;
@@ -166,7 +168,12 @@ fields! {
     ContentLength false 'a u32, plain::count, "`Content-Length` (RFC 3261 §20.14), octets.";
     MaxBreadth false 'a u32, plain::count, "`Max-Breadth` (RFC 5393 §5.3.3).";
     RSeq false 'a u32, plain::count, "`RSeq` (RFC 3262 §7.1).";
+    RAck false 'a RAckValue<'a>, RAckValue::parse, "`RAck` (RFC 3262 §7.2).";
     ContentType false 'a MediaType<'a>, MediaType::parse, "`Content-Type` (RFC 3261 §20.15).";
+    Authorization false 'a AuthValue<'a>, AuthValue::parse, "`Authorization` (RFC 3261 §20.7); a row for each realm.";
+    ProxyAuthorization false 'a AuthValue<'a>, AuthValue::parse, "`Proxy-Authorization` (RFC 3261 §20.28).";
+    WwwAuthenticate false 'a AuthValue<'a>, AuthValue::parse, "`WWW-Authenticate` (RFC 3261 §20.44).";
+    ProxyAuthenticate false 'a AuthValue<'a>, AuthValue::parse, "`Proxy-Authenticate` (RFC 3261 §20.27).";
     Date false 'a &'a [u8], plain::date, "`Date` (RFC 3261 §20.17); GMT only.";
     Require true 'a &'a [u8], plain::option_tag, "`Require` (RFC 3261 §20.32): one option tag.";
     ProxyRequire true 'a &'a [u8], plain::option_tag, "`Proxy-Require` (RFC 3261 §20.29): one option tag.";

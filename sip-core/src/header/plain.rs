@@ -27,6 +27,27 @@ impl<'a> CSeqValue<'a> {
     }
 }
 
+/// `RAck: 776656 1 INVITE` (RFC 3262 §7.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RAckValue<'a> {
+    /// The RSeq of the provisional response.
+    pub rseq: u32,
+    /// Its CSeq.
+    pub cseq: CSeqValue<'a>,
+}
+
+impl<'a> RAckValue<'a> {
+    pub(super) fn parse(field: Name, value: &'a [u8]) -> Result<Self, HeaderError> {
+        let value = trim(value);
+        let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
+        let at = skip_lws(value, digits);
+        let rseq = number(&value[..digits])
+            .filter(|_| at > digits)
+            .ok_or_else(|| HeaderError::new(field, 0, Fault::Number))?;
+        Ok(Self { rseq, cseq: CSeqValue::parse(field, &value[at..])? })
+    }
+}
+
 /// `application/sdp;charset=utf-8`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MediaType<'a> {

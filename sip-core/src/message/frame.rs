@@ -41,7 +41,7 @@ impl FrameError {
 ///
 /// [`push`](Framer::push) what was read, then call [`next`](Framer::next) until it gives `None`. However the stream
 /// is split, the frames are the same. Each byte is looked at once; at most [`Limits::message`] octets and one push
-/// are held. A message is copied out, so that keeping it keeps its own bytes and not the buffer.
+/// are held, and nothing between messages. Keeping a message keeps its own bytes and no others.
 pub struct Framer {
     limits: Limits,
     /// What was pushed; taken frames end at `start`.
@@ -57,9 +57,6 @@ pub struct Framer {
     line_end: bool,
     failed: bool,
 }
-
-/// An idle stream keeps a buffer of this many octets at most.
-const IDLE: usize = 4096;
 
 impl Framer {
     /// A framer for a fresh stream.
@@ -84,9 +81,6 @@ impl Framer {
         if self.start > 0 {
             self.buffer.drain(..self.start);
             self.start = 0;
-        }
-        if self.buffer.is_empty() && self.buffer.capacity() > IDLE {
-            self.buffer = Vec::new();
         }
         self.buffer.extend_from_slice(bytes);
     }
@@ -131,8 +125,17 @@ impl Framer {
             self.head = Some((table, head, length));
             return Ok(None);
         };
-        let bytes = Bytes::copy_from_slice(bytes);
-        self.start += length;
+        // The usual case, one push that is one message: the buffer becomes the message. Either way a stream at rest has none.
+        let bytes = if self.start == 0 && self.buffer.len() == length && self.buffer.capacity() == length {
+            Bytes::from(std::mem::take(&mut self.buffer))
+        } else {
+            let bytes = Bytes::copy_from_slice(bytes);
+            self.start += length;
+            if self.start == self.buffer.len() {
+                (self.buffer, self.start) = (Vec::new(), 0);
+            }
+            bytes
+        };
         (self.searched, self.start_line) = (0, false);
         Ok(Some(Frame::Message(Message { bytes, table, head })))
     }

@@ -2,10 +2,10 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 
 use super::Stream;
 use crate::flow::{Dial, Peer};
+use crate::resolve::records::{Answer, Question};
 
 /// Makes connections. One method; write it as `async fn`.
 pub trait Connect: Send + Sync + 'static {
@@ -19,10 +19,11 @@ pub trait Connect: Send + Sync + 'static {
 
 /// Looks names up. One method; write it as `async fn`.
 pub trait Resolve: Send + Sync + 'static {
-    /// All addresses of a host name, in the order to try them. The machine checks each before it is used.
-    /// Bounded in time by [`Limits::resolve`](super::Limits::resolve).
+    /// The records of a name; addresses in the order to try them. The machine checks each before it is used, and remembers
+    /// the answer for its TTL. Bounded in time by [`Limits::resolve`](super::Limits::resolve).
     ///
     /// # Errors
-    /// Whatever kept the answer away; to the machine it is as good as no address.
-    fn resolve(&self, name: &str) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
+    /// Whatever kept the answer away. That there are no records is an answer
+    /// ([`Records::Missing`](crate::resolve::records::Records::Missing)).
+    fn resolve(&self, question: &Question) -> impl Future<Output = io::Result<Answer>> + Send;
 }

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
@@ -17,8 +16,13 @@ use super::links::Links;
 use super::stream::Arrival;
 use super::{Connect, Limits, Resolve, Stream};
 use crate::flow::{Dial, FlowId, ListenerId, Peer};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
+use crate::resolve::records::{Answer, Question};
 use crate::shard::Shard;
+
+/// Deadlines of the machine are looked at no more often than this: each transaction ends by one, and at hundreds a second
+/// each would wake the thread by itself. Small beside the timers of RFC 3261 Table 4.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Orders that may wait for the driver.
 const ORDERS: usize = 1024;
@@ -241,7 +245,7 @@ impl<C: Send> Driver<C> {
 type Connected = io::Result<(Box<dyn Stream>, Peer)>;
 
 /// What came of a look-up.
-type Found = io::Result<Vec<IpAddr>>;
+type Found = io::Result<Answer>;
 
 struct Running<M, N, R, E> {
     machine: M,
@@ -265,8 +269,9 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
     ) {
         let sleep = tokio::time::sleep_until(tokio::time::Instant::now());
         tokio::pin!(sleep);
+        let mut rested = now();
         loop {
-            let deadline = self.obey();
+            let deadline = self.obey().map(|at| at.max(rested));
             if let Some(at) = deadline
                 && sleep.deadline().into_std() != at
             {
@@ -285,7 +290,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                     self.close(flow);
                 },
                 // The clock is asked in `obey`, not the sleep.
-                () = &mut sleep, if deadline.is_some() => {}
+                () = &mut sleep, if deadline.is_some() => rested = now() + TICK,
             }
         }
         // Connections that wait for room in the inbox see it closed and end.
@@ -309,7 +314,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                 }
                 Output::Hand(handed) => self.links.hand(handed),
                 Output::HandClosed { shard, flow } => self.links.hand_closed(shard, flow),
-                Output::Resolve { query, name } => self.look_up(query, name),
+                Output::Resolve { query, question } => self.look_up(query, question),
                 Output::Event(event) => (self.events)(event),
                 Output::Timeout(at) => {
                     self.start_dials();
@@ -386,7 +391,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
     fn start_dials(&mut self) {
         for dial in std::mem::take(&mut self.links.wanted) {
             if self.dials.len() >= self.limits.dials {
-                self.links.dial_failed(dial);
+                self.links.dial_failed(dial, Fault::Own);
                 continue;
             }
             let (connect, patience) = (self.connect.clone(), self.limits.dial);
@@ -408,29 +413,29 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(remote = %dial.remote, %error, "dial failed");
-                self.links.dial_failed(dial);
+                self.links.dial_failed(dial, Fault::Peer);
             }
         }
     }
 
-    fn look_up(&mut self, query: u64, name: String) {
+    fn look_up(&mut self, query: u64, question: Question) {
         if self.lookups.len() >= self.limits.lookups {
-            self.links.mishaps.push_back(Input::Resolved { query, addresses: Vec::new() });
+            self.links.mishaps.push_back(Input::Resolved { query, answer: Answer::FAILED });
             return;
         }
         let (resolve, patience) = (self.resolve.clone(), self.limits.resolve);
-        let task = self.lookups.spawn(async move { timeout(patience, resolve.resolve(&name)).await? });
+        let task = self.lookups.spawn(async move { timeout(patience, resolve.resolve(&question)).await? });
         self.asked.insert(task.id(), query);
     }
 
     fn resolved(&mut self, done: Result<(Id, Found), JoinError>) {
         let (id, result) = split(done);
         let Some(query) = self.asked.remove(&id) else { return };
-        let addresses = result.unwrap_or_else(|error| {
+        let answer = result.unwrap_or_else(|error| {
             tracing::debug!(%error, "look-up failed");
-            Vec::new()
+            Answer::FAILED
         });
-        self.machine.handle_input(now(), Input::Resolved { query, addresses });
+        self.machine.handle_input(now(), Input::Resolved { query, answer });
     }
 }
 

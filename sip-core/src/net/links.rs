@@ -16,7 +16,8 @@ use super::limits::Limits;
 use super::queue::Queue;
 use super::stream::{Arrival, Connection};
 use crate::flow::{Dial, FlowId, ListenerId, Peer, Target, Transmit, Transport};
-use crate::machine::Input;
+use crate::machine::{Fault, Input};
+use crate::numbered::Numbered;
 use crate::shard::Handed;
 
 /// Names of connections are unique in the process, whatever number of drivers it has.
@@ -26,9 +27,9 @@ static LAST_FLOW: AtomicU64 = AtomicU64::new(0);
 const DATAGRAMS: usize = 1024;
 
 pub(super) struct Links {
-    flows: HashMap<FlowId, Flow>,
-    lines: HashMap<Dial, Line>,
-    sockets: HashMap<ListenerId, Port>,
+    flows: Numbered<FlowId, Flow>,
+    lines: Numbered<Dial, Line>,
+    sockets: Numbered<ListenerId, Port>,
     /// What came of it to send, to be told to the machine.
     pub(super) mishaps: VecDeque<Input>,
     /// Dials to be started.
@@ -68,9 +69,9 @@ struct Port {
 impl Links {
     pub(super) fn new(inbox: mpsc::Sender<Arrival>, limits: Arc<Limits>, crossings: Crossings) -> Self {
         Self {
-            flows: HashMap::new(),
-            lines: HashMap::new(),
-            sockets: HashMap::new(),
+            flows: Numbered::default(),
+            lines: Numbered::default(),
+            sockets: Numbered::default(),
             mishaps: VecDeque::new(),
             wanted: Vec::new(),
             tasks: JoinSet::new(),
@@ -137,10 +138,10 @@ impl Links {
     }
 
     /// Forgets a dial that failed. Everything that waited for it is lost.
-    pub(super) fn dial_failed(&mut self, dial: Dial) {
+    pub(super) fn dial_failed(&mut self, dial: Dial, fault: Fault) {
         if matches!(self.lines.get(&dial), Some(Line::Dialling { .. })) {
             self.lines.remove(&dial);
-            self.mishaps.push_back(Input::DialFailed { dial });
+            self.mishaps.push_back(Input::DialFailed { dial, fault });
         }
     }
 
@@ -207,7 +208,7 @@ impl Links {
         let port = self.sockets.iter().filter(|(_, port)| fits(port)).min_by_key(|(listener, _)| **listener);
         match port {
             Some((_, port)) => port.outlet.send(dial.remote, bytes),
-            None => self.mishaps.push_back(Input::DialFailed { dial }),
+            None => self.mishaps.push_back(Input::DialFailed { dial, fault: Fault::Own }),
         }
     }
 
@@ -222,10 +223,10 @@ impl Links {
                 *octets += Queue::cost(&bytes);
                 waiting.push(bytes);
                 if *octets > self.limits.queue {
-                    self.dial_failed(dial);
+                    self.dial_failed(dial, Fault::Own);
                 }
             }
-            None if full => self.mishaps.push_back(Input::DialFailed { dial }),
+            None if full => self.mishaps.push_back(Input::DialFailed { dial, fault: Fault::Own }),
             None => {
                 let octets = Queue::cost(&bytes);
                 self.lines.insert(dial, Line::Dialling { waiting: vec![bytes], octets });

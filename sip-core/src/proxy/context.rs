@@ -30,8 +30,17 @@ enum State {
     Proceeding,
     /// A CANCEL was sent.
     Cancelled,
+    /// Another was asked in its place: nobody waits for it. It counts as done.
+    Left,
     /// A final answer came.
     Done,
+}
+
+impl State {
+    /// Whether its final answer is waited for.
+    fn is_open(&self) -> bool {
+        !matches!(self, Self::Left | Self::Done)
+    }
 }
 
 /// Timer C as configured.
@@ -90,6 +99,16 @@ impl<R> Context<R> {
         self.concluded
     }
 
+    /// Whether a branch still waits for its final answer, and nobody has given up on it: another one may take its place.
+    pub fn awaits(&self, branch: usize) -> bool {
+        !self.concluded && matches!(self.branches.get(branch), Some(State::Trying | State::Proceeding))
+    }
+
+    /// Whether nothing at all was heard on a branch that waits.
+    pub fn is_silent(&self, branch: usize) -> bool {
+        !self.concluded && matches!(self.branches.get(branch), Some(State::Trying))
+    }
+
     /// When [`Context::handle_timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -114,6 +133,11 @@ impl<R> Context<R> {
                 actions.push(Action::Cancel(branch));
             }
             State::Proceeding | State::Cancelled => {}
+            State::Left => {
+                // It lives after all, and is not wanted any more.
+                *state = State::Done;
+                return if self.invite { vec![Action::Cancel(branch)] } else { actions };
+            }
             State::Done => return actions,
         }
         let cancelled = *state == State::Cancelled;
@@ -150,9 +174,7 @@ impl<R> Context<R> {
         if !self.finish(branch) || self.concluded {
             return actions;
         }
-        if self.best.as_ref().is_none_or(|(_, best, _)| rank(status) < rank(*best)) {
-            self.best = Some((branch, status, answer));
-        }
+        self.compare(branch, status, answer);
         // RFC 3261 §16.7 step 5: a 6xx ends the search.
         if status >= 600 {
             actions.extend(self.cancel(now));
@@ -161,10 +183,36 @@ impl<R> Context<R> {
         actions
     }
 
+    fn compare(&mut self, branch: usize, status: u16, answer: R) {
+        if self.best.as_ref().is_none_or(|(_, best, _)| rank(status) < rank(*best)) {
+            self.best = Some((branch, status, answer));
+        }
+    }
+
+    /// Stops waiting for a silent branch, in whose place another one was added. `answer` stands for its own if no other
+    /// does better. A 2xx that it gives late goes on like any other; a late provisional answer is met with CANCEL.
+    pub fn leave(&mut self, branch: usize, status: u16, answer: R) {
+        if self.awaits(branch)
+            && let Some(state) = self.branches.get_mut(branch)
+        {
+            *state = State::Left;
+            self.compare(branch, status, answer);
+        }
+    }
+
+    /// Whether [`Context::leave`] was called for a branch, and nothing was heard of it since.
+    pub fn is_left(&self, branch: usize) -> bool {
+        matches!(self.branches.get(branch), Some(State::Left))
+    }
+
     /// Marks a branch as done; `false` when it was.
     fn finish(&mut self, branch: usize) -> bool {
         match self.branches.get_mut(branch) {
             None | Some(State::Done) => false,
+            Some(state @ State::Left) => {
+                *state = State::Done;
+                false
+            }
             Some(state) => {
                 *state = State::Done;
                 true
@@ -173,7 +221,7 @@ impl<R> Context<R> {
     }
 
     fn conclude(&mut self) -> Option<Action<R>> {
-        if self.concluded || self.branches.iter().any(|s| *s != State::Done) {
+        if self.concluded || self.branches.iter().any(|s| s.is_open()) {
             return None;
         }
         let (branch, _, answer) = self.best.take()?;
@@ -195,10 +243,10 @@ impl<R> Context<R> {
                     *state = State::Cancelled;
                     actions.push(Action::Cancel(branch));
                 }
-                State::CancelDue | State::Cancelled | State::Done => {}
+                State::CancelDue | State::Cancelled | State::Left | State::Done => {}
             }
         }
-        if !self.concluded && self.branches.iter().any(|s| *s != State::Done) {
+        if !self.concluded && self.branches.iter().any(|s| s.is_open()) {
             self.ringing = None;
             self.deadline = Some(now + CANCEL_WAIT);
         }
@@ -218,7 +266,7 @@ impl<R> Context<R> {
             let over = match self.branches.get(branch) {
                 Some(State::CancelDue) => true,
                 Some(State::Trying | State::Proceeding | State::Cancelled) => !was_ringing,
-                Some(State::Done) | None => false,
+                Some(State::Left | State::Done) | None => false,
             };
             if over {
                 actions.extend(self.failure(now, branch, 408, silent()));
@@ -336,6 +384,29 @@ mod tests {
         context.handle_answer(now, 1, 183, "183");
         assert_eq!(context.handle_answer(now, 0, 600, "600"), [Action::Cancel(1)]);
         assert_eq!(context.handle_answer(now, 1, 487, "487"), [Action::Conclude(0, "600")]);
+    }
+
+    #[test]
+    fn a_branch_that_is_left_holds_nobody_up_and_may_still_answer() {
+        let now = Instant::now();
+        let left = || {
+            let mut context = forked(now, 2);
+            context.leave(0, 408, "408");
+            assert!(context.is_left(0) && !context.awaits(0) && context.awaits(1));
+            context
+        };
+        assert_eq!(left().handle_answer(now, 1, 486, "486"), [Action::Conclude(1, "486")]);
+        assert_eq!(left().handle_answer(now, 1, 503, "503"), [Action::Conclude(0, "408")]);
+        let mut context = left();
+        assert_eq!(context.handle_answer(now, 0, 180, "180"), [Action::Cancel(0)]);
+        assert_eq!(context.handle_answer(now, 0, 487, "487"), []);
+        assert_eq!(context.handle_answer(now, 1, 200, "200"), [Action::Forward(1, "200")]);
+        let mut context = left();
+        context.handle_answer(now, 1, 180, "180");
+        assert_eq!(context.handle_answer(now, 0, 200, "200"), [Action::Forward(0, "200"), Action::Cancel(1)]);
+        let mut context = left();
+        assert_eq!(context.cancel(now), []);
+        assert_eq!(context.handle_timeout(at(now, 32), || "silent"), [Action::Conclude(0, "408")]);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use super::layer::{ClientKey, Event, Id, Out, Received};
 use super::timer::{Clocks, Config};
 use crate::flow::{Dial, Peer, Side, Source, Target};
 use crate::message::{Limits, Message, Method, RequestBuilder};
+use crate::numbered::Numbered;
 
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    table: HashMap<ClientKey, Entry>,
+    table: Numbered<ClientKey, Entry>,
     keys: HashMap<Key, ClientKey>,
     /// Who is hurt when a connection or dial fails.
     targets: BTreeSet<(Target, ClientKey)>,

@@ -1,6 +1,6 @@
 //! All transactions of one machine, client and server, behind one deadline.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use super::servers::Servers;
 use super::timer::{Config, Deadlines};
 use crate::flow::{Dial, FlowId, Peer, Source, Target, Transmit};
 use crate::message::{Message, Method};
+use crate::numbered::Numbered;
 
 /// A server transaction. Never reused; one that has ended is quietly ignored by every call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -86,8 +87,8 @@ pub struct Layer {
     clients: Clients,
     servers: Servers,
     /// The open connection of each [`Dial`], and back.
-    dialled: HashMap<Dial, FlowId>,
-    dials: HashMap<FlowId, Dial>,
+    dialled: Numbered<Dial, FlowId>,
+    dials: Numbered<FlowId, Dial>,
     out: Out,
 }
 
@@ -98,8 +99,8 @@ impl Layer {
             config,
             clients: Clients::default(),
             servers: Servers::default(),
-            dialled: HashMap::new(),
-            dials: HashMap::new(),
+            dialled: Numbered::default(),
+            dials: Numbered::default(),
             out: Out::new(),
         }
     }

@@ -13,10 +13,11 @@ use super::server_invite::{self, ServerInvite};
 use super::timer::{Clocks, Config};
 use crate::flow::{Dial, FlowId, Peer, Source, Target};
 use crate::message::{Message, Method, Name, ResponseBuilder};
+use crate::numbered::Numbered;
 
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    table: HashMap<ServerKey, Entry>,
+    table: Numbered<ServerKey, Entry>,
     keys: HashMap<Key, ServerKey>,
     /// Who is hurt when a connection or dial fails.
     replies: BTreeSet<(Target, ServerKey)>,

@@ -1,10 +1,11 @@
 //! Single requests: sent, and what came of each.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::request::Request;
 use crate::message::{Message, Method};
+use crate::numbered::Numbered;
 use crate::token::{LoopHash, Random};
 use crate::transaction::{ClientKey, Event, Layer};
 
@@ -15,7 +16,7 @@ use crate::transaction::{ClientKey, Event, Layer};
 /// there are is bounded by the layer ([`Config::transactions`](crate::transaction::Config::transactions)).
 #[derive(Debug)]
 pub struct Client<T> {
-    open: HashMap<ClientKey, Open<T>>,
+    open: Numbered<ClientKey, Open<T>>,
     deadlines: BTreeSet<(Instant, ClientKey)>,
 }
 
@@ -68,7 +69,7 @@ impl<T> Default for Client<T> {
 impl<T> Client<T> {
     /// Nothing sent.
     pub fn new() -> Self {
-        Self { open: HashMap::new(), deadlines: BTreeSet::new() }
+        Self { open: Numbered::default(), deadlines: BTreeSet::new() }
     }
 
     /// Sends a request. It has failed, which the layer tells with its next event, where the layer is full.

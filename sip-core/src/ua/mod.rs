@@ -1,8 +1,14 @@
-//! User agents: requests of our own, as RFC 3261 §8.1 has them, on a [`Layer`](crate::transaction::Layer) that somebody
-//! else owns.
+//! User agents: requests of our own and answers of our own, as RFC 3261 §8, §12 to §15 and RFC 3262 have them.
 //!
-//! [`Client`] sends single requests and says what came of each: an answer, silence, or that nobody could be reached. It
-//! holds no layer and no clock; both are lent for a call.
+//! - [`Client`] sends single requests and says what came of each: an answer, silence, or that nobody could be reached.
+//! - [`Agent`] is all of a user agent, caller and callee, with dialogs, CANCEL, PRACK, UPDATE and forks. A B2BUA is two of
+//!   its dialogs that somebody ties.
+//! - [`UserAgent`] is an [`Agent`] with a [`Layer`](crate::transaction::Layer) of its own, as a machine that a driver
+//!   drives (`examples/user_agent.rs`).
+//!
+//! The first two hold no layer and no clock; both are lent for a call. What they do by themselves is what leaves no choice:
+//! ACK, PRACK, repeated 2xx, answers to BYE and CANCEL, the end of forks that came too late. Session descriptions are
+//! octets here; that offers don't cross is seen to (491, 500).
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -29,10 +35,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod agent;
+mod answer;
+mod answering;
+mod callee;
+mod caller;
 mod client;
+mod config;
+mod event;
+mod held;
 mod request;
 #[cfg(test)]
 mod tests;
+mod user_agent;
 
+pub use agent::Agent;
+pub use answer::Answer;
 pub use client::{Client, Done, Outcome};
+pub use config::{Config, Credentials};
+pub use event::{DialogKey, Ending, Event, Label, Refused};
 pub use request::{Request, SentBy};
+pub use user_agent::{Command, UserAgent};

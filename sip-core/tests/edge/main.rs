@@ -3,18 +3,24 @@
 
 mod calls;
 mod encoding;
+mod failover;
+mod filtering;
 mod flows;
 mod guard;
+mod keys;
 mod lasting;
 mod media;
 mod ownership;
 mod register;
+mod registrar;
 mod routing;
 mod script;
 mod security;
+mod seeds;
 mod several;
 mod shards;
 mod soak;
 mod spiral;
+mod switches;
 mod transports;
 mod world;

@@ -253,6 +253,7 @@ fn where_a_register_may_go() {
             name: "main".into(),
             matches: vec!["sip.example.com".into()],
             addresses: vec![("10.0.1.51".parse().unwrap(), Some(5071))],
+            ..Default::default()
         }];
         config.internal_domains = vec!["example.internal".into()];
         config
@@ -283,11 +284,11 @@ fn where_a_register_may_go() {
     world.say(phone, &register_to("pbx.example.internal", MAC_A, "192.168.1.7", 3, ""));
     world.answer_lookup(&["10.0.1.52", "203.0.113.9"]);
     world.hear_start(phone, "SIP/2.0 403 ");
-    world.say(phone, &register_to("pbx.example.internal", MAC_A, "192.168.1.7", 4, ""));
+    world.say(phone, &register_to("pbx2.example.internal", MAC_A, "192.168.1.7", 4, ""));
     world.answer_lookup(&["10.0.1.52", "10.0.1.53"]);
-    world.hear_start(world.dialled("10.0.1.52:5061"), "REGISTER sips:pbx.example.internal ");
+    world.hear_start(world.dialled("10.0.1.52:5061"), "REGISTER sips:pbx2.example.internal ");
     // No answer in time.
-    world.say(phone, &register_to("pbx.example.internal", MAC_A, "192.168.1.7", 5, ""));
+    world.say(phone, &register_to("pbx3.example.internal", MAC_A, "192.168.1.7", 5, ""));
     world.wait(Duration::from_secs(5));
     world.hear_start(phone, "SIP/2.0 503 ");
 }
@@ -315,6 +316,7 @@ fn an_absent_pbx_is_503_at_once_and_the_next_address_is_tried() {
             name: "main".into(),
             matches: vec!["sip.example.com".into()],
             addresses: vec![("10.0.1.51".parse().unwrap(), None), ("10.0.1.52".parse().unwrap(), None)],
+            ..Default::default()
         }];
         config
     });

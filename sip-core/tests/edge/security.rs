@@ -198,6 +198,7 @@ fn policies() {
             name: "m".into(),
             matches: vec!["sip.example.com".into()],
             addresses: vec![("10.0.1.50".parse().unwrap(), None)],
+            ..Default::default()
         }];
         config.default_policy = policy;
         let mut world = World::with(config);

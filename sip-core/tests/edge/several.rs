@@ -8,7 +8,7 @@ use sip_core::edge::event::Snapshot;
 use sip_core::edge::guard::{Offence, Suspect};
 use sip_core::edge::{Command, Edge, Event};
 use sip_core::flow::{Dial, Peer, Side, Source, Target};
-use sip_core::machine::{Input, Machine, Output};
+use sip_core::machine::{Fault, Input, Machine, Output};
 use sip_core::shard::{Handed, Shard};
 use sip_core::token::{InstanceId, address_key};
 
@@ -71,9 +71,9 @@ impl Several {
 
     pub(crate) fn handle_input(&mut self, now: Instant, input: Input) {
         let (shard, input) = match input {
-            Input::Resolved { query, addresses } => {
+            Input::Resolved { query, answer } => {
                 let shard = u8::try_from(query >> QUERY).unwrap();
-                (shard, Input::Resolved { query: query & ((1 << QUERY) - 1), addresses })
+                (shard, Input::Resolved { query: query & ((1 << QUERY) - 1), answer })
             }
             Input::FlowOpened { flow, .. } | Input::FlowClosed { flow } => (flow.shard(), input),
             Input::Message { source: Source::Flow(flow), .. } => (flow.shard(), input),
@@ -84,7 +84,7 @@ impl Several {
     }
 
     pub(crate) fn dial_failed(&mut self, now: Instant, shard: u8, dial: Dial) {
-        self.edge(shard).handle_input(now, Input::DialFailed { dial });
+        self.edge(shard).handle_input(now, Input::DialFailed { dial, fault: Fault::Peer });
     }
 
     pub(crate) fn handle_command(&mut self, now: Instant, command: Command) {
@@ -94,6 +94,8 @@ impl Several {
             Command::Resume => Command::Resume,
             Command::Locate(change) => Command::Locate(change.clone()),
             Command::Block { suspect, length } => Command::Block { suspect: *suspect, length: *length },
+            Command::Judge(switch, verdict) => Command::Judge(*switch, *verdict),
+            Command::Keys(keys) => Command::Keys(keys.clone()),
             Command::Unblock(suspect) => Command::Unblock(*suspect),
             other => panic!("who is to do {other:?}?"),
         };
@@ -145,8 +147,8 @@ impl Several {
                 }
                 self.edge(shard).handle_input(now, Input::Unsent { flow });
             }
-            Output::Resolve { query, name } => {
-                return Some(Output::Resolve { query: query | u64::from(shard) << QUERY, name });
+            Output::Resolve { query, question } => {
+                return Some(Output::Resolve { query: query | u64::from(shard) << QUERY, question });
             }
             Output::Event(Event::Location(change)) => {
                 for other in (0..u8::try_from(self.edges.len()).unwrap()).filter(|o| *o != shard) {
@@ -162,6 +164,12 @@ impl Several {
                     other.1.handle_command(now, Command::Block { suspect, length });
                 }
                 return Some(Output::Event(Event::Blocked { suspect, offence, seconds }));
+            }
+            Output::Event(Event::Judged { switch, verdict }) => {
+                for other in self.edges.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(shard)) {
+                    other.1.handle_command(now, Command::Judge(switch, verdict));
+                }
+                return Some(Output::Event(Event::Judged { switch, verdict }));
             }
             // Its echo.
             Output::Event(Event::Blocked { offence: Offence::Told, .. }) if self.edges.len() > 1 => {}

@@ -402,7 +402,7 @@ fn a_ceiling_holds_for_all_shards_together() {
 
 #[test]
 fn a_restart_with_another_number_of_shards_finds_every_phone() {
-    let (mut world, _, _, _, token) = site(3, 2);
+    let (world, _, _, _, token) = site(3, 2);
     let mac = mac_on(&world, 2);
     let kept: Vec<Change> = world
         .events

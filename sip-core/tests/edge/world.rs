@@ -1,7 +1,7 @@
 //! Virtual time, phones and a PBX made of literal text, and the real edge between them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Tar
 use sip_core::machine::{Input, Output};
 use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
 use sip_core::message::{Limits, Message};
+use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
 
 use crate::several::{self, Several};
@@ -35,7 +36,9 @@ pub(crate) struct World {
     /// Addresses that refuse connections.
     pub(crate) down: HashSet<SocketAddr>,
     pub(crate) events: Vec<Event>,
-    pub(crate) asked: Vec<(u64, String)>,
+    pub(crate) asked: Vec<(u64, Question)>,
+    /// What name servers know; empty: see [`World::answer_lookup`].
+    pub(crate) zone: HashMap<(Kind, String), (Records, u64)>,
     pub(crate) media: Arc<Mutex<Vec<String>>>,
     pub(crate) wire: Vec<String>,
     next: u64,
@@ -93,6 +96,7 @@ impl World {
             down: HashSet::new(),
             events: Vec::new(),
             asked: Vec::new(),
+            zone: HashMap::new(),
             media,
             wire: Vec::new(),
             next: 0,
@@ -275,6 +279,20 @@ impl World {
         self.dials.iter().filter(|(_, flow)| self.flows.contains_key(flow)).count()
     }
 
+    /// Our end of every connection inside that stands, dialled or not.
+    pub(crate) fn inside_ends(&self) -> Vec<End> {
+        let inside = self.flows.iter().filter(|(_, peer)| peer.side == Side::Inside);
+        let mut flows: Vec<_> = inside.map(|(flow, _)| *flow).collect();
+        flows.sort();
+        flows.into_iter().map(|flow| End(Source::Flow(flow))).collect()
+    }
+
+    /// Who is at the other end of a connection that stands.
+    pub(crate) fn remote(&self, end: End) -> String {
+        let flow = end.0.flow().and_then(|flow| self.flows.get(&flow));
+        flow.map_or_else(String::new, |peer| peer.remote.to_string())
+    }
+
     /// Whether this connection stands.
     pub(crate) fn stands(&self, end: End) -> bool {
         end.0.flow().is_some_and(|flow| self.flows.contains_key(&flow))
@@ -298,11 +316,32 @@ impl World {
         self.drive();
     }
 
+    /// Answers what was asked last; there is neither NAPTR nor SRV.
     pub(crate) fn answer_lookup(&mut self, addresses: &[&str]) {
-        let (query, _) = self.asked.pop().expect("nothing asked");
-        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        self.edge.handle_input(self.now, Input::Resolved { query, addresses });
+        loop {
+            let (query, question) = self.asked.pop().expect("nothing asked");
+            let over = question.kind == Kind::Addresses;
+            let records = match over {
+                true => Records::Addresses(addresses.iter().map(|a| a.parse().unwrap()).collect()),
+                false => Records::Missing,
+            };
+            self.resolved(query, records, 60);
+            if over {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn resolved(&mut self, query: u64, records: Records, ttl: u64) {
+        let answer = Answer { records, ttl: Duration::from_secs(ttl) };
+        self.edge.handle_input(self.now, Input::Resolved { query, answer });
         self.drive();
+    }
+
+    /// Enters addresses into the zone that name servers answer from.
+    pub(crate) fn a(&mut self, name: &str, addresses: &[&str]) {
+        let records = Records::Addresses(addresses.iter().map(|a| a.parse().unwrap()).collect());
+        self.zone.insert((Kind::Addresses, name.to_owned()), (records, 60));
     }
 
     pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> usize {
@@ -319,7 +358,15 @@ impl World {
                     self.dialled.retain(|_, open| *open != flow);
                     self.edge.handle_input(self.now, Input::FlowClosed { flow });
                 }
-                Output::Resolve { query, name } => self.asked.push((query, name)),
+                Output::Resolve { query, question } => {
+                    self.asked.push((query, question.clone()));
+                    if !self.zone.is_empty() {
+                        let known = self.zone.get(&(question.kind, question.name)).cloned();
+                        let (records, ttl) = known.unwrap_or((Records::Missing, 60));
+                        let answer = Answer { records, ttl: Duration::from_secs(ttl) };
+                        self.edge.handle_input(self.now, Input::Resolved { query, answer });
+                    }
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => return at,
                 other => panic!("nobody knows how to {other:?}"),

@@ -83,7 +83,7 @@ pub(super) fn judge(written: &Written<'_>, names: &Names<'_>, judge: &mut Judge<
         (&["dialplan"], written.dialplan, DIALPLAN),
     ];
     for (above, table, switches) in tables {
-        let mut reader = Reader { sip: written.sip, names, judge, profile: &mut profile };
+        let mut reader = Reader { places: Places { sip: written.sip, names }, judge, profile: &mut profile };
         for (name, value) in table {
             let key: Vec<&str> = above.iter().copied().chain([name.as_str()]).collect();
             match switches.iter().find(|switch| switch.name == name) {
@@ -95,12 +95,18 @@ pub(super) fn judge(written: &Written<'_>, names: &Names<'_>, judge: &mut Judge<
             }
         }
     }
+    // SIP-37 and SIP-38 say the opposite of each other.
+    if profile.routes.translate_except.overlaps(&profile.routes.translate_force) {
+        judge.refuse(
+            &["sip", "interop", "translate_force"],
+            "a host stands in translate_except too: expected one of both",
+        );
+    }
     profile
 }
 
 struct Reader<'a, 'b> {
-    sip: &'a file::Sip,
-    names: &'a Names<'a>,
+    places: Places<'a>,
     judge: &'a mut Judge<'b>,
     profile: &'a mut InteropProfile,
 }
@@ -121,8 +127,8 @@ impl Reader<'_, '_> {
                 Some(on) => *field(self.profile) = on,
                 None => self.judge.refuse(key, "expected true or false"),
             },
-            Kind::Peers(field) => *field(self.profile) = self.peers(key, value, false),
-            Kind::Hosts(field) => *field(self.profile) = self.peers(key, value, true),
+            Kind::Peers(field) => *field(self.profile) = self.places.peers(key, value, false, self.judge),
+            Kind::Hosts(field) => *field(self.profile) = self.places.peers(key, value, true, self.judge),
             Kind::Names(field, reserved) => *field(self.profile) = self.list_of_names(key, value, reserved),
             Kind::Expires(field) => {
                 let choices = [
@@ -146,56 +152,9 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn texts<'v>(&mut self, key: &[&str], value: &'v Value) -> Vec<&'v str> {
-        let rows = value.as_array().map(|rows| rows.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-        match rows {
-            Some(Some(texts)) => texts,
-            _ => {
-                self.judge.refuse(key, "expected a list of texts");
-                Vec::new()
-            }
-        }
-    }
-
-    fn peers(&mut self, key: &[&str], value: &Value, hosts: bool) -> Peers {
-        let mut peers = Peers::default();
-        for text in self.texts(key, value) {
-            if let Some(nets) = self.names.networks.get(text) {
-                nets.iter().for_each(|net| peers.networks.add_net(*net));
-            } else if let Some(server) = self.sip.servers.iter().find(|server| server.name == text) {
-                peers.domains.extend(server.names.iter().map(|name| name.to_lowercase()));
-                let address = |text: &String| {
-                    let bare = text.parse::<std::net::IpAddr>().ok();
-                    bare.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
-                };
-                for address in server.addresses.iter().filter_map(address) {
-                    peers.networks.add_net(address.into());
-                }
-            } else if let Ok(nets) = prefixes(text) {
-                nets.into_iter().for_each(|net| peers.networks.add_net(net));
-            } else if hosts && is_host_name(text) {
-                peers.domains.push(text.to_lowercase());
-            } else {
-                let known = self.names.networks.keys().map(String::as_str);
-                let near = nearest(text, known.chain(self.sip.servers.iter().map(|row| row.name.as_str())));
-                let expected = if hosts {
-                    "a network, a server row, an address, a prefix, a range or a host name"
-                } else {
-                    "a network, a server row, an address, a prefix or a range"
-                };
-                self.judge.refuse_by(
-                    "CFG-03",
-                    key,
-                    format!("\"{text}\" is not known: expected {expected}{near}"),
-                );
-            }
-        }
-        peers
-    }
-
     fn list_of_names(&mut self, key: &[&str], value: &Value, reserved: &[&str]) -> Vec<String> {
         let mut names = Vec::new();
-        for text in self.texts(key, value) {
+        for text in texts(key, value, self.judge) {
             let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
             if text.is_empty() || !text.bytes().all(token) {
                 self.judge.refuse(key, format!("\"{text}\" is not a name: expected a token of RFC 3261"));
@@ -206,6 +165,75 @@ impl Reader<'_, '_> {
             }
         }
         names
+    }
+}
+
+/// The peers of a list that stands elsewhere than under `[sip.interop]`, by address.
+pub(super) fn peers(
+    key: &[&str],
+    value: &Value,
+    sip: &file::Sip,
+    names: &Names<'_>,
+    judge: &mut Judge<'_>,
+) -> Peers {
+    Places { sip, names }.peers(key, value, false, judge)
+}
+
+/// What the rows of a table of peers may name.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    sip: &'a file::Sip,
+    names: &'a Names<'a>,
+}
+
+impl Places<'_> {
+    fn peers(self, key: &[&str], value: &Value, hosts: bool, judge: &mut Judge<'_>) -> Peers {
+        let mut peers = Peers::default();
+        for text in texts(key, value, judge) {
+            if !self.add(&mut peers, text, hosts) {
+                let known = self.names.networks.keys().map(String::as_str);
+                let near = nearest(text, known.chain(self.sip.servers.iter().map(|row| row.name.as_str())));
+                let expected = if hosts {
+                    "a network, a server row, an address, a prefix, a range or a host name"
+                } else {
+                    "a network, a server row, an address, a prefix or a range"
+                };
+                judge.refuse_by("CFG-03", key, format!("\"{text}\" is not known: expected {expected}{near}"));
+            }
+        }
+        peers
+    }
+
+    /// Adds what `text` names; `false` when that is nothing.
+    fn add(self, peers: &mut Peers, text: &str, hosts: bool) -> bool {
+        if let Some(nets) = self.names.networks.get(text) {
+            nets.iter().for_each(|net| peers.networks.add_net(*net));
+        } else if let Some(server) = self.sip.servers.iter().find(|server| server.name == text) {
+            peers.domains.extend(server.names.iter().map(|name| name.to_lowercase()));
+            let address = |text: &String| {
+                let bare = text.parse::<std::net::IpAddr>().ok();
+                bare.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+            };
+            server.addresses.iter().filter_map(address).for_each(|host| peers.networks.add_net(host.into()));
+        } else if let Ok(nets) = prefixes(text) {
+            nets.into_iter().for_each(|net| peers.networks.add_net(net));
+        } else if hosts && is_host_name(text) {
+            peers.domains.push(text.to_lowercase());
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+fn texts<'v>(key: &[&str], value: &'v Value, judge: &mut Judge<'_>) -> Vec<&'v str> {
+    let rows = value.as_array().map(|rows| rows.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    match rows {
+        Some(Some(texts)) => texts,
+        _ => {
+            judge.refuse(key, "expected a list of texts");
+            Vec::new()
+        }
     }
 }
 

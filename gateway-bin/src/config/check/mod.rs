@@ -1,6 +1,7 @@
 //! Judges a configuration: what is refused, and the settings that remain.
 
 mod certificates;
+mod filter;
 mod guard;
 mod http;
 mod interop;
@@ -9,6 +10,7 @@ mod media;
 mod net;
 mod sip;
 mod startup;
+mod switches;
 #[cfg(test)]
 mod tests;
 
@@ -212,7 +214,7 @@ impl Judge<'_> {
         None
     }
 
-    /// A time such as `500ms`, `60s`, `5m`, `24h` within `range`.
+    /// A time such as `500ms`, `60s`, `5m`, `24h`, `90d` within `range`.
     fn duration(&mut self, key: &[&str], text: &str, range: (Duration, Duration)) -> Option<Duration> {
         let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(at);
@@ -221,6 +223,7 @@ impl Judge<'_> {
             "s" => Some(1_000),
             "m" => Some(60_000),
             "h" => Some(3_600_000),
+            "d" => Some(86_400_000),
             _ => None,
         };
         let number = digits.parse::<u64>().ok().zip(unit);

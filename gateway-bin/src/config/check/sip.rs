@@ -1,6 +1,6 @@
 //! The signalling half.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use acme_store::publish::Versions;
@@ -10,11 +10,10 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, interop};
+use super::{Judge, Names, filter, interop, switches};
 use crate::config::file;
 use crate::config::settings::{
-    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, PreloadedRoutes, SipPort, SipServer,
-    SipSettings, Transport,
+    CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, SipPort, SipSettings, Transport,
 };
 
 pub(super) fn settings(
@@ -25,7 +24,6 @@ pub(super) fn settings(
 ) -> Option<SipSettings> {
     let sip = &file.sip;
     let shards = judge.number::<usize>(&["sip", "shards"], sip.shards, (0, 32));
-    judge.only(&["sip", "default_policy"], &sip.default_policy, "process-all", &["local-only", "reject-all"]);
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
@@ -34,19 +32,31 @@ pub(super) fn settings(
         judge_public(&["sip", "inside_networks"], nets, &sip.inside_networks, what, judge);
     }
     let inside = inside(&sip.inside, names, judge);
-    let servers = servers(sip, judge);
+    let servers = switches::servers(sip, net, judge);
     let interop = interop(file, names, judge);
-    let preloaded_routes = preloaded_routes(sip, judge);
+    let preloaded_routes = filter::preloaded_routes(sip, judge);
+    let default_policy = filter::default_policy(sip, judge);
+    let filters = filter::filters(sip, names, judge);
+    let day = Duration::from_secs(24 * 3600);
+    let key_rotation = judge.duration(
+        &["sip", "tag_routing", "key_rotation"],
+        &sip.tag_routing.key_rotation,
+        (day, 3650 * day),
+    );
     let timers = Timers::judged(sip, judge);
+    let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
         shards: shards?,
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
+        default_policy: default_policy?,
+        filters,
         inside: inside?,
         servers,
         interop: interop?,
+        key_rotation: key_rotation?,
         invite_timeout_default: timers.invite_default,
         invite_timeout_max: timers.invite_max,
         t1: timers.t1,
@@ -54,6 +64,7 @@ pub(super) fn settings(
         other_retrans: timers.other_retrans,
         max_forwards: timers.max_forwards,
         max_message: timers.max_message,
+        blacklist: Duration::from_secs(blacklist?.into()),
     })
 }
 
@@ -79,20 +90,6 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     profile.contacts.user_matching = matching?;
     profile.contacts.tag_routing = tag_routing?;
     Some(profile)
-}
-
-fn preloaded_routes(sip: &file::Sip, judge: &mut Judge<'_>) -> Option<PreloadedRoutes> {
-    let key = ["sip", "preloaded_routes"];
-    if sip.preloaded_routes == "authenticate" {
-        judge.refuse(&key, "\"authenticate\" is not built yet: expected reject, remove or allow");
-        return None;
-    }
-    let choices = [
-        ("reject", PreloadedRoutes::Reject),
-        ("remove", PreloadedRoutes::Remove),
-        ("allow", PreloadedRoutes::Allow),
-    ];
-    judge.one_of(&key, &sip.preloaded_routes, &choices)
 }
 
 fn ports(
@@ -328,30 +325,6 @@ pub(super) fn client_certificate(key: &[&str], name: &str, names: &Names<'_>, ju
             format!("\"{name}\" comes from ACME, and public CAs no longer issue for TLS clients: expected an imported one"),
         );
     }
-}
-
-/// Switches known by name; an address without a port has that of `sip.inside`.
-fn servers(sip: &file::Sip, judge: &mut Judge<'_>) -> Vec<SipServer> {
-    let port = u16::try_from(sip.inside.port).unwrap_or_default();
-    let mut out = Vec::new();
-    for (at, row) in sip.servers.iter().enumerate() {
-        let at = at.to_string();
-        let key = ["sip", "servers", &at, "addresses"];
-        let mut addresses = Vec::new();
-        for text in &row.addresses {
-            match (text.parse::<SocketAddr>(), text.parse::<IpAddr>()) {
-                (Ok(address), _) => addresses.push(address),
-                (_, Ok(address)) => addresses.push(SocketAddr::new(address, port)),
-                _ => judge.refuse(&key, format!("\"{text}\" is not an address: expected address:port")),
-            }
-        }
-        if addresses.is_empty() {
-            judge.refuse(&key, "expected at least one address");
-        }
-        let names = row.names.iter().map(|name| name.to_lowercase()).collect();
-        out.push(SipServer { name: row.name.clone(), names, addresses });
-    }
-    out
 }
 
 fn tag_routing(

@@ -1,9 +1,11 @@
 //! Each refusal has a change to the shipped configuration that fails and a near miss that passes.
 
+mod rules;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use sip_core::edge::interop::UriEncoding;
+use sip_core::edge::interop::{AddExpires, UriEncoding};
 
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
@@ -233,13 +235,57 @@ fn encodings_of_uris() {
 }
 
 #[test]
+fn rotation_of_keys() {
+    let days = |n: u64| std::time::Duration::from_secs(n * 24 * 3600);
+    let (settings, _) = judged(FIRST).unwrap();
+    assert_eq!(settings.sip.key_rotation, days(90));
+    let on = "[sip.tag_routing]";
+    let written = |text: &str| format!("[sip.tag_routing]\nkey_rotation = \"{text}\"");
+    let (settings, _) = changed(on, &written("24h")).unwrap();
+    assert_eq!(settings.sip.key_rotation, days(1));
+    changed(on, &written("3650d")).unwrap();
+    for (bad, says) in
+        [("23h", "out of range"), ("3651d", "out of range"), ("soon", "no time"), ("", "no time")]
+    {
+        refused(on, &written(bad), "sip.tag_routing.key_rotation", says);
+    }
+}
+
+#[test]
+fn switches_of_registration() {
+    let interop = |line: &str| changed("[media]", &format!("[sip.interop]\n{line}\n[media]"));
+    let contacts = |line: &str| interop(line).unwrap().0.sip.interop.contacts;
+    assert!(contacts("gruu_passthrough = true").gruu_passthrough);
+    assert!(contacts("force_contact_user = true").force_contact_user);
+    assert_eq!(contacts("add_expires = \"always\"").add_expires, AddExpires::Always);
+    assert_eq!(contacts("add_expires = \"when-missing\"").add_expires, AddExpires::WhenMissing);
+    assert_eq!(contacts("contact_uri_params_keep = [\"x-site\"]").uri_params_keep, ["x-site"]);
+    for (written, delay) in
+        [("20", Some(20)), ("\"20ms\"", Some(20)), ("\"60s\"", Some(60_000)), ("\"\"", None)]
+    {
+        let read = contacts(&format!("register_delay = {written}")).register_delay;
+        assert_eq!(read, delay.map(std::time::Duration::from_millis), "{written}");
+    }
+    for (line, key, says) in [
+        ("gruu_passthrough = 1", "gruu_passthrough", "expected true or false"),
+        ("force_contact_user = \"yes\"", "force_contact_user", "expected true or false"),
+        ("add_expires = \"allways\"", "add_expires", "did you mean \"always\"?"),
+        ("register_delay = \"61s\"", "register_delay", "up to 60 s"),
+        ("register_delay = -1", "register_delay", "up to 60 s"),
+        ("contact_uri_params_keep = [\"crt\"]", "contact_uri_params_keep", "crt"),
+        ("contact_uri_params_keep = [\"MADDR\"]", "contact_uri_params_keep", "MADDR"),
+    ] {
+        let text = format!("[sip.interop]\n{line}\n[media]");
+        refused("[media]", &text, &format!("sip.interop.{key}"), says);
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
     refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
     refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
     refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
-    refused("[media]", "[sip.interop]\nlr_true = true\n[media]", "sip.interop.lr_true", "expected false");
-    changed("[media]", "[sip.interop]\nlr_true = false\nadd_path = true\n[media]").unwrap();
     refused(
         "[media]",
         "[sip.interop]\nlr_tru = true\n[media]",
@@ -422,20 +468,6 @@ fn the_public_address_stands_before_an_address_of_its_family() {
 }
 
 #[test]
-fn a_switch_without_a_port_has_that_of_the_inside() {
-    let server =
-        "[[sip.servers]]\nname = \"a\"\naddresses = [\"10.0.1.50\", \"10.0.1.51:5099\"]\n[sip.tag_routing]";
-    let (settings, _) = judged(&FIRST.replacen("[sip.tag_routing]", server, 1).replacen(
-        "port = 5061\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
-        "port = 5071\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
-        1,
-    ))
-    .unwrap();
-    let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
-    assert_eq!(ports, [5071, 5099]);
-}
-
-#[test]
 fn what_is_no_text_is_refused_with_its_line() {
     let path = folder().join("octets.toml");
     std::fs::write(&path, b"state_dir = \"x\"\n# \xff\n").unwrap();
@@ -511,3 +543,5 @@ fn the_guard_refuses_what_would_disarm_it() {
     assert!(warnings.iter().any(|one| one.key == "guard.allow" && one.to_string().contains("everybody")));
     with("[guard.auth]\nfailures = 1\nwindow = \"1s\"\nblock = \"24h\"").unwrap();
 }
+
+mod switches;

@@ -4,6 +4,7 @@
 //! An unknown key, a wrong type or a missing key is refused here; what the values mean is judged by
 //! [`super::check`].
 
+mod filter;
 mod guard;
 mod http;
 mod sip;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub(crate) use filter::{HeaderFilter, HeaderRule, SenderRule};
 pub(crate) use guard::{Fent, Guard, GuardAuth, GuardIds, Monitor};
 pub(crate) use http::{Http, LocalEndpoint, RemoteEndpoint, Repository, Tunnel};
 pub(crate) use sip::{Port, Sip, SipInside, TagRouting, VERIFY_CHAIN};

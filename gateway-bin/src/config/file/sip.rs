@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{tls_versions, yes};
+use super::{HeaderFilter, HeaderRule, SenderRule, tls_versions, yes};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,11 +36,25 @@ pub(crate) struct Sip {
     pub(crate) max_forwards: i64,
     #[serde(default = "max_message")]
     pub(crate) max_message: i64,
+    #[serde(default = "blacklist")]
+    pub(crate) blacklist: i64,
     pub(crate) inside: SipInside,
     #[serde(default)]
     pub(crate) servers: Vec<SipServer>,
     #[serde(default)]
     pub(crate) tag_routing: TagRouting,
+    #[serde(default)]
+    pub(crate) filter: Vec<SenderRule>,
+    #[serde(default)]
+    pub(crate) preloaded_route_rules: Vec<SenderRule>,
+    #[serde(default)]
+    pub(crate) header_filters: Vec<HeaderFilter>,
+    #[serde(default)]
+    pub(crate) content_types: Vec<String>,
+    #[serde(default)]
+    pub(crate) methods: Vec<String>,
+    #[serde(default)]
+    pub(crate) header_rules: Vec<HeaderRule>,
     #[serde(default)]
     pub(crate) interop: toml::Table,
     #[serde(default)]
@@ -85,6 +99,10 @@ fn other_retrans() -> i64 {
 
 fn max_forwards() -> i64 {
     70
+}
+
+fn blacklist() -> i64 {
+    41
 }
 
 fn max_message() -> i64 {
@@ -160,11 +178,19 @@ pub(crate) struct TagRouting {
     pub(crate) tail: String,
     #[serde(default = "tag_cert_binding")]
     pub(crate) tag_cert_binding: String,
+    #[serde(default = "key_rotation")]
+    pub(crate) key_rotation: String,
 }
 
 impl Default for TagRouting {
     fn default() -> Self {
-        Self { enabled: false, head: head(), tail: tail(), tag_cert_binding: tag_cert_binding() }
+        Self {
+            enabled: false,
+            head: head(),
+            tail: tail(),
+            tag_cert_binding: tag_cert_binding(),
+            key_rotation: key_rotation(),
+        }
     }
 }
 
@@ -178,4 +204,8 @@ fn tail() -> String {
 
 fn tag_cert_binding() -> String {
     "log".to_owned()
+}
+
+fn key_rotation() -> String {
+    "90d".to_owned()
 }

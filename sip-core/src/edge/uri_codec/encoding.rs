@@ -73,6 +73,20 @@ pub(in crate::edge) fn unsealed_name(text: &[u8]) -> Option<(InstanceId, Option<
     Some((InstanceId(u64::from_be_bytes(*id)), user))
 }
 
+/// A user without escapes as it stands in a URI.
+pub(in crate::edge) fn escape_user(user: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(user.len());
+    for byte in user.bytes() {
+        // RFC 3261 §25.1: unreserved and user-unreserved, but for `;` and `?`, at which some readers stumble.
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&byte) {
+            text.push(byte);
+        } else {
+            text.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    text
+}
+
 /// `user%40host%3Aport`; without a user, `host%3Aport`.
 pub(in crate::edge) fn escaped(user: Option<&[u8]>, origin: &str) -> Vec<u8> {
     let mut text = user.unwrap_or_default().to_vec();

@@ -53,7 +53,7 @@ async fn there_is_an_end_to_connections_of_our_own() {
     }
     let third = Dial { affinity: Some(3), ..dial(5061) };
     rig.dial(third, "x").await;
-    assert_eq!(rig.sees().await, Seen::DialFailed(third));
+    assert_eq!(rig.sees().await, Seen::DialFailed(third, Fault::Own));
     // One that stands goes on being used, and one that ends makes room.
     rig.dial(Dial { affinity: Some(1), ..dial(5061) }, "y").await;
     let mut answered = rig.answered();
@@ -84,14 +84,14 @@ async fn a_dial_that_fails_says_so_once_whatever_way_it_fails() {
         for call in ["a", "b"] {
             rig.dial(dial(port), call).await;
         }
-        assert_eq!(rig.sees().await, Seen::DialFailed(dial(port)));
+        assert_eq!(rig.sees().await, Seen::DialFailed(dial(port), Fault::Peer));
         let took = start.elapsed().as_millis();
         assert!((after..after + 5).contains(&took), "{took} ms");
         rig.handle.drain().await.unwrap();
         assert_eq!(rig.sees().await, Seen::Drain);
         // The next message tries again.
         rig.dial(dial(port), "c").await;
-        assert_eq!(rig.sees().await, Seen::DialFailed(dial(port)));
+        assert_eq!(rig.sees().await, Seen::DialFailed(dial(port), Fault::Peer));
     }
 }
 
@@ -122,7 +122,7 @@ async fn too_much_waiting_for_a_dial_fails_it() {
     for _ in 0..11 {
         rig.command(Command::Send(Target::Dial(dial(VOID)), big.clone())).await;
     }
-    assert_eq!(rig.sees().await, Seen::DialFailed(dial(VOID)));
+    assert_eq!(rig.sees().await, Seen::DialFailed(dial(VOID), Fault::Own));
     assert_eq!(start.elapsed().as_secs(), 0);
 }
 
@@ -131,19 +131,19 @@ async fn dials_beyond_the_limit_fail_at_once() {
     let mut rig = Rig::with(Limits { dials: 1, ..Limits::default() });
     rig.dial(dial(VOID), "a").await;
     rig.dial(dial(5061), "b").await;
-    assert_eq!(rig.sees().await, Seen::DialFailed(dial(5061)));
-    assert_eq!(rig.sees().await, Seen::DialFailed(dial(VOID)));
+    assert_eq!(rig.sees().await, Seen::DialFailed(dial(5061), Fault::Own));
+    assert_eq!(rig.sees().await, Seen::DialFailed(dial(VOID), Fault::Peer));
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_are_looked_up_within_5_s() {
     let mut rig = Rig::new();
     rig.command(Command::Resolve(7, "pbx.test")).await;
-    assert_eq!(rig.sees().await, Seen::Resolved(7, vec![[10, 0, 1, 10].into()]));
+    assert_eq!(rig.sees().await, Seen::Resolved(7, Records::Addresses(vec![[10, 0, 1, 10].into()])));
     rig.command(Command::Resolve(8, "nobody.test")).await;
-    assert_eq!(rig.sees().await, Seen::Resolved(8, vec![]));
+    assert_eq!(rig.sees().await, Seen::Resolved(8, Records::Failed));
     let start = tokio::time::Instant::now();
     rig.command(Command::Resolve(9, "slow.test")).await;
-    assert_eq!(rig.sees().await, Seen::Resolved(9, vec![]));
+    assert_eq!(rig.sees().await, Seen::Resolved(9, Records::Failed));
     assert_eq!(start.elapsed().as_secs(), 5);
 }

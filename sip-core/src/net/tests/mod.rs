@@ -6,7 +6,7 @@ mod streams;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,9 @@ use tokio::task::JoinHandle;
 
 use super::{Connect, Driver, Handle, Limits, Resolve, Stream};
 use crate::flow::{Dial, FlowId, ListenerId, Peer, Side, Target, Transmit, Transport};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Fault, Input, Machine, Output};
 use crate::message::{Message, Method, Name, response};
+use crate::resolve::records::{Answer, Kind, Question, Records};
 
 /// Answers OPTIONS with 200, does as it is told, and tells everything it sees.
 #[derive(Default)]
@@ -33,8 +34,8 @@ enum Seen {
     Message(String),
     Unframeable(Option<u16>),
     Closed(FlowId),
-    DialFailed(Dial),
-    Resolved(u64, Vec<IpAddr>),
+    DialFailed(Dial, Fault),
+    Resolved(u64, Records),
     Drain,
     Woken,
     Handed(String),
@@ -67,8 +68,8 @@ impl Machine for Probe {
             }
             Input::Unframeable { status, .. } => Seen::Unframeable(status),
             Input::FlowClosed { flow } => Seen::Closed(flow),
-            Input::DialFailed { dial } => Seen::DialFailed(dial),
-            Input::Resolved { query, addresses } => Seen::Resolved(query, addresses),
+            Input::DialFailed { dial, fault } => Seen::DialFailed(dial, fault),
+            Input::Resolved { query, answer } => Seen::Resolved(query, answer.records),
             Input::Drain => Seen::Drain,
             Input::Handed(handed) => {
                 Seen::Handed(String::from_utf8_lossy(handed.message.bytes()).into_owned())
@@ -86,7 +87,8 @@ impl Machine for Probe {
             }
             Command::Close(flow) => self.outputs.push_back(Output::Close(flow)),
             Command::Resolve(query, name) => {
-                self.outputs.push_back(Output::Resolve { query, name: name.to_owned() });
+                let question = Question { kind: Kind::Addresses, name: name.to_owned() };
+                self.outputs.push_back(Output::Resolve { query, question });
             }
             Command::WakeIn(wait) => self.wake = Some(now + wait),
         }
@@ -132,9 +134,12 @@ impl Connect for Network {
 }
 
 impl Resolve for Network {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        match name {
-            "pbx.test" => Ok(vec![[10, 0, 1, 10].into()]),
+    async fn resolve(&self, question: &Question) -> io::Result<Answer> {
+        match question.name.as_str() {
+            "pbx.test" => {
+                let records = Records::Addresses(vec![[10, 0, 1, 10].into()]);
+                Ok(Answer { records, ttl: Duration::from_secs(60) })
+            }
             "slow.test" => std::future::pending().await,
             _ => Err(io::ErrorKind::NotFound.into()),
         }

@@ -75,7 +75,7 @@ async fn a_datagram_dial_leaves_from_the_socket_of_that_side() {
     assert_eq!(seen_from, from);
     let outside = Dial { side: Side::Outside, ..dial };
     rig.command(Command::Send(Target::Dial(outside), info("d"))).await;
-    assert_eq!(rig.sees().await, Seen::DialFailed(outside));
+    assert_eq!(rig.sees().await, Seen::DialFailed(outside, Fault::Own));
 }
 
 #[tokio::test]

@@ -1,0 +1,233 @@
+//! The interoperability switches and the rule tables of `[sip]`.
+
+use sip_core::edge::config::{Policy, PreloadedRoutes};
+use sip_core::edge::interop::InteropProfile;
+
+use super::{changed, refused};
+use crate::config::Settings;
+
+/// The shipped configuration with these lines in front of `[media]`.
+fn added(lines: &str) -> Settings {
+    changed("[media]", &format!("{lines}\n[media]")).unwrap().0
+}
+
+#[track_caller]
+fn adding_is_refused(lines: &str, key: &str, says: &str) {
+    refused("[media]", &format!("{lines}\n[media]"), key, says);
+}
+
+fn interop(line: &str) -> String {
+    format!("[sip.interop]\n{line}")
+}
+
+#[test]
+fn what_is_not_written_is_the_default() {
+    let mut wanted = InteropProfile::default();
+    let found = added("").sip.interop;
+    // The shipped configuration writes these four.
+    wanted.contacts.uri_encoding = found.contacts.uri_encoding;
+    wanted.contacts.user_matching = found.contacts.user_matching;
+    wanted.contacts.tag_routing = found.contacts.tag_routing.clone();
+    wanted.contacts.add_path = found.contacts.add_path;
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn switches_that_act_are_read() {
+    let names = [
+        "lr_true",
+        "relaxed_refer_to",
+        "rr_outbound",
+        "rr_always",
+        "strip_180",
+        "cancel_body_forward",
+        "keep_to",
+        "pretend_privacy",
+        "fix_bye_routes",
+        "fix_routes",
+        "unescape_ws",
+        "to_503",
+        "remove_via_all",
+        "hide_rr_all",
+    ];
+    for name in names {
+        let settings = added(&interop(&format!("{name} = true")));
+        assert_ne!(settings.sip.interop, added("").sip.interop, "{name}");
+        adding_is_refused(
+            &interop(&format!("{name} = \"yes\"")),
+            &format!("sip.interop.{name}"),
+            "true or false",
+        );
+    }
+    assert!(!added(&interop("translate_refer_to = false")).sip.interop.headers.translate_refer_to);
+}
+
+#[test]
+fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
+    for (name, neutral, other) in [
+        ("cancel_body_in_ack", "false", "true"),
+        ("reinvite_end_to_end", "true", "false"),
+        ("refer_updates_user", "false", "true"),
+        ("refer_copy_headers", "[]", "[\"X-A\"]"),
+        ("refer_copy_headers", "\"\"", "\"X-A\""),
+        ("add_dtmf_pt", "\"\"", "101"),
+    ] {
+        let key = format!("sip.interop.{name}");
+        let expected = if neutral == "\"\"" && name != "add_dtmf_pt" { "[]" } else { neutral };
+        adding_is_refused(
+            &interop(&format!("{name} = {other}")),
+            &key,
+            &format!("not built yet: expected {expected}"),
+        );
+        added(&interop(&format!("{name} = {neutral}")));
+    }
+    for (table, name, neutral, other) in [
+        ("sdp", "port_6891", "false", "true"),
+        ("sdp", "rtcp_attribute", "true", "false"),
+        ("b2bua", "codec_change_detection", "\"first\"", "\"static\""),
+        ("dialplan", "match_port", "false", "true"),
+    ] {
+        let line = |value: &str| format!("[{table}]\n{name} = {value}");
+        adding_is_refused(&line(other), &format!("{table}.{name}"), "not built yet");
+        added(&line(neutral));
+    }
+    adding_is_refused("[sdp]\nport_689 = true", "sdp.port_689", "did you mean \"port_6891\"?");
+}
+
+#[test]
+fn peers_are_networks_servers_and_addresses() {
+    let server =
+        "[[sip.servers]]\nname = \"one\"\nmatch = [\"One.example\"]\naddresses = [\"10.0.1.55:5061\"]\n";
+    let rows = "hide_rr = [\"mitel-hq\", \"one\", \"10.0.1.60-10.0.1.61\", \"2001:db8::/32\"]";
+    let settings = added(&format!("{server}{}", interop(rows)));
+    let peers = settings.sip.interop.routes.hide_rr;
+    for (address, there) in [
+        ("10.0.1.10", true),
+        ("10.0.1.55", true),
+        ("10.0.1.61", true),
+        ("2001:db8::1", true),
+        ("10.0.1.62", false),
+    ] {
+        assert_eq!(peers.holds(address.parse().unwrap()), there, "{address}");
+    }
+    adding_is_refused(
+        &interop("hide_rr = [\"mitel-hk\"]"),
+        "sip.interop.hide_rr",
+        "did you mean \"mitel-hq\"?",
+    );
+    adding_is_refused(&interop("remove_via = [\"a.example\"]"), "sip.interop.remove_via", "CFG-03");
+    adding_is_refused(&interop("hide_rr = \"mitel-hq\""), "sip.interop.hide_rr", "a list of texts");
+    adding_is_refused(&interop("hide_rr = [1]"), "sip.interop.hide_rr", "a list of texts");
+    let settings = added(&interop("translate_except = [\"Voice.example\"]"));
+    assert!(settings.sip.interop.routes.translate_except.holds_host("a.voice.EXAMPLE."));
+}
+
+#[test]
+fn nobody_is_both_translated_and_not() {
+    let both = |except: &str, force: &str| {
+        interop(&format!("translate_except = [\"{except}\"]\ntranslate_force = [\"{force}\"]"))
+    };
+    for (except, force) in
+        [("10.9.0.0/16", "10.9.8.7"), ("a.example.org", "example.org"), ("::/0", "2001:db8::1")]
+    {
+        adding_is_refused(&both(except, force), "sip.interop.translate_force", "translate_except too");
+    }
+    added(&both("10.9.0.0/16", "10.10.8.7"));
+    added(&both("a.example.org", "b.example.org"));
+    added(&both("::/0", "10.9.8.7"));
+}
+
+#[test]
+fn senders_and_preloaded_routes_by_network() {
+    let rules = "[[sip.filter]]\nnumber = 2\nfrom = \"internet\"\naction = \"process-all\"\n[[sip.filter]]\nnumber = 1\nfrom = \"mitel-hq\"\naction = \"reject-all\"\n[[sip.preloaded_route_rules]]\nnumber = 1\nfrom = \"mitel-hq\"\naction = \"allow\"\n";
+    let filters = added(rules).sip.filters;
+    // In the order of their numbers.
+    assert_eq!(
+        [filters.senders[0].policy, filters.senders[1].policy],
+        [Policy::RejectAll, Policy::ProcessAll]
+    );
+    assert!(filters.senders[0].from.contains("10.0.1.10".parse().unwrap()));
+    assert_eq!(filters.preloaded_routes[0].action, PreloadedRoutes::Allow);
+    let twice = rules.replacen("number = 2", "number = 1", 1);
+    adding_is_refused(&twice, "sip.filter[1].number", "a second row has the number 1");
+    adding_is_refused(&rules.replacen("mitel-hq", "mitel-xx", 1), "sip.filter[1].from", "CFG-03");
+    adding_is_refused(&rules.replacen("reject-all", "reject", 1), "sip.filter[1].action", "reject-all");
+    adding_is_refused(
+        &rules.replacen("\"allow\"", "\"authenticate\"", 1),
+        "sip.preloaded_route_rules[0].action",
+        "not built yet",
+    );
+    adding_is_refused(
+        &rules.replacen("\"allow\"", "\"pass\"", 1),
+        "sip.preloaded_route_rules[0].action",
+        "remove",
+    );
+}
+
+#[test]
+fn the_default_policy_serves_somebody() {
+    let policy = |name: &str| with_key(&format!("default_policy = \"{name}\""));
+    let (settings, warnings) = changed(INSIDE, &policy("local-only")).unwrap();
+    assert_eq!(settings.sip.default_policy, Policy::LocalOnly);
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("CFG-07")), "{warnings:?}");
+    let (_, warnings) = changed(INSIDE, &policy("process-all")).unwrap();
+    assert!(!warnings.iter().any(|warning| warning.to_string().contains("CFG-07")));
+    refused(INSIDE, &policy("reject-all"), "sip.default_policy", "CFG-07");
+    refused(INSIDE, &policy("reject"), "sip.default_policy", "local-only");
+}
+
+#[test]
+fn header_filters_have_two_wildcards() {
+    let filter =
+        |from: &str| format!("[[sip.header_filters]]\nnumber = 1\nfrom = '{from}'\naction = \"reject\"\n");
+    let filters = added(&filter("sip*:9??@*")).sip.filters;
+    assert!(!filters.headers[0].allow && filters.headers[0].from.matches(b"sips:911@x"));
+    assert!(filters.headers[0].to.matches(b""));
+    adding_is_refused(&filter("sip:[0-9]@*"), "sip.header_filters[0].from", "only * and ?");
+    adding_is_refused(&filter(""), "sip.header_filters[0].from", "empty");
+}
+
+/// Keys of `[sip]` itself stand in front of its tables.
+fn with_key(line: &str) -> String {
+    format!("inside_networks = \"mitel-appliances\"\n{line}")
+}
+
+const INSIDE: &str = "inside_networks = \"mitel-appliances\"";
+
+#[test]
+fn content_types_and_methods_are_lists() {
+    let (settings, _) = changed(INSIDE, &with_key("content_types = [\"@phones\", \"Text/Plain\"]")).unwrap();
+    let types = settings.sip.filters.content_types;
+    assert!(types.contains(&"application/csta+xml".to_owned()) && types.contains(&"text/plain".to_owned()));
+    for bad in ["sdp", "*/*", "@phone", "a/b;c"] {
+        let line = with_key(&format!("content_types = [\"{bad}\"]"));
+        refused(INSIDE, &line, "sip.content_types", "expected type/subtype");
+    }
+    let (_, warnings) = changed(INSIDE, &with_key("content_types = [\"text/plain\"]")).unwrap();
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("415")));
+    let all = "methods = [\"REGISTER\", \"INVITE\", \"ACK\", \"BYE\", \"CANCEL\"]";
+    assert_eq!(changed(INSIDE, &with_key(all)).unwrap().0.sip.filters.methods.len(), 5);
+    refused(INSIDE, &with_key(&all.replace(", \"BYE\"", "")), "sip.methods", "calls need BYE too");
+    refused(INSIDE, &with_key(&all.replace("REGISTER", "Register")), "sip.methods", "in capitals");
+    let (_, warnings) = changed(INSIDE, &with_key("methods = [\"OPTIONS\"]")).unwrap();
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("no phone can register")));
+}
+
+#[test]
+fn header_rules_are_judged() {
+    let rule = "[[sip.header_rules]]\nnumber = 1\ntowards = [\"mitel-hq\"]\nmessages = \"requests\"\nwhen_header = \"Subject\"\nwhen_value = \"a*\"\naction = \"set\"\nheader = \"X-Site\"\nvalue = \"7\"\n";
+    let found = added(rule).sip.filters.header_rules;
+    assert!(
+        found[0].requests && !found[0].responses && found[0].towards.is_some() && found[0].when.is_some()
+    );
+    let change = |from: &str, to: &str| rule.replacen(from, to, 1);
+    adding_is_refused(&change("X-Site", "Via"), "sip.header_rules[0].header", "belongs to the protocol");
+    adding_is_refused(&change("X-Site", "X Site"), "sip.header_rules[0].header", "not a header name");
+    adding_is_refused(&change("\"7\"", "\"7\\r\\nVia: x\""), "sip.header_rules[0].value", "control");
+    adding_is_refused(&change("value = \"7\"\n", ""), "sip.header_rules[0].value", "expected the text");
+    adding_is_refused(&change("\"set\"", "\"remove\""), "sip.header_rules[0].value", "leave the key out");
+    added(&change("\"set\"", "\"remove\"").replacen("value = \"7\"\n", "", 1));
+    adding_is_refused(&change("\"set\"", "\"replace\""), "sip.header_rules[0].action", "set, add, remove");
+    adding_is_refused(&change("requests", "request"), "sip.header_rules[0].messages", "requests");
+    adding_is_refused(&change("mitel-hq", "nobody"), "sip.header_rules[0].towards", "CFG-03");
+}

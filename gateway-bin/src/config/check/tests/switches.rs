@@ -1,0 +1,61 @@
+//! `[[sip.servers]]`, `sip.blacklist` and what else concerns the switches.
+
+use super::{FIRST, changed, judged, refused};
+use crate::config::settings::SipServer;
+
+#[test]
+fn a_switch_without_a_port_has_that_of_the_inside() {
+    let server =
+        "[[sip.servers]]\nname = \"a\"\naddresses = [\"10.0.1.50\", \"10.0.1.51:5099\"]\n[sip.tag_routing]";
+    let (settings, _) = judged(&FIRST.replacen("[sip.tag_routing]", server, 1).replacen(
+        "port = 5061\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
+        "port = 5071\ncertificate = \"inside\"\ntrust = \"authorized\"\nverify",
+        1,
+    ))
+    .unwrap();
+    let ports: Vec<u16> = settings.sip.servers[0].addresses.iter().map(|address| address.port()).collect();
+    assert_eq!(ports, [5071, 5099]);
+}
+
+fn server(addresses: &str) -> String {
+    format!("[[sip.servers]]\nname = \"a\"\naddresses = {addresses}\n[sip.tag_routing]")
+}
+
+#[test]
+fn a_server_is_known_by_addresses_or_by_one_name() {
+    let one = |addresses: &str| -> SipServer {
+        let (settings, _) = changed("[sip.tag_routing]", &server(addresses)).unwrap();
+        settings.sip.servers[0].clone()
+    };
+    assert_eq!(one("[\"Pbx.example.internal.\"]").lookup, Some(("pbx.example.internal".to_owned(), None)));
+    let with_port = one("[\"pbx.example.internal:5071\"]");
+    assert_eq!(with_port.lookup, Some(("pbx.example.internal".to_owned(), Some(5071))));
+    assert!(with_port.addresses.is_empty());
+    assert_eq!(one("[\"10.0.1.50\", \"[2001:db8::1]:5071\"]").addresses.len(), 2);
+    let key = "sip.servers[0].addresses";
+    for (addresses, says) in [
+        ("[]", "at least one"),
+        ("[\"pbx.example.internal\", \"10.0.1.50\"]", "a name stands alone"),
+        ("[\"10.0.1\"]", "expected address:port"),
+        ("[\"0x0a000132\"]", "expected address:port"),
+        ("[\"pbx.example.internal:0\"]", "expected address:port"),
+        ("[\"pbx example\"]", "expected address:port"),
+    ] {
+        refused("[sip.tag_routing]", &server(addresses), key, says);
+    }
+    let dns = FIRST.lines().find(|line| line.starts_with("dns = ")).unwrap();
+    let without = FIRST.replacen(dns, "dns = []", 1);
+    let invalid = judged(&without.replacen("[sip.tag_routing]", &server("[\"pbx.example.internal\"]"), 1));
+    assert!(invalid.unwrap_err().to_string().contains("no name server is configured"));
+}
+
+#[test]
+fn the_blacklist_has_its_default_and_its_range() {
+    let blacklist = |line: &str| {
+        let (settings, _) = changed("[sip]\n", &format!("[sip]\n{line}\n")).unwrap();
+        settings.sip.blacklist.as_secs()
+    };
+    assert_eq!((blacklist(""), blacklist("blacklist = 0"), blacklist("blacklist = 3600")), (41, 0, 3600));
+    refused("[sip]\n", "[sip]\nblacklist = -1\n", "sip.blacklist", "-1");
+    refused("[sip]\n", "[sip]\nblacklist = 3601\n", "sip.blacklist", "3601");
+}

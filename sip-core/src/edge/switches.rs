@@ -1,0 +1,210 @@
+//! Which switches may be asked: the blacklist (SAM-30) and what the monitor found (MON-01).
+//!
+//! A switch that refused a connection or let a transaction time out gets no new request for a while; requests go to the next
+//! address of the same target, or are answered 503 at once. A switch that the monitor calls down gets none until it is up.
+//! Phones are never judged here: their connection is all there is of them.
+//!
+//! Every verdict enters by [`Edge::judge`], whether it was found here or came as [`Command::Judge`] from another shard, so
+//! that all shards think the same; found here, it leaves as [`Event::Judged`].
+//!
+//! [`Command::Judge`]: super::Command::Judge
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Edge;
+use super::event::{Event, SwitchState};
+use crate::flow::{Dial, Side, Transport};
+
+/// The most switches that are remembered; who was judged earliest makes way.
+const SWITCHES: usize = 1_024;
+
+/// The default of `sip.blacklist`.
+pub(super) const BLACKLIST: Duration = Duration::from_secs(41);
+
+/// One address of a switch, and how it is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Switch {
+    /// The address.
+    pub remote: SocketAddr,
+    /// The transport.
+    pub transport: Transport,
+}
+
+impl From<Dial> for Switch {
+    fn from(dial: Dial) -> Self {
+        Self { remote: dial.remote, transport: dial.transport }
+    }
+}
+
+/// What was found out about a switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It refused a connection: blacklisted.
+    Refused,
+    /// It did not answer a request in time: blacklisted.
+    Silent,
+    /// It does not answer the monitor: gets nothing until it is [`Verdict::Up`].
+    Down,
+    /// It answers: whatever was held against it is forgotten.
+    Up,
+}
+
+/// What is held against one switch.
+#[derive(Clone, Copy)]
+struct Record {
+    /// Blacklisted until then.
+    until: Instant,
+    /// It refused a connection, so that one which stands shows that it is back.
+    refused: bool,
+    /// The monitor says so.
+    down: bool,
+}
+
+/// All switches that something is held against.
+#[derive(Default)]
+pub(super) struct Switches {
+    table: HashMap<Switch, Record>,
+}
+
+impl Switches {
+    /// Whether nothing is held against anybody, as on most days.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether a switch may be asked.
+    pub(super) fn is_usable(&self, now: Instant, switch: Switch) -> bool {
+        self.table.get(&switch).is_none_or(|record| !record.down && record.until <= now)
+    }
+
+    /// Takes a verdict; `blacklist` is zero when there is none. Whether it changed anything.
+    fn judge(&mut self, now: Instant, switch: Switch, verdict: Verdict, blacklist: Duration) -> bool {
+        let until = now + blacklist;
+        match verdict {
+            Verdict::Up => return self.table.remove(&switch).is_some(),
+            Verdict::Refused | Verdict::Silent if blacklist.is_zero() => return false,
+            Verdict::Refused | Verdict::Silent | Verdict::Down => {}
+        }
+        if self.table.len() >= SWITCHES && !self.table.contains_key(&switch) {
+            self.make_room(now);
+        }
+        let record = self.table.entry(switch).or_insert(Record { until: now, refused: false, down: false });
+        let usable = record.until <= now && !record.down;
+        match verdict {
+            Verdict::Down => {
+                let news = !record.down;
+                record.down = true;
+                return news;
+            }
+            _ => {
+                record.until = until;
+                record.refused = verdict == Verdict::Refused;
+            }
+        }
+        usable
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        self.table.retain(|_, record| record.down || record.until > now);
+        if self.table.len() >= SWITCHES
+            && let Some(first) =
+                self.table.iter().min_by_key(|(_, record)| record.until).map(|(switch, _)| *switch)
+        {
+            self.table.remove(&first);
+        }
+    }
+
+    /// A connection stands: whatever refused is back. A switch that was silent is not, it may be half open.
+    fn reached(&mut self, switch: Switch) -> bool {
+        let back = self.table.get(&switch).is_some_and(|record| record.refused && !record.down);
+        back && self.table.remove(&switch).is_some()
+    }
+
+    /// What is held against whom.
+    pub(super) fn states(&self, now: Instant) -> Vec<SwitchState> {
+        let held = self.table.iter().filter(|(_, record)| record.down || record.until > now);
+        let mut states: Vec<SwitchState> = held
+            .map(|(switch, record)| SwitchState {
+                switch: *switch,
+                down: record.down,
+                blacklisted: record.until.saturating_duration_since(now),
+            })
+            .collect();
+        states.sort_by_key(|state| state.switch);
+        states
+    }
+}
+
+impl Edge {
+    /// Takes a verdict that was found here, and tells the others.
+    pub(super) fn judge(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
+        if self.switches.judge(now, switch, verdict, self.config.blacklist) {
+            self.tell(Event::Judged { switch, verdict });
+        }
+    }
+
+    /// Takes a verdict that another shard found; nobody is told again.
+    pub(super) fn told(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
+        self.switches.judge(now, switch, verdict, self.config.blacklist);
+    }
+
+    /// A connection to a switch stands.
+    pub(super) fn switch_reached(&mut self, dial: Dial) {
+        let switch = Switch::from(dial);
+        if !self.switches.is_empty() && self.switches.reached(switch) {
+            self.tell(Event::Judged { switch, verdict: Verdict::Up });
+        }
+    }
+
+    /// A connection to a switch could not be made, and that was the switch's doing.
+    pub(super) fn switch_refused(&mut self, now: Instant, dial: Dial) {
+        if dial.side == Side::Inside {
+            self.judge(now, dial.into(), Verdict::Refused);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
+mod tests {
+    use super::*;
+
+    fn switch(port: u16) -> Switch {
+        Switch { remote: ([10, 0, 1, 50], port).into(), transport: Transport::Tls }
+    }
+
+    #[test]
+    fn a_verdict_lasts_for_its_time_and_down_until_up() {
+        let (now, mut switches) = (Instant::now(), Switches::default());
+        assert!(switches.judge(now, switch(1), Verdict::Silent, BLACKLIST));
+        assert!(!switches.judge(now, switch(1), Verdict::Silent, BLACKLIST), "no news");
+        assert!(!switches.is_usable(now + BLACKLIST - Duration::from_millis(1), switch(1)));
+        assert!(switches.is_usable(now + BLACKLIST, switch(1)) && switches.is_usable(now, switch(2)));
+        assert!(!switches.reached(switch(1)), "a connection proves nothing for one that was silent");
+        assert!(switches.judge(now, switch(2), Verdict::Down, BLACKLIST));
+        assert!(!switches.is_usable(now + 10 * BLACKLIST, switch(2)));
+        assert!(switches.judge(now, switch(2), Verdict::Up, BLACKLIST) && switches.is_usable(now, switch(2)));
+        assert!(!switches.judge(now, switch(2), Verdict::Up, BLACKLIST));
+    }
+
+    #[test]
+    fn zero_turns_the_blacklist_off_but_not_the_monitor() {
+        let (now, mut switches) = (Instant::now(), Switches::default());
+        assert!(!switches.judge(now, switch(1), Verdict::Refused, Duration::ZERO));
+        assert!(switches.is_empty());
+        assert!(switches.judge(now, switch(1), Verdict::Down, Duration::ZERO));
+        assert!(!switches.is_usable(now, switch(1)));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let (now, mut switches) = (Instant::now(), Switches::default());
+        for port in 1..3_000 {
+            switches.judge(now, switch(port), Verdict::Refused, BLACKLIST);
+        }
+        assert_eq!(switches.table.len(), SWITCHES);
+        assert!(!switches.is_usable(now, switch(2_999)));
+    }
+}
