@@ -362,6 +362,7 @@ fn edge(settings: &Settings) -> Config {
     config.servers = sip.servers.iter().map(server).collect();
     config.internal_domains = settings.net.internal_domains.clone();
     config.blacklist = sip.blacklist;
+    config.monitor = sip.monitor.clone();
     config.switches = config::Switches {
         transport: transport(sip.inside.transport),
         port: sip.inside.port,

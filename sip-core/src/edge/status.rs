@@ -63,6 +63,7 @@ impl Edge {
             contexts: self.exchanges.len(),
             dialogs: self.dialogs.len(),
             resolved: self.counters.resolved,
+            shown: self.shown.get(),
             refused: self.counters.refused,
             dropped: self.counters.dropped,
             calls: self.counters.calls,
@@ -71,8 +72,8 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
+            switches: self.switch_states(now),
             keys: self.bindings.born_with().collect(),
-            switches: self.switches.states(now),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn settings(
     }
     let inside = inside(&sip.inside, names, judge);
     let servers = switches::servers(sip, net, judge);
+    let monitor = switches::monitor(file, net, &ports, inside.as_ref(), judge);
     let interop = interop(file, names, judge);
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
@@ -55,6 +56,7 @@ pub(super) fn settings(
         filters,
         inside: inside?,
         servers,
+        monitor,
         interop: interop?,
         key_rotation: key_rotation?,
         invite_timeout_default: timers.invite_default,
