@@ -142,6 +142,8 @@ pub struct AcmeDomain {
 /// The signalling half.
 #[derive(Debug, Clone)]
 pub struct SipSettings {
+    /// Signalling threads; 0 is one for each core.
+    pub shards: usize,
     /// The port table.
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.

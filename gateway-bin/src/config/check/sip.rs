@@ -23,9 +23,7 @@ pub(super) fn settings(
     judge: &mut Judge<'_>,
 ) -> Option<SipSettings> {
     let sip = &file.sip;
-    if sip.shards > 1 || sip.shards < 0 {
-        judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
-    }
+    let shards = judge.number::<usize>(&["sip", "shards"], sip.shards, (0, 32));
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
@@ -51,6 +49,7 @@ pub(super) fn settings(
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
+        shards: shards?,
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
