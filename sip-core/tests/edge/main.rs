@@ -14,6 +14,7 @@ mod monitor;
 mod ownership;
 mod register;
 mod registrar;
+mod reuse;
 mod routing;
 mod script;
 mod security;
