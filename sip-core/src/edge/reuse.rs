@@ -72,7 +72,8 @@ impl Edge {
         let address = peer.remote.ip().to_canonical();
         let named = || {
             let identity = peer.identity.as_ref();
-            identity.is_some_and(|identity| identity.names.iter().any(|name| name.eq_ignore_ascii_case(&host)))
+            identity
+                .is_some_and(|identity| identity.names.iter().any(|name| name.eq_ignore_ascii_case(&host)))
         };
         if via.host().ip().map_or_else(named, |said| said.to_canonical() == address) {
             let port = via.port().unwrap_or_else(|| Transport::Tls.default_port());
@@ -83,7 +84,9 @@ impl Edge {
     /// Whether a peer may be reached only over a connection that it opened itself.
     pub(super) fn is_undiallable(&self, dial: &Dial) -> bool {
         let listed = &self.config.interop.transports.tls_reuse;
-        !listed.is_empty() && dial.transport == Transport::Tls && listed.holds(dial.remote.ip().to_canonical())
+        !listed.is_empty()
+            && dial.transport == Transport::Tls
+            && listed.holds(dial.remote.ip().to_canonical())
     }
 
     /// Where a request to a switch goes: a connection it opened, or one that is dialled. `None`: it has none, and may not be
