@@ -183,7 +183,7 @@ pub(super) struct Exchange {
     pub(super) ring: Option<Instant>,
     /// For the branches: what a loop would bring back.
     pub(super) hash: LoopHash,
-    /// Type and body of the CANCEL, where they are forwarded (SIP-58).
+    /// Type and body of the CANCEL, where somebody is to have them (SIP-58, SIP-59).
     pub(super) cancelled_with: Option<(String, Bytes)>,
 }
 

@@ -210,7 +210,13 @@ impl Edge {
         let sent = Message::parse(branch.sent.clone(), &OWN).ok();
         if let Some(mut cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
             if let Some((kind, body)) = &exchange.cancelled_with {
-                cancel = cancel.body(kind, body);
+                let answers = &self.config.interop.answers;
+                if answers.cancel_body_forward {
+                    cancel = cancel.body(kind, body);
+                }
+                if let Some(client) = branch.client.filter(|_| answers.cancel_body_in_ack) {
+                    self.layer.set_ack_body(client, kind.clone(), body.clone());
+                }
             }
             self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
         }
