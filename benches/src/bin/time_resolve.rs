@@ -39,7 +39,9 @@ fn main() -> ExitCode {
         .collect();
     times.sort_unstable();
     let (median, late) = (times[LOOKUPS / 2], times[LOOKUPS / 100 * 99]);
-    println!("resolve by tag, {PHONES} phones: median {median:?} (at most {BAR:?}), 99 of 100 within {late:?}");
+    println!(
+        "resolve by tag, {PHONES} phones: median {median:?} (at most {BAR:?}), 99 of 100 within {late:?}"
+    );
     if median <= BAR { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
