@@ -202,6 +202,8 @@ impl Exchange {
 pub(super) struct Branch {
     pub(super) way: Way,
     pub(super) client: Option<ClientKey>,
+    /// Where it was sent.
+    pub(super) target: Option<Target>,
     /// The branch parameter, for the CANCEL.
     pub(super) id: String,
     /// What was sent, for the CANCEL.
@@ -226,6 +228,7 @@ impl Branch {
         Self {
             way,
             client: None,
+            target: None,
             id: String::new(),
             sent: Bytes::new(),
             over: false,

@@ -81,7 +81,7 @@ pub(super) const INTEROP: &[Switch] = &[
     row("remove_via_all", Kind::Flag(|p| &mut p.routes.remove_via_all), Acts),
     row("translate_except", Kind::Hosts(|p| &mut p.routes.translate_except), Acts),
     row("translate_force", Kind::Hosts(|p| &mut p.routes.translate_force), Acts),
-    row("tls_reuse", Kind::Peers(|p| &mut p.transports.tls_reuse), Later),
+    row("tls_reuse", Kind::Peers(|p| &mut p.transports.tls_reuse), Acts),
     row("register_delay", Kind::Delay(|p| &mut p.contacts.register_delay), Acts),
     row("hide_rr", Kind::Peers(|p| &mut p.routes.hide_rr), Acts),
     row("hide_rr_all", Kind::Flag(|p| &mut p.routes.hide_rr_all), Acts),
