@@ -16,6 +16,7 @@ pub mod route_tag;
 pub mod uri_codec;
 
 mod answer;
+pub mod credentials;
 mod crossing;
 mod dialogs;
 mod exchange;
@@ -64,6 +65,7 @@ use pace::Pace;
 use seals::Seals;
 use switches::Switches;
 
+use crate::auth::Verifier;
 use crate::flow::{FlowId, Peer};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
@@ -88,6 +90,7 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
+    verifier: Option<Box<Verifier>>,
     exchanges: Numbered<ServerKey, Box<Exchange>>,
     clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
@@ -159,6 +162,7 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
+            verifier: None,
             exchanges: Numbered::default(),
             clients: Numbered::default(),
             rings: BTreeSet::new(),

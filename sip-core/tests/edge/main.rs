@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod credentials;
 mod encoding;
 mod failover;
 mod filtering;
@@ -10,8 +11,8 @@ mod guard;
 mod keys;
 mod lasting;
 mod media;
-mod overload;
 mod monitor;
+mod overload;
 mod ownership;
 mod register;
 mod registrar;
