@@ -142,6 +142,8 @@ pub struct AcmeDomain {
 /// The signalling half.
 #[derive(Debug, Clone)]
 pub struct SipSettings {
+    /// Signalling threads; 0 is one for each core.
+    pub shards: usize,
     /// The port table.
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.
@@ -176,6 +178,10 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// How phones are kept reachable.
+    pub keep_alive: sip_core::edge::config::KeepAlive,
+    /// Whether STUN keep-alives at UDP ports are answered.
+    pub stun_keepalive: bool,
     /// Switches that are asked whether they live.
     pub monitor: Vec<Monitored>,
     /// How long a switch that failed gets no requests; zero: off.
