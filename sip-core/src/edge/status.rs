@@ -25,6 +25,7 @@ impl Snapshot {
             *sum += step;
         }
         self.refused += other.refused;
+        self.shown += other.shown;
         self.dropped += other.dropped;
         self.calls += other.calls;
         self.floods += other.floods;
