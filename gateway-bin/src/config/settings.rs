@@ -15,7 +15,7 @@ use acme_store::trust::Trust;
 use ipnet::IpNet;
 use sip_core::edge::config::{Monitored, Policy as SipPolicy, PreloadedRoutes};
 use sip_core::edge::filter::Filters;
-use sip_core::edge::interop::InteropProfile;
+use sip_core::edge::interop::{self, InteropProfile, MediaSwitches};
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
 /// Everything `farend run` needs.
@@ -176,6 +176,10 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// How phones are kept reachable.
+    pub keep_alive: sip_core::edge::config::KeepAlive,
+    /// Whether STUN keep-alives at UDP ports are answered.
+    pub stun_keepalive: bool,
     /// Switches that are asked whether they live.
     pub monitor: Vec<Monitored>,
     /// How long a switch that failed gets no requests; zero: off.
@@ -297,6 +301,19 @@ pub struct TlsGuard {
 impl Default for TlsGuard {
     fn default() -> Self {
         Self { handshakes: 64, failures: 60, connections: 2_000, allow: Vec::new() }
+    }
+}
+
+impl MediaSettings {
+    /// Writes what the media half acts on into the profile that shows all switches.
+    pub(crate) fn tell(&self, switches: &mut MediaSwitches) {
+        switches.sender_limit = match self.sender_limit {
+            SenderLimit::Lock => interop::SenderLimit::Lock,
+            SenderLimit::LockIp => interop::SenderLimit::LockIp,
+            SenderLimit::Multiple => interop::SenderLimit::Multiple,
+        };
+        switches.max_senders = self.max_senders;
+        switches.ttl = self.ttl;
     }
 }
 
