@@ -19,6 +19,7 @@ mod answer;
 mod crossing;
 mod dialogs;
 mod exchange;
+pub mod explain;
 mod faces;
 mod failover;
 mod flows;
@@ -109,6 +110,8 @@ pub struct Edge {
     closes: VecDeque<FlowId>,
     counters: Counters,
     draining: bool,
+    /// What was looked at, where somebody wants to know ([`Edge::explain`]).
+    trace: Option<Box<RefCell<Vec<explain::Look>>>>,
 }
 
 /// Why we sent a request of our own.
@@ -169,6 +172,7 @@ impl Edge {
             closes: VecDeque::new(),
             counters: Counters::default(),
             draining: false,
+            trace: None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod calls;
 mod encoding;
+mod explaining;
 mod failover;
 mod filtering;
 mod flows;
