@@ -98,8 +98,14 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             });
             info!(call_id, tag = tag_of(phone), by, "call ended");
         }
+        Event::SessionExpired { call_id, phone } => {
+            warn!(call_id, tag = tag_of(phone), "the call was not refreshed in time: its media ends");
+        }
         Event::Dropped { side, remote, cause } => debug!(?side, %remote, cause = dropped(*cause), "dropped"),
         Event::FlowClosed { remote, why: Closing::Idle } => debug!(%remote, "an idle connection was closed"),
+        Event::FlowClosed { remote, why: Closing::Unanswered } => {
+            info!(%remote, "a phone that doesn't answer any more: its connection was closed");
+        }
         Event::FlowClosed { remote, why: Closing::Surplus } => {
             warn!(%remote, "a certificate has too many connections: one was closed");
         }
@@ -123,6 +129,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::Offence { side, remote, offence } => {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
+        Event::Overload { begins } => {
+            warn!(begins, "overload: new calls and registrations are answered 503");
+        }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
         Event::Untranslated { call_id, field } => {
             warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");
@@ -130,6 +139,7 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FailedOver { remote, why } => {
             info!(%remote, why = failed(*why), "the next address of the switch is asked")
         }
+        Event::Unlocated { name } => warn!(name, "a monitored name has no address that may be asked"),
         Event::Judged { switch, verdict } => judged(*switch, *verdict),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
@@ -180,6 +190,7 @@ fn log_snapshot(state: &Snapshot) {
         connected = state.phones.iter().filter(|phone| phone.source.is_some()).count(),
         dialogs = state.dialogs,
         resolved = ?state.resolved,
+        shown = state.shown,
         refused = state.refused,
         dropped = state.dropped,
         switches_off = state.switches.len(),

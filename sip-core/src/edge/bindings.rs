@@ -364,8 +364,8 @@ impl Bindings {
     }
 
     /// A connection is gone: its registered phones have none now, its guests are forgotten.
-    pub fn close(&mut self, flow: FlowId) -> Vec<InstanceId> {
-        let ids = self.of_path(&Source::Flow(flow)).to_vec();
+    pub fn close(&mut self, path: Source) -> Vec<InstanceId> {
+        let ids = self.of_path(&path).to_vec();
         for id in &ids {
             self.detach(*id);
             if self.get(*id).is_some_and(|b| !b.registered) {

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 pub use super::faces::Listener;
 use super::guard;
+pub use super::keepalive::{KeepAlive, Method as KeepAliveMethod};
 pub use super::limits::Limits;
 
 use super::filter::Filters;
 use super::interop::InteropProfile;
+pub use super::monitor::Monitored;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
@@ -46,6 +48,8 @@ pub struct Config {
     /// How long a switch that refused a connection or let a request time out gets no other: `sip.blacklist`; zero turns it
     /// off.
     pub blacklist: Duration,
+    /// Switches that are asked by OPTIONS whether they live: `[[monitor.sip]]`.
+    pub monitor: Vec<Monitored>,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
@@ -56,6 +60,8 @@ pub struct Config {
     pub filters: Filters,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
+    /// How phones are kept reachable: `[fent]`.
+    pub keep_alive: KeepAlive,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
     /// Who is limited and blocked: `[guard]`.
@@ -84,11 +90,13 @@ impl Config {
             servers: Vec::new(),
             internal_domains: Vec::new(),
             blacklist: super::switches::BLACKLIST,
+            monitor: Vec::new(),
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,
             filters: Filters::default(),
             max_forwards: 70,
+            keep_alive: KeepAlive::default(),
             limits: Limits::default(),
             guard: guard::Settings::default(),
             timers: Timers::default(),

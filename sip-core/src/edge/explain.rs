@@ -111,7 +111,7 @@ impl Edge {
             return Trace { looks: vec![look], ..Trace::default() };
         }
         let peer = Arc::new(peer);
-        let source = source.unwrap_or(match peer.transport {
+        let source = source.unwrap_or_else(|| match peer.transport {
             Transport::Udp => Source::Datagram {
                 listener: peer.listener.unwrap_or(ListenerId(u32::MAX)),
                 remote: peer.remote,

@@ -61,7 +61,8 @@ impl Edge {
             Received::Refused { message } => {
                 // The layer has answered already.
                 let incoming = Incoming { key: None, source, peer, message, handed };
-                self.tell_refused(&incoming, Some(503), Reason::Limit("transactions"));
+                let limit = if self.overloaded { "backlog" } else { "transactions" };
+                self.tell_refused(&incoming, Some(503), Reason::Limit(limit));
             }
             Received::Absorbed => {}
             Received::Stray(_) => self.drop_message(&peer, DropCause::StrayResponse),
@@ -155,6 +156,9 @@ impl Edge {
             && self.dialogs.len() >= self.shard.part(self.config.limits.dialogs)
         {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
+        }
+        if fresh && incoming.method() == Method::Invite {
+            self.fits(incoming)?;
         }
         if incoming.peer.side == Side::Outside && fresh && incoming.method() == Method::Invite {
             let owner = incoming.certificate();

@@ -24,10 +24,13 @@ mod faces;
 mod failover;
 mod flows;
 mod forward;
+mod hiding;
 mod inbound;
 mod intake;
+mod keepalive;
 mod limits;
 mod lines;
+mod monitor;
 mod naming;
 mod offer;
 mod outbound;
@@ -39,11 +42,12 @@ mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
+mod sessions;
 mod status;
 mod switches;
 mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,12 +62,15 @@ use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
+use keepalive::KeepAlives;
 use lines::Lines;
+use monitor::Monitor;
 use pace::Pace;
 use seals::Seals;
+use sessions::Pending;
 use switches::Switches;
 
-use crate::flow::{FlowId, Peer};
+use crate::flow::{FlowId, Peer, Source};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
 use crate::numbered::Numbered;
@@ -94,10 +101,13 @@ pub struct Edge {
     lookups: Numbered<u64, Lookup>,
     locator: Locator,
     switches: Switches,
+    monitor: Monitor,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    alive: KeepAlives,
+    pending: Pending,
     pace: Pace,
     /// Which shard an INVITE from inside went to.
     turns: Turns,
@@ -109,7 +119,10 @@ pub struct Edge {
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
     counters: Counters,
+    /// Inside addresses that passed to phones, in places that can't be rewritten.
+    shown: Cell<u64>,
     draining: bool,
+    overloaded: bool,
     /// What was looked at, where somebody wants to know ([`Edge::explain`]).
     trace: Option<Box<RefCell<Vec<explain::Look>>>>,
 }
@@ -118,6 +131,8 @@ pub struct Edge {
 enum Errand {
     /// Whether the phone lives whose tag a REGISTER claims.
     Owner(Box<Probe>),
+    /// Whether a switch lives.
+    Switch(event::Switch),
 }
 
 /// A REGISTER that waits for the phone whose tag it claims.
@@ -162,8 +177,11 @@ impl Edge {
             lookups: Numbered::default(),
             locator,
             switches: Switches::default(),
+            monitor: Monitor::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
+            alive: KeepAlives::default(),
+            pending: Pending::default(),
             pace: Pace::default(),
             turns: Turns::default(),
             forks: HashMap::new(),
@@ -171,7 +189,9 @@ impl Edge {
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
+            shown: Cell::new(0),
             draining: false,
+            overloaded: false,
             trace: None,
         }
     }
@@ -227,15 +247,17 @@ impl Edge {
                 self.outputs.push_back(Output::HandClosed { shard, flow });
             }
             if let Some(dial) = closed.dial {
+                self.monitor.hasten(now, dial.into());
                 self.lines.closed(dial, Some(flow));
             }
         }
-        for id in self.bindings.close(flow) {
+        for id in self.bindings.close(Source::Flow(flow)) {
             if self.bindings.get(id).is_some() {
                 let phone = self.phone(id);
                 self.tell(Event::PhoneLost { phone });
             }
         }
+        self.unwatch(flow);
         self.layer.handle_flow_closed(now, flow);
     }
 
@@ -254,6 +276,7 @@ impl Edge {
             self.patiences.remove(&(at, key));
             self.lose_patience(now, key);
         }
+        self.run_monitor(now);
         self.locator.handle_timeout(now, &self.config.internal_domains);
         self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
@@ -266,11 +289,8 @@ impl Edge {
                 self.tell(Event::Unregistered { phone, cause: Departure::Expired });
             }
         }
-        while let Some((key, dialog)) = self.dialogs.expire(now, self.config.timers.dialog_idle) {
-            if dialog.confirmed {
-                self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: None });
-            }
-        }
+        self.expire_dialogs(now);
+        self.keep_alive(now);
         self.close_idle_flows(now);
         self.end_blocks(now);
         self.end_round(now);
@@ -297,11 +317,13 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.patiences.first().map(|(at, _)| *at),
             self.locator.deadline(),
+            self.monitor.deadline(),
             self.errands.poll_timeout(),
             self.pace.deadline(),
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
+            self.alive.deadline(),
             self.guard.blocks.next_due(),
         ]
         .into_iter()
@@ -314,6 +336,7 @@ impl Edge {
         let lives = matches!(done.outcome, ua::Outcome::Answered(_));
         match done.purpose {
             Errand::Owner(probe) => self.probed(now, *probe, lives),
+            Errand::Switch(switch) => self.switch_asked(now, switch, &done.outcome),
         }
     }
 
@@ -321,6 +344,10 @@ impl Edge {
         while let Some(event) = self.layer.poll_event() {
             if let Some(done) = self.errands.handle_event(event) {
                 self.errand_done(now, done);
+                continue;
+            }
+            if let Some(done) = self.alive.asked.handle_event(event) {
+                self.alive_done(&done);
                 continue;
             }
             match event {
@@ -356,6 +383,7 @@ impl Machine for Edge {
         match input {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
+            Input::Ping { source } => return self.alive.pinged(now, &source),
             Input::Handed(handed) => self.handed(now, *handed),
             Input::Unhanded(handed) => self.unhanded(now, *handed),
             Input::Unsent { .. } => self.drop_message(&self.nobody.clone(), DropCause::Crossing),
@@ -379,6 +407,7 @@ impl Machine for Edge {
                 self.located(now);
             }
             Input::Drain => self.draining = true,
+            Input::Overload(overloaded) => self.overload(overloaded),
         }
         self.layer_events(now);
         self.end_round(now);
@@ -389,7 +418,11 @@ impl Machine for Edge {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
-                self.config = *config;
+                let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
+                if keep_alive != self.config.keep_alive {
+                    self.watch_anew(now);
+                }
+                self.monitor.is_fresh = false;
             }
             Command::Keys(keys) => {
                 self.keys = *keys;
@@ -411,6 +444,9 @@ impl Machine for Edge {
     }
 
     fn poll_output(&mut self, now: Instant) -> Output<Event> {
+        if !self.monitor.is_fresh {
+            self.set_monitor(now);
+        }
         if self.deadline().is_some_and(|at| at <= now) {
             self.fire(now);
             self.layer_events(now);

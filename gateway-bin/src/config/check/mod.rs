@@ -1,6 +1,7 @@
 //! Judges a configuration: what is refused, and the settings that remain.
 
 mod certificates;
+mod fent;
 mod filter;
 mod guard;
 mod http;
@@ -8,6 +9,7 @@ mod interop;
 mod listeners;
 mod media;
 mod net;
+mod sessions;
 mod sip;
 mod startup;
 mod switches;
@@ -94,9 +96,6 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
 fn not_built(file: &File, judge: &mut Judge<'_>) {
     if file.admin.is_some() {
         judge.refuse(&["admin"], "the administration is not built yet: leave the table out");
-    }
-    if !file.monitor.sip.is_empty() {
-        judge.refuse(&["monitor", "sip"], "monitoring by OPTIONS is not built yet: leave the rows out");
     }
 }
 

@@ -10,7 +10,7 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, filter, interop, switches};
+use super::{Judge, Names, fent, filter, interop, sessions, switches};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, SipPort, SipSettings, Transport,
@@ -23,9 +23,7 @@ pub(super) fn settings(
     judge: &mut Judge<'_>,
 ) -> Option<SipSettings> {
     let sip = &file.sip;
-    if sip.shards > 1 || sip.shards < 0 {
-        judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
-    }
+    let shards = judge.number::<usize>(&["sip", "shards"], sip.shards, (0, 32));
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
@@ -35,6 +33,7 @@ pub(super) fn settings(
     }
     let inside = inside(&sip.inside, names, judge);
     let servers = switches::servers(sip, net, judge);
+    let monitor = switches::monitor(file, net, &ports, inside.as_ref(), judge);
     let interop = interop(file, names, judge);
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
@@ -46,9 +45,11 @@ pub(super) fn settings(
         (day, 3650 * day),
     );
     let timers = Timers::judged(sip, judge);
+    let keep_alive = fent::settings(&file.fent, judge);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
+        shards: shards?,
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
@@ -56,6 +57,7 @@ pub(super) fn settings(
         filters,
         inside: inside?,
         servers,
+        monitor,
         interop: interop?,
         key_rotation: key_rotation?,
         invite_timeout_default: timers.invite_default,
@@ -65,6 +67,8 @@ pub(super) fn settings(
         other_retrans: timers.other_retrans,
         max_forwards: timers.max_forwards,
         max_message: timers.max_message,
+        keep_alive: keep_alive?,
+        stun_keepalive: file.fent.stun_keepalive,
         blacklist: Duration::from_secs(blacklist?.into()),
     })
 }
@@ -74,6 +78,7 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     let sip = &file.sip;
     let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
     let mut profile = interop::judge(&written, names, judge);
+    sessions::settings(sip, judge, &mut profile.sessions);
     let modes = [
         ("always-encrypt", UriEncoding::AlwaysEncrypt),
         ("shorter", UriEncoding::Shorter),
