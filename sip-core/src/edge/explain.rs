@@ -144,7 +144,9 @@ impl Edge {
         copy.dialogs = self.dialogs.clone();
         copy.draining = self.draining;
         for (n, binding) in self.bindings.iter().enumerate() {
-            let own = binding.path.zip(binding.peer.clone());
+            // A phone of another shard has a connection there that is not known here.
+            let peer = || binding.peer.clone().unwrap_or_else(|| Arc::new(self.imagined()));
+            let own = binding.path.map(|path| (path, peer()));
             let path = own.or_else(|| {
                 let (source, peer) = asking?;
                 let sender = peer.identity.as_ref().map(|identity| identity.key_hash);

@@ -8,16 +8,16 @@ use sip_core::token::InstanceId;
 
 use crate::register::{MAC_A, MAC_B, registered};
 use crate::script::{Call, from_pbx, from_phone, target};
-use crate::world::{End, World, wire};
+use crate::world::{End, World, config, wire};
 
 /// The explanation of a text that comes by that connection. The world must not notice.
 fn explain(world: &World, end: End, text: &str) -> Trace {
     let message = Message::parse(wire(text), &Limits::default()).expect("a good message");
     let question =
         Question { peer: world.peer(end), source: Some(end.0), line: None, connected: false, message };
-    let before = world.edge.snapshot(world.now);
-    let trace = world.edge.explain(world.now, question);
-    assert_eq!(world.edge.snapshot(world.now), before);
+    let before = world.edge.edges[0].snapshot(world.now);
+    let trace = world.edge.edges[0].explain(world.now, question);
+    assert_eq!(world.edge.edges[0].snapshot(world.now), before);
     trace
 }
 
@@ -29,7 +29,7 @@ fn decision(trace: &Trace) -> (&'static str, Vec<&'static str>) {
 
 #[test]
 fn each_resolution_step_is_shown_as_the_one_that_won() {
-    let mut world = World::new();
+    let mut world = World::sharded(config(), 1);
     let call = Call::from_pbx(&mut world, "c");
     let b = registered(&mut world, MAC_B, "198.51.100.9:40000", "192.168.1.9");
     let pbx = world.switch("10.0.1.50:33000");
@@ -58,7 +58,7 @@ fn each_resolution_step_is_shown_as_the_one_that_won() {
 
 #[test]
 fn the_flow_token_and_the_user_are_shown_too() {
-    let mut world = World::new();
+    let mut world = World::sharded(config(), 1);
     let (a, own, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let pbx = world.switch("10.0.1.50:33000");
     world.say(a, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
@@ -79,7 +79,7 @@ fn the_flow_token_and_the_user_are_shown_too() {
 
 #[test]
 fn refusals_say_where_the_message_ended() {
-    let mut world = World::new();
+    let mut world = World::sharded(config(), 1);
     let (a, ..) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let pbx = world.switch("10.0.1.50:33000");
     let ours = "sips:404@10.0.1.2:5061";
@@ -121,7 +121,7 @@ fn refusals_say_where_the_message_ended() {
         connected: true,
         message: message.expect("good"),
     };
-    let trace = world.edge.explain(world.now, question);
+    let trace = world.edge.edges[0].explain(world.now, question);
     assert!(
         trace.events.iter().any(|e| matches!(e, Event::Refused { reason: Reason::Unverified, .. })),
         "{trace}"
@@ -130,7 +130,7 @@ fn refusals_say_where_the_message_ended() {
 
 #[test]
 fn phones_that_are_gone_are_480_unless_they_are_taken_as_connected() {
-    let mut world = World::new();
+    let mut world = World::sharded(config(), 1);
     let (a, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let pbx = world.switch("10.0.1.50:33000");
     world.hang(a);
@@ -141,13 +141,13 @@ fn phones_that_are_gone_are_480_unless_they_are_taken_as_connected() {
     let peer = world.peer(pbx);
     let line = Some(InstanceId::new("farend", MAC_A));
     let question = Question { peer, source: None, line, connected: true, message };
-    let there = world.edge.explain(world.now, question);
+    let there = world.edge.edges[0].explain(world.now, question);
     assert!(there.to_string().contains(&format!("Would send to the phone {MAC_A}")), "{there}");
 }
 
 #[test]
 fn a_register_shows_its_tag_and_what_the_pbx_would_see() {
-    let mut world = World::new();
+    let mut world = World::sharded(config(), 1);
     registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let b = world.phone(MAC_B, "198.51.100.9:40000");
     let trace = explain(&world, b, &crate::register::register(MAC_B, "192.168.1.9", 1, ""));
