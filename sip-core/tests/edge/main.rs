@@ -17,6 +17,7 @@ mod overload;
 mod ownership;
 mod register;
 mod registrar;
+mod reuse;
 mod routing;
 mod script;
 mod security;
