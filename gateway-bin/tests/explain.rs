@@ -32,6 +32,8 @@ trust_source = true
 inside_networks = "pbx"
 uri_encoding = "keep-username"
 user_matching = "username"
+[sip.tag_routing]
+enabled = true
 [sip.inside]
 transport = "tcp"
 port = 5060

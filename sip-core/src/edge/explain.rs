@@ -186,7 +186,7 @@ impl Edge {
         for _ in 0..MOST {
             match self.poll_output(now) {
                 Output::Transmit(transmit) => {
-                    let to = self.place_of(transmit.target);
+                    let to = self.in_words(transmit.target);
                     trace.leaving.push(Leaving::new(to, came, transmit.bytes));
                 }
                 Output::Event(Event::Location(_)) => {}
@@ -199,7 +199,7 @@ impl Edge {
         trace
     }
 
-    fn place_of(&self, target: Target) -> String {
+    fn in_words(&self, target: Target) -> String {
         match target {
             Target::Dial(dial) => {
                 let own = if dial.affinity.is_some() { ", the phone's own connection" } else { "" };

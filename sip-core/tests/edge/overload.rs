@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sip_core::edge::Event;
 use sip_core::edge::event::Reason;
-use sip_core::machine::{Input, Machine};
+use sip_core::machine::Input;
 
 use crate::register::registered;
 use crate::script::from_phone;
