@@ -227,10 +227,12 @@ impl Edge {
             }
         }
         for id in self.bindings.close(flow) {
-            if self.bindings.get(id).is_some() {
-                let phone = self.phone(id);
-                self.tell(Event::PhoneLost { phone });
-            }
+            let Some(binding) = self.bindings.get(id) else { continue };
+            let (phone, next) = (status::phone(binding), binding.path);
+            self.tell(match next {
+                Some(source) => Event::PhoneMoved { phone, source },
+                None => Event::PhoneLost { phone },
+            });
         }
         self.layer.handle_flow_closed(now, flow);
     }

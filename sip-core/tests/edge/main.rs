@@ -17,6 +17,7 @@ mod routing;
 mod script;
 mod security;
 mod seeds;
+mod several;
 mod soak;
 mod spiral;
 mod switches;
