@@ -53,6 +53,7 @@ require_client_cert = true
 trust = "authorized"
 
 [sip]
+shards = {shards}
 inside_networks = "appliances"
 uri_encoding = "keep-username"
 user_matching = "username"
@@ -171,7 +172,7 @@ class Gateway:
         quoted = lambda items, prefix="": ", ".join(f'"{prefix}{i}"' for i in items)  # noqa: E731
         text = TEMPLATE.format(state=f"{self.folder}/state", dns=PEBBLE, in4=GW_IN4, in6=GW_IN6, out4=GW_OUT4, out6=GW_OUT6, pki=pki,
                                extra="".join(f', "{e}"' for e in extra), acme=(ACME if acme else IMPORTED).format(pki=pki, pebble=PEBBLE), bundles=quoted(bundles, f"{pki}/"),
-                               connections=connections, tags=str(tags).lower(), head=head, ttl=ttl, startup=STARTUP)
+                               shards=self.lab.shards, connections=connections, tags=str(tags).lower(), head=head, ttl=ttl, startup=STARTUP)
         for old, new in replace:
             if old not in text:
                 raise ValueError(f"the template has no {old!r}")

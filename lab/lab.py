@@ -12,8 +12,8 @@ from pki import Pki
 
 
 class Lab:
-    def __init__(self, farend=None, direct=False):
-        self.farend, self.direct = farend, direct
+    def __init__(self, farend=None, direct=False, shards=0):
+        self.farend, self.direct, self.shards = farend, direct, shards
         self.folder = tempfile.mkdtemp(prefix="farend-lab-")
         os.chmod(self.folder, 0o755)
         self.net = Net(f"fl{os.getpid()}")

@@ -21,6 +21,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="*", metavar="CASE", help="a case or the first part of its name (tags runs tags and tags-off); all without")
     parser.add_argument("--farend", default=None, help="the gateway binary (default: target/release/farend, else target/debug/farend)")
+    parser.add_argument("--shards", type=int, default=0, help="sip.shards of the gateway (default: 0, one for each core)")
     parser.add_argument("--direct", action="store_true", help="self-check without a gateway: phones reach the inside through a plain router")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and captures")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
@@ -72,7 +73,7 @@ def main():
         sys.exit("the lab makes network namespaces and needs root")
     farend = None if args.direct else binary(args.farend)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    lab = Lab(farend, args.direct)
+    lab = Lab(farend, args.direct, args.shards)
     passed = failed = 0
     try:
         lab.up()

@@ -92,6 +92,8 @@ pub enum Input {
         /// What came of it.
         answer: Answer,
     },
+    /// Messages come faster than the machine takes them, or no longer do. Meant to shed what is new (RFC 6357 §3.2).
+    Overload(bool),
     /// No new work: finish what runs.
     Drain,
 }

@@ -55,8 +55,12 @@ impl Shard {
     /// Whose the phones with this certificate key (or [`address_key`](crate::token::address_key)) are.
     pub fn owner(self, certificate: &[u8; 32]) -> u8 {
         let fold = |sum: u64, part: &u8| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*part);
-        let digest = certificate.iter().fold(0xcbf2_9ce4_8422_2325, fold);
-        u8::try_from((digest >> 24) % u64::from(self.count)).unwrap_or(0)
+        let mut digest = certificate.iter().fold(0xcbf2_9ce4_8422_2325, fold);
+        // What stands for an address differs in its last octets only: every bit of those must count.
+        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+            digest = (digest ^ digest >> 33).wrapping_mul(factor);
+        }
+        u8::try_from((digest >> 32) % u64::from(self.count)).unwrap_or(0)
     }
 
     /// Whether the phones with this certificate key are ours.

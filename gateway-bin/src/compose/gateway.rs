@@ -10,9 +10,7 @@ use acme_store::net::http01::Responder;
 use acme_store::net::tls::Acceptor;
 use acme_store::publish::Application;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sip_core::edge::Command;
 use sip_core::flow::ListenerId;
-use sip_core::net::Handle;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -269,6 +267,9 @@ impl Gateway {
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
         }
+        if old.sip.shards != new.sip.shards {
+            return Err(StartError::Fixed("sip.shards"));
+        }
         if old.sip.max_message != new.sip.max_message {
             return Err(StartError::Fixed("sip.max_message"));
         }
@@ -334,19 +335,19 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let wanted: BTreeMap<SocketAddr, SipPort> =
             datagram_rows(&self.settings).into_iter().map(|(address, row)| (address, row.clone())).collect();
-        let handle = self.signalling.handle();
+        let shards = self.signalling.shards();
         let gone: Vec<SocketAddr> =
             self.datagrams.keys().filter(|address| !wanted.contains_key(*address)).copied().collect();
         for address in gone {
             if let Some(id) = self.datagrams.remove(&address) {
-                let _ = handle.remove_socket(id).await;
+                shards.remove_socket(id).await;
             }
         }
         for (address, socket) in sockets {
             let Some(row) = wanted.get(&address) else { continue };
             let id = self.listener_id(&format!("udp {address}"));
             let socket = UdpSocket::from_std(socket)?;
-            signalling::datagrams(&handle, row, id, socket, &self.signalling.blocklist()).await;
+            signalling::datagrams(&shards, row, id, socket, &self.signalling.blocklist()).await;
             self.datagrams.insert(address, id);
         }
         Ok(())
@@ -361,7 +362,7 @@ impl Gateway {
     /// What happens to a connection at a SIP row: the handshake, then the signalling thread.
     fn sip(&self, port: &SipPort, id: ListenerId) -> Welcome {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
-        let handle: Handle<Command> = self.signalling.handle();
+        let shards = self.signalling.shards();
         let port = Arc::new(port.clone());
         let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         let certified = port.tls.as_ref().is_some_and(|tls| tls.require_client_cert);
@@ -370,7 +371,7 @@ impl Gateway {
                 Ok(seat) => seat,
                 Err(error) => return turn_away(&stream, &port.name, remote, &error),
             };
-            let (acceptor, handle, port) = (acceptor.clone(), handle.clone(), port.clone());
+            let (acceptor, shards, port) = (acceptor.clone(), shards.clone(), port.clone());
             let (crowd, strangers) = (crowd.clone(), strangers.clone());
             tokio::spawn(async move {
                 let Ok(local) = stream.local_addr() else { return };
@@ -378,7 +379,7 @@ impl Gateway {
                 let mut stream = Carried::new(stream);
                 let taken = match acceptor {
                     None => match stream.leave() {
-                        Ok(()) => handle.stream(Seated::new(stream, seat), peer),
+                        Ok(()) => shards.stream(Seated::new(stream, seat), peer),
                         Err(_) => return,
                     },
                     Some(acceptor) => match crowd.shake(remote, acceptor.accept(stream)).await {
@@ -388,7 +389,7 @@ impl Gateway {
                             }
                             peer.identity = accepted.identity.map(|one| Arc::new(signalling::identity(&one)));
                             peer.verified = peer.identity.is_some();
-                            handle.stream(Seated::new(accepted.stream, seat), peer)
+                            shards.stream(Seated::new(accepted.stream, seat), peer)
                         }
                         Some(Err(error)) => {
                             return strangers.handshake_failed(&port.name, remote, &error);

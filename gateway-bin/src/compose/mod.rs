@@ -14,6 +14,7 @@ mod media;
 mod names;
 mod places;
 mod rows;
+mod shards;
 mod signalling;
 
 pub use claim::ClaimError;

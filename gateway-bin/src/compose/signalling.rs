@@ -1,4 +1,4 @@
-//! The signalling thread: `sip-core`'s edge behind its driver, and how it reaches the switches.
+//! The signalling threads: `sip-core`'s edge behind its driver, one a shard, and how it reaches the switches.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,17 +15,19 @@ use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
 use sip_core::media::{Media, Untouched};
-use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Handle, Limits, Resolve, Stream};
+use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Limits, Resolve, Stream};
 use sip_core::resolve::records::{Answer, Question};
+use sip_core::shard::Shard;
 use sip_core::token::Keyring;
 use tokio::net::{TcpSocket, UdpSocket};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::credentials::{CredentialError, Draft};
 use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
+use super::shards::{Replicas, Shards};
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
 
@@ -37,18 +39,31 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The running signalling half.
 pub(crate) struct Signalling {
-    handle: Handle<Command>,
-    thread: Option<thread::JoinHandle<()>>,
+    shards: Shards,
+    threads: Vec<thread::JoinHandle<()>>,
+    /// The end of a thread.
+    over: mpsc::UnboundedReceiver<()>,
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The newest of each thread.
+    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
     blocklist: Blocklist,
-    /// Ends after the thread, so that the last change is kept.
+    /// Ends after the threads, so that the last change is kept.
     location: Location,
 }
 
+/// Tells its end, however it comes.
+struct Over(mpsc::UnboundedSender<()>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        // Nobody asks any more.
+        let _ = self.0.send(());
+    }
+}
+
 impl Signalling {
-    /// Starts the thread. No listener yet: see [`Signalling::handle`]. `descriptors` is what the process may have.
+    /// Starts the threads. No listener yet: see [`Signalling::shards`]. `descriptors` is what the process may have.
     pub(crate) fn start(
         settings: &Settings,
         keys: Keyring,
@@ -58,48 +73,67 @@ impl Signalling {
         location: Location,
         descriptors: usize,
     ) -> io::Result<Self> {
-        let media: Box<dyn Media + Send> = match media {
-            Some(media) => Box::new(media),
-            None => Box::new(Untouched),
-        };
-        let edge = Edge::new(edge(settings), keys, super::seed()?, media);
-        let mut limits = Limits::default();
-        limits.message.message = settings.sip.max_message;
-        // The other half is for audio, tunnels and files.
-        limits.streams = settings.guard.connections.min(descriptors / 2);
-        limits.dialled = limits.dialled.min(descriptors / 4);
-        let (driver, handle) = Driver::new(limits);
+        let count = count(settings.sip.shards);
         let switches = Arc::new(RwLock::new(switches));
         let names = Arc::new(RwLock::new(names));
-        let (connect, resolve) =
-            (Arc::new(Inside { switches: switches.clone() }), Arc::new(Lookups(names.clone())));
-        let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        let journal = location.journal();
-        let mut lines = report::signalling::Lines::default();
+        let connect = Arc::new(Inside { switches: switches.clone() });
+        let resolve = Arc::new(Lookups(names.clone()));
+        let replicas = Replicas::new(count);
         let blocklist = Blocklist::default();
-        let followed = blocklist.clone();
-        let events = move |event| match event {
-            Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
-            Event::Location(change) => journal.record(change),
-            event => {
-                followed.heed(&event);
-                lines.log(&event);
-            }
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // A task like the connections' own: whoever wakes what `block_on` itself runs interrupts the wait for the network,
-        // which costs two system calls a message.
-        let run = move || drop(runtime.block_on(runtime.spawn(driver.run(edge, connect, resolve, events))));
-        let thread = thread::Builder::new().name("signalling".to_owned()).spawn(run)?;
-        Ok(Self { handle, thread: Some(thread), switches, names, snapshots, blocklist, location })
+        let (ending, over) = mpsc::unbounded_channel();
+        let drivers = Driver::shards(&limits(settings, descriptors, count), count);
+        let (mut handles, mut threads, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
+        for (driver, handle) in drivers {
+            let shard = driver.shard();
+            let media: Box<dyn Media + Send> = match media.clone() {
+                Some(media) => Box::new(media),
+                None => Box::new(Untouched),
+            };
+            let edge = Edge::new(edge(settings), keys.clone(), super::seed()?, media).on(shard);
+            let (snapshot, state) = watch::channel(Arc::new(Snapshot::default()));
+            let (journal, told, followed) = (location.journal(), replicas.clone(), blocklist.clone());
+            let mut lines = report::signalling::Lines::default();
+            let events = move |event| match event {
+                Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
+                Event::Location(change) => {
+                    told.tell(shard, &change);
+                    journal.record(change);
+                }
+                event => {
+                    followed.heed(&event);
+                    told.heed(shard, &event);
+                    lines.log(&event);
+                }
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (connect, resolve, ending) = (connect.clone(), resolve.clone(), Over(ending.clone()));
+            let (fed, weak) = (replicas.clone(), handle.downgrade());
+            let run = move || {
+                let _ending = ending;
+                if !shard.is_alone() {
+                    // Ends with the runtime.
+                    drop(runtime.spawn(fed.feed(shard, weak)));
+                }
+                // A task like the connections' own: whoever wakes what `block_on` itself runs interrupts the wait for
+                // the network, which costs two system calls a message.
+                drop(runtime.block_on(runtime.spawn(driver.run(edge, connect, resolve, events))));
+            };
+            let name =
+                if shard.is_alone() { "signalling".into() } else { format!("signalling-{}", shard.index()) };
+            threads.push(thread::Builder::new().name(name).spawn(run)?);
+            handles.push((shard, handle));
+            snapshots.push(state);
+        }
+        let shards = Shards::new(handles);
+        Ok(Self { shards, threads, over, switches, names, snapshots, blocklist, location })
     }
 
-    /// Reaches the thread.
-    pub(crate) fn handle(&self) -> Handle<Command> {
-        self.handle.clone()
+    /// Reaches the threads.
+    pub(crate) fn shards(&self) -> Shards {
+        self.shards.clone()
     }
 
-    /// The addresses that the machine has blocked.
+    /// The addresses that the machines have blocked.
     pub(crate) fn blocklist(&self) -> Blocklist {
         self.blocklist.clone()
     }
@@ -107,8 +141,7 @@ impl Signalling {
     /// Phones that were registered before this process began.
     pub(crate) async fn locate(&self, known: Vec<Change>) {
         for change in known {
-            // A driver that has ended has no phones.
-            let _ = self.handle.command(Command::Locate(change)).await;
+            self.shards.command(|| Command::Locate(change.clone())).await;
         }
     }
 
@@ -116,46 +149,68 @@ impl Signalling {
     pub(crate) async fn reconfigure(&self, settings: &Settings, switches: Switches, names: Arc<Names>) {
         *self.switches.write().unwrap_or_else(PoisonError::into_inner) = switches;
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
-        // A driver that has ended needs no configuration.
-        let _ = self.handle.command(Command::Reconfigure(Box::new(edge(settings)))).await;
+        let config = edge(settings);
+        self.shards.command(|| Command::Reconfigure(Box::new(config.clone()))).await;
     }
 
     /// New keys from the next message on.
     pub(crate) async fn rekey(&self, keys: Keyring) {
-        // A driver that has ended needs none.
-        let _ = self.handle.command(Command::Keys(Box::new(keys))).await;
+        self.shards.command(|| Command::Keys(Box::new(keys.clone()))).await;
     }
 
-    /// The state a moment from now; `None` when the thread has ended.
-    pub(crate) async fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
-        self.snapshots.mark_unchanged();
-        self.handle.command(Command::Snapshot).await.ok()?;
-        self.snapshots.changed().await.ok()?;
-        Some(self.snapshots.borrow().clone())
+    /// The state a moment from now, of all threads together; `None` when one has ended.
+    pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
+        self.snapshots.iter_mut().for_each(watch::Receiver::mark_unchanged);
+        self.shards.command(|| Command::Snapshot).await;
+        let mut whole = Snapshot::default();
+        for snapshot in &mut self.snapshots {
+            snapshot.changed().await.ok()?;
+            whole.add(&snapshot.borrow());
+        }
+        Some(whole)
     }
 
-    /// Waits for the end of the thread, which ends by itself only when it panics.
+    /// Waits for the end of a thread, which ends by itself only when it panics.
     pub(crate) async fn ended(&mut self) {
-        // The driver owns the sending end.
-        while self.snapshots.changed().await.is_ok() {}
+        let _ = self.over.recv().await;
     }
 
     /// Nothing new from now on; running calls go on.
     pub(crate) async fn drain(&self) {
-        let _ = self.handle.drain().await;
+        self.shards.drain().await;
     }
 
-    /// Closes every connection and ends the thread.
-    pub(crate) async fn stop(mut self) {
-        let _ = self.handle.close_all().await;
-        let Some(thread) = self.thread.take() else { return };
-        let location = self.location;
+    /// Closes every connection and ends the threads.
+    pub(crate) async fn stop(self) {
+        self.shards.close_all().await;
+        let (threads, location) = (self.threads, self.location);
         let ended = tokio::task::spawn_blocking(move || {
-            let _ = thread.join();
+            for thread in threads {
+                let _ = thread.join();
+            }
             drop(location);
         });
         let _ = tokio::time::timeout(FAREWELL, ended).await;
     }
+}
+
+/// How many signalling threads there are: `sip.shards`, where 0 is one for each core that this process may use.
+fn count(configured: usize) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let wanted = if configured == 0 { cores() } else { configured };
+    Shard::all(wanted).len()
+}
+
+/// What one of `count` threads may take.
+fn limits(settings: &Settings, descriptors: usize, count: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.message.message = settings.sip.max_message;
+    // The other half is for audio, tunnels and files.
+    limits.streams = settings.guard.connections.min(descriptors / 2).div_ceil(count);
+    limits.dialled = limits.dialled.min(descriptors / 4).div_ceil(count);
+    limits.dials = limits.dials.div_ceil(count);
+    limits.lookups = limits.lookups.div_ceil(count);
+    limits
 }
 
 /// How switches are reached, as of the newest configuration.
@@ -271,9 +326,9 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
     }
 }
 
-/// Hands a datagram socket to the driver.
+/// Hands a datagram socket to the drivers.
 pub(crate) async fn datagrams(
-    handle: &Handle<Command>,
+    shards: &Shards,
     row: &SipPort,
     id: ListenerId,
     socket: UdpSocket,
@@ -286,7 +341,7 @@ pub(crate) async fn datagrams(
         allow: row.allow_from.clone(),
         blocked: blocked.clone(),
     };
-    let _ = handle.socket(socket, rules).await;
+    shards.socket(socket, rules).await;
 }
 
 fn side(row: &SipPort) -> Side {
@@ -307,6 +362,7 @@ fn edge(settings: &Settings) -> Config {
     config.servers = sip.servers.iter().map(server).collect();
     config.internal_domains = settings.net.internal_domains.clone();
     config.blacklist = sip.blacklist;
+    config.monitor = sip.monitor.clone();
     config.switches = config::Switches {
         transport: transport(sip.inside.transport),
         port: sip.inside.port,

@@ -13,7 +13,7 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
-use sip_core::edge::config::{Policy as SipPolicy, PreloadedRoutes};
+use sip_core::edge::config::{Monitored, Policy as SipPolicy, PreloadedRoutes};
 use sip_core::edge::filter::Filters;
 use sip_core::edge::interop::InteropProfile;
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
@@ -142,6 +142,8 @@ pub struct AcmeDomain {
 /// The signalling half.
 #[derive(Debug, Clone)]
 pub struct SipSettings {
+    /// Signalling threads; 0 is one for each core.
+    pub shards: usize,
     /// The port table.
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.
@@ -174,6 +176,8 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// Switches that are asked whether they live.
+    pub monitor: Vec<Monitored>,
     /// How long a switch that failed gets no requests; zero: off.
     pub blacklist: Duration,
 }

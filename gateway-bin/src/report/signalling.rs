@@ -123,6 +123,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::Offence { side, remote, offence } => {
             warn!(?side, %remote, offence = offence.name(), class = IDS, "an offence of a peer that is never blocked");
         }
+        Event::Overload { begins } => {
+            warn!(begins, "overload: new calls and registrations are answered 503");
+        }
         Event::SwitchUnreachable { remote } => warn!(%remote, "the switch can't be reached"),
         Event::Untranslated { call_id, field } => {
             warn!(call_id, %field, "an address of ours can't be read any more: it went on as it was");
@@ -130,6 +133,7 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FailedOver { remote, why } => {
             info!(%remote, why = failed(*why), "the next address of the switch is asked")
         }
+        Event::Unlocated { name } => warn!(name, "a monitored name has no address that may be asked"),
         Event::Judged { switch, verdict } => judged(*switch, *verdict),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
@@ -180,6 +184,7 @@ fn log_snapshot(state: &Snapshot) {
         connected = state.phones.iter().filter(|phone| phone.source.is_some()).count(),
         dialogs = state.dialogs,
         resolved = ?state.resolved,
+        shown = state.shown,
         refused = state.refused,
         dropped = state.dropped,
         switches_off = state.switches.len(),

@@ -13,6 +13,7 @@ pub use super::limits::Limits;
 
 use super::filter::Filters;
 use super::interop::InteropProfile;
+pub use super::monitor::Monitored;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
 use crate::resolve::{Networks, Server};
@@ -46,6 +47,8 @@ pub struct Config {
     /// How long a switch that refused a connection or let a request time out gets no other: `sip.blacklist`; zero turns it
     /// off.
     pub blacklist: Duration,
+    /// Switches that are asked by OPTIONS whether they live: `[[monitor.sip]]`.
+    pub monitor: Vec<Monitored>,
     /// What happens when several phones match a user other than `anonymous`: `sip.ambiguous_user`.
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
@@ -84,6 +87,7 @@ impl Config {
             servers: Vec::new(),
             internal_domains: Vec::new(),
             blacklist: super::switches::BLACKLIST,
+            monitor: Vec::new(),
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
             default_policy: Policy::ProcessAll,

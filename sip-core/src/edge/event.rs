@@ -193,6 +193,11 @@ pub enum Event {
         /// What.
         offence: Offence,
     },
+    /// Messages come faster than they are taken: new calls and registrations are answered 503. Or that is over.
+    Overload {
+        /// Whether it begins.
+        begins: bool,
+    },
     /// A switch can't be reached.
     SwitchUnreachable {
         /// Its address.
@@ -204,6 +209,11 @@ pub enum Event {
         remote: SocketAddr,
         /// How.
         why: Why,
+    },
+    /// A name in `[[monitor.sip]]` has no address that may be asked.
+    Unlocated {
+        /// The name.
+        name: String,
     },
     /// Something was found out about a switch. [`Command::Judge`] takes it to other shards.
     Judged {
@@ -427,15 +437,17 @@ pub struct Snapshot {
     pub blocked: usize,
     /// The latest of them.
     pub blocks: Vec<BlockState>,
+    /// Inside addresses that passed to phones in headers that can't be rewritten (URLs to fetch).
+    pub shown: u64,
     /// Whether we are draining.
     pub draining: bool,
     /// The keys that living bindings were born with, the newest among them or not.
     pub keys: Vec<u8>,
-    /// Switches that get no requests at present.
+    /// Switches that get no requests at present, and those that are monitored.
     pub switches: Vec<SwitchState>,
 }
 
-/// A switch that something is held against.
+/// A switch that something is held against, or that is monitored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchState {
     /// Which.
@@ -444,6 +456,21 @@ pub struct SwitchState {
     pub down: bool,
     /// How long it stays on the blacklist; zero when it is not on it.
     pub blacklisted: Duration,
+    /// What the monitor says.
+    pub health: Health,
+}
+
+/// What the monitor says of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nobody asks it.
+    Unwatched,
+    /// It was not heard yet, nor silent for long enough.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
 }
 
 /// One registered phone.

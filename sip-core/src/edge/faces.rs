@@ -60,7 +60,7 @@ impl Config {
     }
 
     /// What we call ourselves to somebody whom we send to first: the listener of that transport and family.
-    fn face_towards(&self, side: Side, transport: Transport, remote: SocketAddr) -> &Face {
+    pub(super) fn face_towards(&self, side: Side, transport: Transport, remote: SocketAddr) -> &Face {
         let fits = |one: &&Listener| {
             one.side == side && one.transport == transport && one.local.is_ipv4() == remote.is_ipv4()
         };

@@ -63,6 +63,10 @@ impl Edge {
     /// Searches that are done.
     pub(super) fn located(&mut self, now: Instant) {
         while let Some((number, places)) = self.locator.poll_found() {
+            if let Some(row) = self.monitor.searched(number) {
+                self.found_monitored(now, row, &places);
+                continue;
+            }
             let Some(lookup) = self.lookups.remove(&number) else { continue };
             let Some(mut exchange) = self.exchanges.remove(&lookup.key) else { continue };
             self.take_places(now, &mut exchange, lookup.branch, &places);

@@ -59,7 +59,8 @@ impl Edge {
             Received::Refused { message } => {
                 // The layer has answered already.
                 let incoming = Incoming { key: None, source, peer, message, handed };
-                self.tell_refused(&incoming, Some(503), Reason::Limit("transactions"));
+                let limit = if self.overloaded { "backlog" } else { "transactions" };
+                self.tell_refused(&incoming, Some(503), Reason::Limit(limit));
             }
             Received::Absorbed => {}
             Received::Stray(_) => self.drop_message(&peer, DropCause::StrayResponse),

@@ -23,10 +23,12 @@ mod faces;
 mod failover;
 mod flows;
 mod forward;
+mod hiding;
 mod inbound;
 mod intake;
 mod limits;
 mod lines;
+mod monitor;
 mod naming;
 mod offer;
 mod outbound;
@@ -42,7 +44,7 @@ mod status;
 mod switches;
 mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,6 +60,7 @@ use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
 use lines::Lines;
+use monitor::Monitor;
 use pace::Pace;
 use seals::Seals;
 use switches::Switches;
@@ -93,6 +96,7 @@ pub struct Edge {
     lookups: Numbered<u64, Lookup>,
     locator: Locator,
     switches: Switches,
+    monitor: Monitor,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
@@ -108,13 +112,18 @@ pub struct Edge {
     /// Connections to be closed once everything else has left.
     closes: VecDeque<FlowId>,
     counters: Counters,
+    /// Inside addresses that passed to phones, in places that can't be rewritten.
+    shown: Cell<u64>,
     draining: bool,
+    overloaded: bool,
 }
 
 /// Why we sent a request of our own.
 enum Errand {
     /// Whether the phone lives whose tag a REGISTER claims.
     Owner(Box<Probe>),
+    /// Whether a switch lives.
+    Switch(event::Switch),
 }
 
 /// A REGISTER that waits for the phone whose tag it claims.
@@ -159,6 +168,7 @@ impl Edge {
             lookups: Numbered::default(),
             locator,
             switches: Switches::default(),
+            monitor: Monitor::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
             pace: Pace::default(),
@@ -168,7 +178,9 @@ impl Edge {
             outputs: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
+            shown: Cell::new(0),
             draining: false,
+            overloaded: false,
         }
     }
 
@@ -223,6 +235,7 @@ impl Edge {
                 self.outputs.push_back(Output::HandClosed { shard, flow });
             }
             if let Some(dial) = closed.dial {
+                self.monitor.hasten(now, dial.into());
                 self.lines.closed(dial, Some(flow));
             }
         }
@@ -252,6 +265,7 @@ impl Edge {
             self.patiences.remove(&(at, key));
             self.lose_patience(now, key);
         }
+        self.run_monitor(now);
         self.locator.handle_timeout(now, &self.config.internal_domains);
         self.located(now);
         while let Some(done) = self.errands.handle_timeout(now) {
@@ -295,6 +309,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.patiences.first().map(|(at, _)| *at),
             self.locator.deadline(),
+            self.monitor.deadline(),
             self.errands.poll_timeout(),
             self.pace.deadline(),
             self.bindings.next_expiry(),
@@ -312,6 +327,7 @@ impl Edge {
         let lives = matches!(done.outcome, ua::Outcome::Answered(_));
         match done.purpose {
             Errand::Owner(probe) => self.probed(now, *probe, lives),
+            Errand::Switch(switch) => self.switch_asked(now, switch, &done.outcome),
         }
     }
 
@@ -377,6 +393,7 @@ impl Machine for Edge {
                 self.located(now);
             }
             Input::Drain => self.draining = true,
+            Input::Overload(overloaded) => self.overload(overloaded),
         }
         self.layer_events(now);
         self.end_round(now);
@@ -388,6 +405,7 @@ impl Machine for Edge {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
                 self.config = *config;
+                self.monitor.is_fresh = false;
             }
             Command::Keys(keys) => {
                 self.keys = *keys;
@@ -409,6 +427,9 @@ impl Machine for Edge {
     }
 
     fn poll_output(&mut self, now: Instant) -> Output<Event> {
+        if !self.monitor.is_fresh {
+            self.set_monitor(now);
+        }
         if self.deadline().is_some_and(|at| at <= now) {
             self.fire(now);
             self.layer_events(now);

@@ -75,7 +75,10 @@ impl Edge {
         let owner = self.bindings.get(id).filter(|b| b.registered && b.is_connected())?;
         let claims = owner.record.certificate != incoming.certificate()
             && (routing.cert_binding != CertBinding::Enforce || names_tag(&incoming.peer, &tag));
-        let mut asked = self.errands.purposes().map(|Errand::Owner(probe)| probe.phone);
+        let mut asked = self.errands.purposes().filter_map(|errand| match errand {
+            Errand::Owner(probe) => Some(probe.phone),
+            Errand::Switch(_) => None,
+        });
         let asked = self.errands.len() >= PROBES || asked.any(|phone| phone == id);
         (claims && !asked).then_some(id)
     }

@@ -163,6 +163,7 @@ impl Edge {
             edit.remove(Name::RecordRoute);
         }
         self.hide_contacts(face, message, edit)?;
+        self.hide_names(face, message, edit);
         self.refer_outside(face, message, edit)
     }
 
@@ -315,6 +316,8 @@ impl Edge {
         if let Some(to) = self.restored_to(exchange, branch, message) {
             edit.set_header(Name::To, &to);
         }
+        let face = self.config.face_of(&exchange.incoming.peer);
+        self.hide_names(face, message, edit);
         if let Some(registration) = &exchange.registration {
             edit.remove(Name::Path);
             edit.remove(Name::ServiceRoute);
@@ -326,7 +329,6 @@ impl Edge {
             }
             return Ok(());
         }
-        let face = self.config.face_of(&exchange.incoming.peer);
         let routes: Vec<Address<'_>> = message.headers::<RecordRoute>().flatten().collect();
         let switch = exchange.branches.get(branch).and_then(|b| b.way.hop.remote());
         let hidden = exchange.recorded && (101..300).contains(&status) && self.hides_record_route(switch);

@@ -14,6 +14,32 @@ pub(super) fn phone(binding: &Binding) -> Phone {
     Phone { id: binding.id, tag: binding.record.tag.clone(), user: binding.record.user.clone() }
 }
 
+impl Snapshot {
+    /// Adds the state of another shard: numbers are summed, lists joined.
+    pub fn add(&mut self, other: &Self) {
+        self.phones.extend_from_slice(&other.phones);
+        self.flows += other.flows;
+        self.contexts += other.contexts;
+        self.dialogs += other.dialogs;
+        for (sum, step) in self.resolved.iter_mut().zip(other.resolved) {
+            *sum += step;
+        }
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.calls += other.calls;
+        self.floods += other.floods;
+        self.junk += other.junk;
+        self.blocked += other.blocked;
+        self.blocks.extend_from_slice(&other.blocks);
+        self.draining |= other.draining;
+        self.keys.extend_from_slice(&other.keys);
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        let known: Vec<_> = self.switches.iter().map(|state| state.switch).collect();
+        self.switches.extend(other.switches.iter().filter(|state| !known.contains(&state.switch)).cloned());
+    }
+}
+
 impl Edge {
     /// The state in numbers, and the registrations.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
@@ -37,6 +63,7 @@ impl Edge {
             contexts: self.exchanges.len(),
             dialogs: self.dialogs.len(),
             resolved: self.counters.resolved,
+            shown: self.shown.get(),
             refused: self.counters.refused,
             dropped: self.counters.dropped,
             calls: self.counters.calls,
@@ -45,8 +72,8 @@ impl Edge {
             blocked: self.guard.blocks.active(),
             blocks: self.guard.blocks.list(now, BLOCKS_SHOWN),
             draining: self.draining,
+            switches: self.switch_states(now),
             keys: self.bindings.born_with().collect(),
-            switches: self.switches.states(now),
         }
     }
 }

@@ -9,12 +9,12 @@
 //!
 //! [`Command::Judge`]: super::Command::Judge
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Edge;
-use super::event::{Event, SwitchState};
+use super::event::{Event, Health, SwitchState};
 use crate::flow::{Dial, Side, Transport};
 
 /// The most switches that are remembered; who was judged earliest makes way.
@@ -121,33 +121,52 @@ impl Switches {
         let back = self.table.get(&switch).is_some_and(|record| record.refused && !record.down);
         back && self.table.remove(&switch).is_some()
     }
-
-    /// What is held against whom.
-    pub(super) fn states(&self, now: Instant) -> Vec<SwitchState> {
-        let held = self.table.iter().filter(|(_, record)| record.down || record.until > now);
-        let mut states: Vec<SwitchState> = held
-            .map(|(switch, record)| SwitchState {
-                switch: *switch,
-                down: record.down,
-                blacklisted: record.until.saturating_duration_since(now),
-            })
-            .collect();
-        states.sort_by_key(|state| state.switch);
-        states
-    }
 }
 
 impl Edge {
     /// Takes a verdict that was found here, and tells the others.
     pub(super) fn judge(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
+        if verdict != Verdict::Up {
+            self.monitor.hasten(now, switch);
+        }
         if self.switches.judge(now, switch, verdict, self.config.blacklist) {
             self.tell(Event::Judged { switch, verdict });
         }
     }
 
+    /// As [`Edge::judge`], and it is news in any case.
+    pub(super) fn judge_anew(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
+        self.switches.judge(now, switch, verdict, self.config.blacklist);
+        self.tell(Event::Judged { switch, verdict });
+    }
+
     /// Takes a verdict that another shard found; nobody is told again.
     pub(super) fn told(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
         self.switches.judge(now, switch, verdict, self.config.blacklist);
+    }
+
+    /// Switches that something is held against, and those that are monitored.
+    pub(super) fn switch_states(&self, now: Instant) -> Vec<SwitchState> {
+        let held = self.switches.table.iter().filter(|(_, record)| record.down || record.until > now);
+        let mut states: BTreeMap<Switch, SwitchState> = held
+            .map(|(switch, record)| {
+                let blacklisted = record.until.saturating_duration_since(now);
+                (
+                    *switch,
+                    SwitchState {
+                        switch: *switch,
+                        down: record.down,
+                        blacklisted,
+                        health: Health::Unwatched,
+                    },
+                )
+            })
+            .collect();
+        for (switch, health) in self.monitor.states() {
+            let none = SwitchState { switch, down: false, blacklisted: Duration::ZERO, health };
+            states.entry(switch).or_insert(none).health = health;
+        }
+        states.into_values().collect()
     }
 
     /// A connection to a switch stands.

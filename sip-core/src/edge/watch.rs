@@ -161,6 +161,13 @@ impl Edge {
         }
     }
 
+    /// What is new is shed before it costs anything.
+    pub(super) fn overload(&mut self, begins: bool) {
+        self.overloaded = begins;
+        self.layer.shed(begins);
+        self.tell(Event::Overload { begins });
+    }
+
     /// Whether a connection must go because its peer is blocked.
     pub(super) fn bar_flow(&mut self, flow: FlowId, peer: &Peer) -> bool {
         let barred = !self.config.guard.trusts(peer) && self.guard.blocks.holds(&Suspect::of(peer));

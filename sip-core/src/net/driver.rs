@@ -234,6 +234,8 @@ impl<C: Send> Driver<C> {
             dialling: HashMap::new(),
             lookups: JoinSet::new(),
             asked: HashMap::new(),
+            inbox: limits.inbox.max(1),
+            overloaded: false,
             limits,
         };
         running.run(self.orders, arrivals, self.crossed).await;
@@ -258,6 +260,9 @@ struct Running<M, N, R, E> {
     lookups: JoinSet<Found>,
     asked: HashMap<Id, u64>,
     limits: Arc<Limits>,
+    /// Messages that may wait; fixed at the start.
+    inbox: usize,
+    overloaded: bool,
 }
 
 impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E> {
@@ -282,7 +287,10 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                     None | Some(Order::CloseAll) => break,
                     Some(order) => self.order(order),
                 },
-                Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                Some(arrival) = arrivals.recv() => {
+                    self.weigh(arrivals.len());
+                    self.arrive(arrival);
+                }
                 crossing = crossing::next(&mut crossed), if crossed.is_some() => self.crossed(crossing),
                 Some(done) = self.dials.join_next_with_id() => self.dialled(done),
                 Some(done) = self.lookups.join_next_with_id() => self.resolved(done),
@@ -353,6 +361,17 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
             Order::Drain => self.machine.handle_input(now(), Input::Drain),
             // Ends the loop before it comes here.
             Order::CloseAll => {}
+        }
+    }
+
+    /// Overload begins when the inbox is three quarters full and ends at one quarter: what waits there is late already.
+    fn weigh(&mut self, waiting: usize) {
+        let mark = if self.overloaded { self.inbox / 4 } else { self.inbox / 4 * 3 };
+        let overloaded = waiting > mark;
+        if overloaded != self.overloaded {
+            self.overloaded = overloaded;
+            tracing::warn!(waiting, overloaded, "messages wait for the machine");
+            self.machine.handle_input(now(), Input::Overload(overloaded));
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Limits {
     pub resolve: Duration,
     /// Look-ups under way at once. More find nothing at once. Default 256.
     pub lookups: usize,
-    /// Messages that wait for the machine; beyond, streams are not read and datagrams are dropped. Default 4,096.
+    /// Messages that wait for the machine; at three quarters it is told ([`Input::Overload`](crate::machine::Input)); beyond, streams are not read and datagrams are dropped. Default 4,096.
     pub inbox: usize,
 }
 

@@ -51,7 +51,8 @@ pub enum Received {
         /// The response.
         message: Message,
     },
-    /// A new request beyond [`Config::transactions`]. It has been answered 503 and has no transaction.
+    /// A new request beyond [`Config::transactions`], or shed ([`Layer::shed`]). It has been answered 503 and has no
+    /// transaction.
     Refused {
         /// The request.
         message: Message,
@@ -90,6 +91,7 @@ pub struct Layer {
     dialled: Numbered<Dial, FlowId>,
     dials: Numbered<FlowId, Dial>,
     out: Out,
+    shedding: bool,
 }
 
 impl Layer {
@@ -102,7 +104,14 @@ impl Layer {
             dialled: Numbered::default(),
             dials: Numbered::default(),
             out: Out::new(),
+            shedding: false,
         }
+    }
+
+    /// While it sheds, a new INVITE or REGISTER outside of dialogs is answered 503 with Retry-After and costs nothing more
+    /// ([`Received::Refused`]); what runs, and what belongs to a dialog, goes on.
+    pub fn shed(&mut self, shedding: bool) {
+        self.shedding = shedding;
     }
 
     /// Changes timing and limits. Clocks that run keep their pace until their transaction's next state.
@@ -129,8 +138,20 @@ impl Layer {
         message: Message,
     ) -> Received {
         let received = if message.is_request() {
-            let full = self.servers.len() >= self.config.transactions;
-            self.servers.handle_request(now, source, peer, message, full, &self.config, &mut self.out)
+            // What belongs to a dialog has as much room again.
+            let most = self.config.transactions;
+            let most = if super::servers::in_dialog(&message) { most.saturating_mul(2) } else { most };
+            let full = self.servers.len() >= most;
+            self.servers.handle_request(
+                now,
+                source,
+                peer,
+                message,
+                full,
+                self.shedding,
+                &self.config,
+                &mut self.out,
+            )
         } else {
             self.clients.handle_response(now, source, peer, message, &self.config, &mut self.out)
         };

@@ -1,6 +1,8 @@
 //! The server half of the layer: requests that came in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -12,6 +14,7 @@ use super::server::{self, Server};
 use super::server_invite::{self, ServerInvite};
 use super::timer::{Clocks, Config};
 use crate::flow::{Dial, FlowId, Peer, Source, Target};
+use crate::header::To;
 use crate::message::{Message, Method, Name, ResponseBuilder};
 use crate::numbered::Numbered;
 
@@ -19,6 +22,8 @@ use crate::numbered::Numbered;
 pub(super) struct Servers {
     table: Numbered<ServerKey, Entry>,
     keys: HashMap<Key, ServerKey>,
+    /// Those that have had their final answer and wait for copies of the request only, the oldest first; some have ended.
+    finished: VecDeque<ServerKey>,
     /// Who is hurt when a connection or dial fails.
     replies: BTreeSet<(Target, ServerKey)>,
 }
@@ -92,6 +97,7 @@ impl Servers {
         peer: &Peer,
         message: Message,
         full: bool,
+        shedding: bool,
         config: &Config,
         out: &mut Out,
     ) -> Received {
@@ -116,9 +122,14 @@ impl Servers {
             None
         };
         let reply = reply_target(source, peer, &message);
-        if full && invite.is_none() {
-            let refusal = ResponseBuilder::new(&message, 503, "Too Many Transactions").source(peer.remote);
-            out.send(reply, refusal.header(Name::RetryAfter, b"10").build());
+        let shed = shedding && begins(&message);
+        if shed || (full && invite.is_none() && !self.make_room(out)) {
+            let phrase = if shed { "Overload" } else { "Too Many Transactions" };
+            let tag = format!("shed{:x}", hash(&message));
+            let refusal = ResponseBuilder::new(&message, 503, phrase).to_tag(&tag).source(peer.remote);
+            // Spread, so that they do not all return at once.
+            let wait = (10 + hash(&message) % 51).to_string();
+            out.send(reply, refusal.header(Name::RetryAfter, wait.as_bytes()).build());
             return Received::Refused { message };
         }
         let id = self.insert(now, key, scope, reply, peer.remote, &message, config, out);
@@ -204,6 +215,34 @@ impl Servers {
             entry.ack_key = Some(key.clone());
             self.keys.insert(key, id);
         }
+        if status >= 200 {
+            self.finish(id);
+        }
+    }
+
+    /// Ends the oldest transaction that has been answered: a copy of its request would be taken for a new one, which is
+    /// better than to refuse what is new. `false` when all are still being worked on.
+    fn make_room(&mut self, out: &mut Out) -> bool {
+        while let Some(oldest) = self.finished.pop_front() {
+            if self.table.contains_key(&oldest) {
+                self.end(oldest, out);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Notes that a transaction has had its final answer.
+    fn finish(&mut self, id: ServerKey) {
+        while self.finished.front().is_some_and(|oldest| !self.table.contains_key(oldest)) {
+            self.finished.pop_front();
+        }
+        // Behind one that lasts, others may have ended: as many as live, at most, are kept.
+        if self.finished.len() > 64 + 2 * self.table.len() {
+            let table = &self.table;
+            self.finished.retain(|id| table.contains_key(id));
+        }
+        self.finished.push_back(id);
     }
 
     pub(super) fn set_fallback(&mut self, id: ServerKey, target: Target) {
@@ -311,6 +350,23 @@ impl Servers {
         }
         out.tell(Event::ServerEnded(id));
     }
+}
+
+/// Whether a request begins something: a call, or a registration.
+fn begins(message: &Message) -> bool {
+    matches!(message.method(), Some(Method::Invite | Method::Register)) && !in_dialog(message)
+}
+
+/// Whether a request looks as if it were part of a dialog.
+pub(super) fn in_dialog(message: &Message) -> bool {
+    matches!(message.header::<To>(), Some(Ok(to)) if to.tag().is_some())
+}
+
+/// The same for every copy of a request.
+fn hash(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(message.raw(Name::Via).unwrap_or_default());
+    hasher.finish()
 }
 
 impl Machine {

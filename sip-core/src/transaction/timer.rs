@@ -27,7 +27,8 @@ pub struct Config {
     /// A guard against leaks, no timer of the RFC: how long a transaction waits for its own user, or an INVITE for a
     /// final answer after each provisional one, before it ends. Must exceed the proxy's timer C. Default 15 min.
     pub patience: Duration,
-    /// How many server transactions there may be; further requests are refused with 503. Requests of our own may be twice
+    /// How many server transactions there may be. For one more the oldest that has been answered makes way; when all are
+    /// still worked on, requests are refused with 503. Requests of our own may be twice
     /// as many, since one that was let in may fork. Default 100,000; one costs about 1 KiB plus its message.
     pub transactions: usize,
 }

@@ -159,6 +159,7 @@ impl Machine for UserAgent {
             }
             Input::DialFailed { dial, .. } => layer.handle_dial_failed(now, &dial),
             Input::Drain => agent.drain(),
+            Input::Overload(overloaded) => layer.shed(overloaded),
             // Nothing is asked of other shards or of name servers, and what is unframeable has been answered.
             _ => {}
         }

@@ -149,7 +149,7 @@ fn what_blocks_lasts_twice_as_long_each_time_up_to_a_day() {
 
 #[test]
 fn without_a_certificate_the_address_answers_for_it_and_an_operator_may_let_it_in() {
-    let mut world = World::new();
+    let mut world = World::sharded(config(), 1);
     let stranger = world.connect(Side::Inside, "[2001:db8::1]:5060", None, false);
     for n in 1..=10 {
         world.say(stranger, &guess(MAC_A, n));

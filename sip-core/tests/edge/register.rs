@@ -301,7 +301,8 @@ fn every_phone_has_a_connection_of_its_own_to_the_switch() {
     assert_ne!(one, two);
     let mut shared = config();
     shared.switches.connections = Connections::Shared;
-    let mut world = World::with(shared);
+    // A shard shares its own.
+    let mut world = World::sharded(shared, 1);
     let (_, one, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let (_, two, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.7");
     assert_eq!(one, two);

@@ -1,144 +1,223 @@
-//! Phones with several connections at a time (RFC 5626): the newest good one is used, then the next, 430 when none is left.
+//! One or several machines that look like one, joined by literal queues.
 
-use sip_core::edge::Event;
-use sip_core::edge::event::Departure;
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
-use crate::register::{MAC_A, register};
-use crate::script::{from_pbx, from_phone};
-use crate::world::{End, World, between, reply, row};
+use sip_core::edge::bindings::{Binding, Change};
+use sip_core::edge::event::Snapshot;
+use sip_core::edge::guard::{Offence, Suspect};
+use sip_core::edge::{Command, Edge, Event};
+use sip_core::flow::{Dial, Peer, Side, Source, Target};
+use sip_core::machine::{Fault, Input, Machine, Output};
+use sip_core::shard::{Handed, Shard};
+use sip_core::token::{InstanceId, address_key};
 
-/// A REGISTER over this connection, by this number and from this private address; the Contact towards the PBX.
-fn over(world: &mut World, phone: End, reg_id: u32, host: &str, cseq: u32) -> (End, String) {
-    let more = format!(";reg-id={reg_id}\nSupported: path, outbound");
-    world.say(phone, &register(MAC_A, host, cseq, &more));
-    let own = world.dialled("10.0.1.50:5061");
-    let text = world.hear_start(own, "REGISTER ");
-    let contact = row(&text, "Contact").to_owned();
-    assert!(contact.contains(&format!("reg-id={reg_id}")), "{contact}");
-    world.say(own, &reply(&text, "200 OK", "t", &format!("Contact: {contact}")));
-    world.hear_start(phone, "SIP/2.0 200 ");
-    (own, between(&contact, "<", ">").to_owned())
+/// How many machines a world has if its test does not say: `WORLD_SHARDS`, else one.
+pub(crate) fn wanted() -> usize {
+    std::env::var("WORLD_SHARDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
-fn invite(world: &mut World, pbx: End, uri: &str, call: &str) {
-    world.say(pbx, &from_pbx("INVITE", uri, call, 1, "", ""));
+/// Where the shard stands in the number of a look-up, as the world sees it.
+const QUERY: u32 = 48;
+
+pub(crate) struct Several {
+    pub(crate) edges: Vec<Edge>,
+    /// What is on its way between them.
+    crossing: VecDeque<(u8, Input)>,
+    /// Changes of location on their way.
+    located: VecDeque<(u8, Change)>,
+    /// Whether those wait.
+    pub(crate) late: bool,
+    /// Shards that take no more.
+    pub(crate) full: HashSet<u8>,
+    /// Messages that crossed.
+    pub(crate) crossed: usize,
+    inside: usize,
 }
 
-#[test]
-fn the_newest_good_connection_then_the_next_then_430() {
-    let mut world = World::new();
-    let first = world.phone(MAC_A, "198.51.100.7:40000");
-    let (_, uri) = over(&mut world, first, 1, "192.168.1.7", 1);
-    let second = world.phone(MAC_A, "198.51.100.7:40001");
-    let (own, again) = over(&mut world, second, 2, "192.168.2.7", 2);
-    assert_eq!(uri, again, "one address, whatever connection");
-    let third = world.phone(MAC_A, "203.0.113.7:40002");
-    over(&mut world, third, 3, "192.168.3.7", 3);
-    let pbx = world.switch("10.0.1.50:33000");
-    invite(&mut world, pbx, &uri, "a");
-    world.hear_start(third, "INVITE sips:anonymous@192.168.3.7 ");
-    // A request by any of them is the phone's.
-    world.say(first, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
-    assert!(row(&world.hear_start(own, "OPTIONS "), "Contact").contains("crt="));
-    // An older one that goes changes nothing.
-    world.hang(second);
-    assert_eq!(world.saw(|e| matches!(e, Event::PhoneLost { .. } | Event::PhoneMoved { .. })), 0);
-    invite(&mut world, pbx, &uri, "b");
-    world.hear_start(third, "INVITE ");
-    world.hang(third);
-    assert_eq!(world.saw(|e| matches!(e, Event::PhoneMoved { .. })), 1);
-    invite(&mut world, pbx, &uri, "c");
-    // What rang there rings here now, and the new one.
-    for _ in 0..3 {
-        world.hear_start(first, "INVITE sips:anonymous@192.168.1.7 ");
+impl Several {
+    /// Each made by `make`, which gets its number.
+    pub(crate) fn new(count: usize, mut make: impl FnMut(u8) -> Edge) -> Self {
+        Self {
+            edges: Shard::all(count).map(|shard| make(shard.index()).on(shard)).collect(),
+            crossing: VecDeque::new(),
+            located: VecDeque::new(),
+            late: false,
+            full: HashSet::new(),
+            crossed: 0,
+            inside: 0,
+        }
     }
-    world.hang(first);
-    assert_eq!(world.saw(|e| matches!(e, Event::PhoneLost { .. })), 1);
-    invite(&mut world, pbx, &uri, "d");
-    // The INVITEs that rang on the connections that are gone end first.
-    let mut heard = Vec::new();
-    while let Some(text) = world.next(pbx) {
-        heard.push((text.get(8..11).unwrap().to_owned(), row(&text, "Call-ID").to_owned()));
+
+    pub(crate) fn shard(&self) -> Shard {
+        Shard::all(self.edges.len()).next().unwrap()
     }
-    assert!(heard.contains(&("430".to_owned(), "d".to_owned())), "{heard:?}");
-    assert!(heard.iter().all(|(status, _)| status == "430" || status == "100"), "{heard:?}");
-}
 
-#[test]
-fn a_request_on_a_connection_that_breaks_goes_to_the_next() {
-    let mut world = World::new();
-    let first = world.phone(MAC_A, "198.51.100.7:40000");
-    let (_, uri) = over(&mut world, first, 1, "192.168.1.7", 1);
-    let second = world.phone(MAC_A, "198.51.100.7:40001");
-    over(&mut world, second, 2, "192.168.2.7", 2);
-    let pbx = world.switch("10.0.1.50:33000");
-    world.say(pbx, &from_pbx("NOTIFY", &uri, "n", 1, "", ""));
-    world.hear_start(second, "NOTIFY sips:anonymous@192.168.2.7 ");
-    world.hang(second);
-    let notify = world.hear_start(first, "NOTIFY sips:anonymous@192.168.1.7 ");
-    world.silent(pbx);
-    world.say(first, &reply(&notify, "200 OK", "a", "X: 1"));
-    world.hear_start(pbx, "SIP/2.0 200 ");
-    world.wait(std::time::Duration::from_secs(40));
-    assert_eq!(world.edge.snapshot(world.now).contexts, 0);
-}
-
-#[test]
-fn the_same_number_replaces_and_there_are_few() {
-    let mut world = World::new();
-    let old = world.phone(MAC_A, "198.51.100.7:40000");
-    let (_, uri) = over(&mut world, old, 1, "192.168.1.7", 1);
-    let new = world.phone(MAC_A, "198.51.100.7:40001");
-    over(&mut world, new, 1, "192.168.1.7", 2);
-    let pbx = world.switch("10.0.1.50:33000");
-    world.hang(new);
-    invite(&mut world, pbx, &uri, "a");
-    world.hear_start(pbx, "SIP/2.0 430 ");
-    world.silent(old);
-    // Six numbers: the oldest connections are not remembered.
-    let flows: Vec<End> = (0..6)
-        .map(|n| {
-            let phone = world.phone(MAC_A, &format!("198.51.100.7:41{n:03}"));
-            over(&mut world, phone, n + 1, "192.168.1.7", 10 + n);
-            phone
-        })
-        .collect();
-    for phone in &flows[2..] {
-        world.hang(*phone);
+    /// Where a connection belongs: a phone's to its certificate, the PBX's to one after the other, the last one first.
+    pub(crate) fn place(&mut self, peer: &Peer) -> u8 {
+        match (peer.side, &peer.identity) {
+            (Side::Outside, Some(identity)) => self.shard().owner(&identity.key_hash),
+            (Side::Outside, None) => self.shard().owner(&address_key(peer.remote.ip())),
+            (Side::Inside, _) => {
+                self.inside += 1;
+                u8::try_from(self.edges.len() - 1 - (self.inside - 1) % self.edges.len()).unwrap()
+            }
+        }
     }
-    invite(&mut world, pbx, &uri, "b");
-    world.hear_start(pbx, "SIP/2.0 430 ");
-    world.silent(flows[1]);
+
+    fn edge(&mut self, shard: u8) -> &mut Edge {
+        &mut self.edges[usize::from(shard)]
+    }
+
+    pub(crate) fn handle_input(&mut self, now: Instant, input: Input) {
+        let (shard, input) = match input {
+            Input::Resolved { query, answer } => {
+                let shard = u8::try_from(query >> QUERY).unwrap();
+                (shard, Input::Resolved { query: query & ((1 << QUERY) - 1), answer })
+            }
+            Input::FlowOpened { flow, .. } | Input::FlowClosed { flow } => (flow.shard(), input),
+            Input::Message { source: Source::Flow(flow), .. } => (flow.shard(), input),
+            // All sockets are the first one's.
+            _ => (0, input),
+        };
+        self.edge(shard).handle_input(now, input);
+    }
+
+    pub(crate) fn dial_failed(&mut self, now: Instant, shard: u8, dial: Dial) {
+        self.edge(shard).handle_input(now, Input::DialFailed { dial, fault: Fault::Peer });
+    }
+
+    pub(crate) fn handle_command(&mut self, now: Instant, command: Command) {
+        let copy = |command: &Command| match command {
+            Command::Reconfigure(config) => Command::Reconfigure(config.clone()),
+            Command::Drain => Command::Drain,
+            Command::Resume => Command::Resume,
+            Command::Locate(change) => Command::Locate(change.clone()),
+            Command::Block { suspect, length } => Command::Block { suspect: *suspect, length: *length },
+            Command::Judge(switch, verdict) => Command::Judge(*switch, *verdict),
+            Command::Keys(keys) => Command::Keys(keys.clone()),
+            Command::Unblock(suspect) => Command::Unblock(*suspect),
+            other => panic!("who is to do {other:?}?"),
+        };
+        for edge in &mut self.edges {
+            edge.handle_command(now, copy(&command));
+        }
+    }
+
+    /// What a machine wants, and which one.
+    pub(crate) fn poll_output(&mut self, now: Instant) -> (u8, Output<Event>) {
+        loop {
+            let (mut soonest, mut busy) = (None, false);
+            for shard in 0..u8::try_from(self.edges.len()).unwrap() {
+                match self.edge(shard).poll_output(now) {
+                    Output::Timeout(at) => soonest = soonest.into_iter().chain(at).min(),
+                    output => match self.between(now, shard, output) {
+                        Some(output) => return (shard, output),
+                        None => busy = true,
+                    },
+                }
+            }
+            if let Some((shard, input)) = self.crossing.pop_front() {
+                self.edge(shard).handle_input(now, input);
+                busy = true;
+            } else if let Some((shard, change)) = if self.late { None } else { self.located.pop_front() } {
+                self.edge(shard).handle_command(now, Command::Locate(change));
+                busy = true;
+            }
+            if !busy {
+                return (0, Output::Timeout(soonest));
+            }
+        }
+    }
+
+    /// Sees to what is between two machines; gives back what is not.
+    fn between(&mut self, now: Instant, shard: u8, output: Output<Event>) -> Option<Output<Event>> {
+        match output {
+            Output::Hand(handed) => self.hand(now, shard, handed),
+            Output::HandClosed { shard, flow } => {
+                self.crossing.push_back((shard, Input::FlowClosed { flow }));
+            }
+            Output::Transmit(transmit) => {
+                let flow = match transmit.target {
+                    Target::Flow(flow) if flow.shard() != shard => flow,
+                    _ => return Some(Output::Transmit(transmit)),
+                };
+                if !self.full.contains(&flow.shard()) {
+                    return Some(Output::Transmit(transmit));
+                }
+                self.edge(shard).handle_input(now, Input::Unsent { flow });
+            }
+            Output::Resolve { query, question } => {
+                return Some(Output::Resolve { query: query | u64::from(shard) << QUERY, question });
+            }
+            Output::Event(Event::Location(change)) => {
+                for other in (0..u8::try_from(self.edges.len()).unwrap()).filter(|o| *o != shard) {
+                    self.located.push_back((other, change.clone()));
+                }
+                return Some(Output::Event(Event::Location(change)));
+            }
+            Output::Event(Event::Blocked { suspect: suspect @ Suspect::Address(_), offence, seconds })
+                if offence != Offence::Told =>
+            {
+                let length = Duration::from_secs(seconds);
+                for other in self.edges.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(shard)) {
+                    other.1.handle_command(now, Command::Block { suspect, length });
+                }
+                return Some(Output::Event(Event::Blocked { suspect, offence, seconds }));
+            }
+            Output::Event(Event::Judged { switch, verdict }) => {
+                for other in self.edges.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(shard)) {
+                    other.1.handle_command(now, Command::Judge(switch, verdict));
+                }
+                return Some(Output::Event(Event::Judged { switch, verdict }));
+            }
+            // Its echo.
+            Output::Event(Event::Blocked { offence: Offence::Told, .. }) if self.edges.len() > 1 => {}
+            output => return Some(output),
+        }
+        None
+    }
+
+    fn hand(&mut self, now: Instant, from: u8, handed: Box<Handed>) {
+        assert_ne!(handed.to, from, "a machine hands itself {handed:?}");
+        self.crossed += 1;
+        if self.full.contains(&handed.to) {
+            self.edge(from).handle_input(now, Input::Unhanded(handed));
+        } else {
+            self.crossing.push_back((handed.to, Input::Handed(handed)));
+        }
+    }
+
+    /// The state of all.
+    pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
+        let mut whole = Snapshot::default();
+        self.edges.iter().for_each(|edge| whole.add(&edge.snapshot(now)));
+        whole
+    }
+
+    /// Every phone, as its own machine has it.
+    pub(crate) fn bindings(&self) -> Phones<'_> {
+        Phones(self)
+    }
 }
 
-#[test]
-fn a_phone_that_leaves_by_one_number_stays_by_the_other() {
-    let mut world = World::new();
-    let first = world.phone(MAC_A, "198.51.100.7:40000");
-    let (own, uri) = over(&mut world, first, 1, "192.168.1.7", 1);
-    let second = world.phone(MAC_A, "198.51.100.7:40001");
-    over(&mut world, second, 2, "192.168.2.7", 2);
-    let leave = |cseq: u32| {
-        register(MAC_A, "192.168.2.7", cseq, &format!(";reg-id={}\nSupported: outbound", 4 - cseq))
-            .replace("expires=3600", "expires=0")
-    };
-    // Flow 2 by cseq 2 is taken; this one is 1 + 2.
-    world.say(second, &leave(2).replace("z9hG4bKr", "z9hG4bKx"));
-    let text = world.hear_start(own, "REGISTER ");
-    let left = row(&text, "Contact").replace("reg-id=2", "reg-id=1").replace("expires=0", "expires=900");
-    world.say(own, &reply(&text, "200 OK", "t", &format!("Contact: {left}")));
-    world.hear_start(second, "SIP/2.0 200 ");
-    assert_eq!(world.saw(|e| matches!(e, Event::Unregistered { .. })), 0);
-    let pbx = world.switch("10.0.1.50:33000");
-    invite(&mut world, pbx, &uri, "a");
-    world.hear_start(first, "INVITE sips:anonymous@192.168.1.7 ");
-    world.silent(second);
-    // The last one, or a registrar that forgets the phone as a whole.
-    world.say(first, &leave(3));
-    let text = world.hear_start(own, "REGISTER ");
-    world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
-    assert_eq!(world.saw(|e| matches!(e, Event::Unregistered { cause: Departure::Asked, .. })), 1);
-    invite(&mut world, pbx, &uri, "b");
-    let refused = std::iter::from_fn(|| world.next(pbx)).last().unwrap();
-    assert!(refused.starts_with("SIP/2.0 404 "), "{refused}");
+pub(crate) struct Phones<'s>(&'s Several);
+
+impl<'s> Phones<'s> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'s Binding> + use<'s> {
+        let ours = |edge: &'s Edge| edge.bindings().iter().filter(|b| edge.bindings().is_ours(b));
+        self.0.edges.iter().flat_map(ours)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.edges.iter().all(|edge| edge.bindings().is_empty())
+    }
+
+    pub(crate) fn get(&self, id: InstanceId) -> Option<&'s Binding> {
+        self.iter().find(|binding| binding.id == id)
+    }
 }

@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sip_core::edge::bindings::Change;
 use sip_core::edge::config::Face;
 use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
-use sip_core::machine::{Fault, Input, Machine, Output};
+use sip_core::machine::{Input, Output};
 use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
 use sip_core::message::{Limits, Message};
 use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
+
+use crate::several::{self, Several};
 
 pub(crate) const OUT: &str = "192.0.2.1";
 pub(crate) const OUT6: &str = "2001:db8::1";
@@ -23,11 +26,12 @@ pub(crate) const PBX: &str = "10.0.1.50";
 
 /// Everything around the edge.
 pub(crate) struct World {
-    pub(crate) edge: Edge,
+    pub(crate) edge: Several,
     pub(crate) now: Instant,
     flows: HashMap<FlowId, Arc<Peer>>,
     inbox: HashMap<Source, VecDeque<String>>,
-    dialled: HashMap<Dial, FlowId>,
+    /// By shard.
+    dialled: HashMap<(u8, Dial), FlowId>,
     pub(crate) dials: Vec<(Dial, FlowId)>,
     /// Addresses that refuse connections.
     pub(crate) down: HashSet<SocketAddr>,
@@ -76,10 +80,14 @@ impl World {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::sharded(config, several::wanted())
+    }
+
+    /// So many machines.
+    pub(crate) fn sharded(config: Config, count: usize) -> Self {
         let media = Arc::new(Mutex::new(Vec::new()));
-        let relay = Relay { calls: media.clone(), seen: Vec::new() };
         Self {
-            edge: Edge::new(config, keys(), [3; 32], Box::new(relay)),
+            edge: edges(&config, 3, count, &media),
             now: Instant::now(),
             flows: HashMap::new(),
             inbox: HashMap::new(),
@@ -99,13 +107,12 @@ impl World {
 
     /// The gateway starts anew; connections are gone, keys and what the log kept stay.
     pub(crate) fn restart(&mut self, config: Config) {
-        let relay = Relay { calls: self.media.clone(), seen: Vec::new() };
-        self.edge = Edge::new(config, keys(), [4; 32], Box::new(relay));
+        self.edge = edges(&config, 4, self.edge.edges.len(), &self.media);
         self.flows.clear();
         self.dialled.clear();
         self.inbox.clear();
         for event in std::mem::take(&mut self.events) {
-            if let Event::Location(change) = event {
+            if let Event::Location(change @ (Change::Put(_) | Change::Remove(_))) = event {
                 self.edge.handle_command(self.now, Command::Locate(change));
             }
         }
@@ -113,6 +120,10 @@ impl World {
     }
 
     pub(crate) fn command(&mut self, command: Command) {
+        if matches!(command, Command::Snapshot) {
+            let snapshot = self.edge.snapshot(self.now);
+            return self.events.push(Event::Snapshot(Box::new(snapshot)));
+        }
         self.edge.handle_command(self.now, command);
         self.drive();
     }
@@ -163,7 +174,7 @@ impl World {
 
     fn open(&mut self, peer: Peer) -> End {
         self.next += 1;
-        let flow = FlowId(self.next);
+        let flow = FlowId::on(self.edge.place(&peer), self.next);
         let peer = Arc::new(peer);
         self.flows.insert(flow, peer.clone());
         self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: None });
@@ -339,8 +350,9 @@ impl World {
 
     fn drive(&mut self) -> Option<Instant> {
         for _ in 0..10_000 {
-            match self.edge.poll_output(self.now) {
-                Output::Transmit(transmit) => self.deliver(transmit.target, transmit.bytes),
+            let (shard, output) = self.edge.poll_output(self.now);
+            match output {
+                Output::Transmit(transmit) => self.deliver(shard, transmit.target, transmit.bytes),
                 Output::Close(flow) => {
                     self.flows.remove(&flow);
                     self.dialled.retain(|_, open| *open != flow);
@@ -357,13 +369,13 @@ impl World {
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => return at,
-                other => panic!("a machine that is alone wants {other:?}"),
+                other => panic!("nobody knows how to {other:?}"),
             }
         }
         panic!("the edge does not come to rest\n{}", self.story());
     }
 
-    fn deliver(&mut self, target: Target, bytes: Bytes) {
+    fn deliver(&mut self, shard: u8, target: Target, bytes: Bytes) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         // What is at the limits when it comes in is above them when it leaves.
         let limits = Limits { rows: 210, uri: 2048, ..Limits::default() };
@@ -377,7 +389,7 @@ impl World {
         let source = match target {
             Target::Flow(flow) => Source::Flow(flow),
             Target::Datagram { listener, remote } => Source::Datagram { listener, remote },
-            Target::Dial(dial) => match self.dial(dial) {
+            Target::Dial(dial) => match self.dial(shard, dial) {
                 Some(flow) => Source::Flow(flow),
                 None => return,
             },
@@ -401,17 +413,17 @@ impl World {
         self.inbox.entry(source).or_default().push_back(text);
     }
 
-    fn dial(&mut self, dial: Dial) -> Option<FlowId> {
+    fn dial(&mut self, shard: u8, dial: Dial) -> Option<FlowId> {
         assert_eq!(dial.side, Side::Inside, "a phone is never dialled");
-        if let Some(flow) = self.dialled.get(&dial) {
+        if let Some(flow) = self.dialled.get(&(shard, dial)) {
             return Some(*flow);
         }
         if self.down.contains(&dial.remote) {
-            self.edge.handle_input(self.now, Input::DialFailed { dial, fault: Fault::Peer });
+            self.edge.dial_failed(self.now, shard, dial);
             return None;
         }
         self.next += 1;
-        let flow = FlowId(self.next);
+        let flow = FlowId::on(shard, self.next);
         let peer = Arc::new(Peer {
             remote: dial.remote,
             local: format!("{IN}:40000").parse().unwrap(),
@@ -422,7 +434,7 @@ impl World {
             verified: true,
         });
         self.flows.insert(flow, peer.clone());
-        self.dialled.insert(dial, flow);
+        self.dialled.insert((shard, dial), flow);
         self.dials.push((dial, flow));
         self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial: Some(dial) });
         Some(flow)
@@ -437,11 +449,12 @@ pub(crate) fn identity(name: &str) -> Identity {
     Identity { subject: format!("CN={name}"), names: vec![name.to_owned()], key_hash }
 }
 
-/// Topology: no inside address in what routes a message (SIP-64).
+/// Topology (SIP-64): an inside address only where it is what phone and PBX call each other by, or what a phone fetches.
 fn hides_the_inside(text: &str) {
-    for line in text.lines().take_while(|line| !line.is_empty()) {
-        let name = line.split(':').next().unwrap_or_default();
-        if ["Via", "Contact", "Record-Route", "Path", "Service-Route", "Route"].contains(&name) {
+    const SHARED: [&str; 6] = ["from", "to", "call-id", "refer-to", "referred-by", "call-info"];
+    for line in text.lines().skip(1).take_while(|line| !line.is_empty()) {
+        let name = line.split(':').next().unwrap_or_default().to_lowercase();
+        if !SHARED.contains(&name.as_str()) {
             assert!(!line.contains("10.0.1."), "an inside address leaves: {line}\n{text}");
             assert!(!line.contains("crt="), "a phone's token leaves: {line}\n{text}");
         }
@@ -500,19 +513,29 @@ pub(crate) fn reply(request: &str, status: &str, tag: &str, more: &str) -> Strin
     if body.is_empty() { out } else { format!("{out}\n\n{body}") }
 }
 
+/// Machines around one relay.
+fn edges(config: &Config, seed: u8, count: usize, media: &Arc<Mutex<Vec<String>>>) -> Several {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    Several::new(count, |shard| {
+        let relay = Relay { calls: media.clone(), seen: seen.clone() };
+        Edge::new(config.clone(), keys(), [seed + 16 * shard; 32], Box::new(relay))
+    })
+}
+
 /// A relay that writes what it was asked into the description.
 struct Relay {
     calls: Arc<Mutex<Vec<String>>>,
     /// Sessions in the order they came.
-    seen: Vec<SessionId>,
+    seen: Arc<Mutex<Vec<SessionId>>>,
 }
 
 impl Relay {
     fn number(&mut self, session: SessionId) -> usize {
-        if !self.seen.contains(&session) {
-            self.seen.push(session);
+        let mut seen = self.seen.lock().unwrap();
+        if !seen.contains(&session) {
+            seen.push(session);
         }
-        self.seen.iter().position(|s| *s == session).map_or(0, |at| at + 1)
+        seen.iter().position(|s| *s == session).map_or(0, |at| at + 1)
     }
 }
 

@@ -23,9 +23,7 @@ pub(super) fn settings(
     judge: &mut Judge<'_>,
 ) -> Option<SipSettings> {
     let sip = &file.sip;
-    if sip.shards > 1 || sip.shards < 0 {
-        judge.refuse(&["sip", "shards"], "several shards are not built yet: expected 0 or 1");
-    }
+    let shards = judge.number::<usize>(&["sip", "shards"], sip.shards, (0, 32));
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
@@ -35,6 +33,7 @@ pub(super) fn settings(
     }
     let inside = inside(&sip.inside, names, judge);
     let servers = switches::servers(sip, net, judge);
+    let monitor = switches::monitor(file, net, &ports, inside.as_ref(), judge);
     let interop = interop(file, names, judge);
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
@@ -49,6 +48,7 @@ pub(super) fn settings(
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
+        shards: shards?,
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
@@ -56,6 +56,7 @@ pub(super) fn settings(
         filters,
         inside: inside?,
         servers,
+        monitor,
         interop: interop?,
         key_rotation: key_rotation?,
         invite_timeout_default: timers.invite_default,

@@ -41,7 +41,25 @@ pub(crate) struct GuardIds {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Monitor {
     #[serde(default)]
-    pub(crate) sip: Vec<toml::Table>,
+    pub(crate) sip: Vec<Monitored>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Monitored {
+    pub(crate) server: String,
+    #[serde(default = "monitored_port")]
+    pub(crate) port: i64,
+    #[serde(default = "monitored_transport")]
+    pub(crate) transport: String,
+}
+
+fn monitored_port() -> i64 {
+    5061
+}
+
+fn monitored_transport() -> String {
+    "tls".to_owned()
 }
 
 #[derive(Debug, Deserialize)]

@@ -38,6 +38,7 @@ enum Seen {
     Resolved(u64, Records),
     Drain,
     Woken,
+    Overload(bool),
     Handed(String),
     Unhanded(u8),
     Unsent(FlowId),
@@ -71,6 +72,7 @@ impl Machine for Probe {
             Input::DialFailed { dial, fault } => Seen::DialFailed(dial, fault),
             Input::Resolved { query, answer } => Seen::Resolved(query, answer.records),
             Input::Drain => Seen::Drain,
+            Input::Overload(overloaded) => Seen::Overload(overloaded),
             Input::Handed(handed) => {
                 Seen::Handed(String::from_utf8_lossy(handed.message.bytes()).into_owned())
             }

@@ -221,8 +221,66 @@ fn requests_beyond_the_limit_are_refused_but_a_cancel_is_not() {
     let refused = world.receive(&phone(1), request("OPTIONS", "z9hG4bKmore"));
     assert!(matches!(refused, Received::Refused { .. }), "{refused:?}");
     let refusal = world.sends("SIP/2.0 503");
-    assert!(String::from_utf8_lossy(&refusal.bytes).contains("\r\nRetry-After: 10\r\n"));
+    let text = String::from_utf8_lossy(&refusal.bytes).into_owned();
+    let wait = text.split("\r\nRetry-After: ").nth(1).and_then(|rest| rest.split("\r\n").next()).unwrap();
+    assert!((10..=60).contains(&wait.parse::<u32>().unwrap()), "{text}");
     let cancel = world.receive(&phone(1), request("CANCEL", BRANCH));
     assert!(matches!(cancel, Received::Cancel { invite: Some(invite), .. } if invite == key), "{cancel:?}");
     assert_eq!(world.layer.len(), 2);
+}
+
+#[test]
+fn the_oldest_that_was_answered_makes_way_for_a_new_request() {
+    let mut world = World::new(Config { transactions: 3, ..Config::default() });
+    let keys: Vec<ServerKey> = (0..3)
+        .map(|n| world.receive_request(&pbx_udp(), request("OPTIONS", &format!("z9hG4bKold{n}"))))
+        .collect();
+    for key in [keys[1], keys[0]] {
+        world.respond(key, 200);
+        world.sends("SIP/2.0 200");
+    }
+    // Not the third, which is still worked on; the one that was answered first.
+    world.receive_request(&pbx_udp(), request("INVITE", "z9hG4bKnew1"));
+    world.tells(Event::ServerEnded(keys[1]));
+    absorbed(&world.receive(&pbx_udp(), request("OPTIONS", "z9hG4bKold0")));
+    world.sends("SIP/2.0 200");
+    world.receive_request(&pbx_udp(), request("INVITE", "z9hG4bKnew2"));
+    world.tells(Event::ServerEnded(keys[0]));
+    let refused = world.receive(&pbx_udp(), request("INVITE", "z9hG4bKnew3"));
+    assert!(matches!(refused, Received::Refused { .. }), "{refused:?}");
+    world.sends("SIP/2.0 503");
+    assert_eq!(world.layer.len(), 3);
+}
+
+#[test]
+fn a_hundred_thousand_short_requests_never_fill_a_small_table() {
+    let mut world = World::new(Config { transactions: 100, ..Config::default() });
+    for n in 0..100_000 {
+        let key = world.receive_request(&pbx_udp(), request("OPTIONS", &format!("z9hG4bK{n}")));
+        world.respond(key, 200);
+        world.sent.clear();
+        world.events.clear();
+        assert!(world.layer.len() <= 100);
+    }
+}
+
+#[test]
+fn what_is_shed_is_new_and_what_runs_is_not() {
+    let mut world = World::new(Config::default());
+    let key = world.receive_request(&pbx_udp(), request("INVITE", BRANCH));
+    world.layer.shed(true);
+    absorbed(&world.receive(&pbx_udp(), request("INVITE", BRANCH)));
+    world.respond(key, 180);
+    world.sends("SIP/2.0 180");
+    for method in ["INVITE", "REGISTER"] {
+        let shed = world.receive(&pbx_udp(), request(method, "z9hG4bKfresh"));
+        assert!(matches!(shed, Received::Refused { .. }), "{shed:?}");
+        world.sends("SIP/2.0 503 Overload");
+    }
+    for method in ["OPTIONS", "BYE"] {
+        world.receive_request(&pbx_udp(), request(method, "z9hG4bKother"));
+    }
+    assert_eq!(world.layer.len(), 3);
+    world.layer.shed(false);
+    world.receive_request(&pbx_udp(), request("INVITE", "z9hG4bKfresh"));
 }

@@ -59,3 +59,30 @@ fn the_blacklist_has_its_default_and_its_range() {
     refused("[sip]\n", "[sip]\nblacklist = -1\n", "sip.blacklist", "-1");
     refused("[sip]\n", "[sip]\nblacklist = 3601\n", "sip.blacklist", "3601");
 }
+
+#[test]
+fn whom_the_monitor_asks() {
+    let row = |row: &str| format!("{FIRST}\n[[monitor.sip]]\n{row}\n");
+    let (settings, _) = judged(&row("server = \"10.0.1.50\"")).unwrap();
+    let one = &settings.sip.monitor[0];
+    assert_eq!((one.server.as_str(), one.port, one.transport.via_token()), ("10.0.1.50", 5061, "TLS"));
+    let (settings, _) =
+        judged(&row("server = \"PBX.example.internal\"\nport = 5060\ntransport = \"tcp\"")).unwrap();
+    assert_eq!(settings.sip.monitor[0].server, "pbx.example.internal");
+    for (written, key, says) in [
+        ("server = \"10.0.1.2\"", "monitor.sip[0].server", "our own address"),
+        ("server = \"203.0.113.10\"", "monitor.sip[0].server", "our own address"),
+        ("server = \"10.0.1\"", "monitor.sip[0].server", "neither an address nor a host name"),
+        ("server = \"pbx.example.internal:5061\"", "monitor.sip[0].server", "without a port"),
+        ("server = \"10.0.1.50\"\nport = 0", "monitor.sip[0].port", "1"),
+        ("server = \"10.0.1.50\"\ntransport = \"sctp\"", "monitor.sip[0].transport", "tls"),
+        ("server = \"10.0.1.50\"\ntransport = \"udp\"", "monitor.sip[0].transport", "no inside row"),
+    ] {
+        let invalid = judged(&row(written)).expect_err(written);
+        let hit = invalid.refusals.iter().find(|one| one.key == key && one.to_string().contains(says));
+        assert!(hit.is_some_and(|hit| hit.line.is_some()), "{written}: {invalid}");
+    }
+    let many = "[[monitor.sip]]\nserver = \"10.0.1.50\"\n".repeat(101);
+    let invalid = judged(&format!("{FIRST}\n{many}")).unwrap_err();
+    assert!(invalid.to_string().contains("too many rows"), "{invalid}");
+}
