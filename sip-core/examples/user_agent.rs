@@ -56,6 +56,7 @@ async fn listen(
             side: Side::Inside,
             verified: false,
             allow: Vec::new(),
+            stun: false,
             blocked: Default::default(),
         };
         handle.socket(UdpSocket::bind(local).await?, rules).await?;

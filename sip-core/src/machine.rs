@@ -52,6 +52,11 @@ pub enum Input {
         /// The message.
         message: Message,
     },
+    /// A peer sent a keep-alive; where one is due it has been answered (RFC 5626 §4.4). A sign of life and nothing else.
+    Ping {
+        /// Where it came from.
+        source: Source,
+    },
     /// A peer sent something that is not SIP. The driver has answered already if an answer was due, and closes the
     /// connection if it was one ([`Input::FlowClosed`] follows). For counters and guards only.
     Unframeable {

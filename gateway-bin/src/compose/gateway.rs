@@ -270,8 +270,8 @@ impl Gateway {
         if old.sip.shards != new.sip.shards {
             return Err(StartError::Fixed("sip.shards"));
         }
-        if old.sip.max_message != new.sip.max_message {
-            return Err(StartError::Fixed("sip.max_message"));
+        if old.sip.stun_keepalive != new.sip.stun_keepalive && !datagram_rows(new).is_empty() {
+            return Err(StartError::Fixed("fent.stun_keepalive"));
         }
         let rules = |row: &SipPort| (row.inside, row.allow_from.clone(), row.trust_source);
         let (before, after) = (datagram_rows(old), datagram_rows(new));
@@ -347,7 +347,8 @@ impl Gateway {
             let Some(row) = wanted.get(&address) else { continue };
             let id = self.listener_id(&format!("udp {address}"));
             let socket = UdpSocket::from_std(socket)?;
-            signalling::datagrams(&shards, row, id, socket, &self.signalling.blocklist()).await;
+            let stun = self.settings.sip.stun_keepalive;
+            signalling::datagrams(&shards, row, stun, id, socket, &self.signalling.blocklist()).await;
             self.datagrams.insert(address, id);
         }
         Ok(())

@@ -11,7 +11,7 @@ use sip_core::edge::event::{Switch, Verdict};
 use sip_core::edge::guard::{Offence, Suspect};
 use sip_core::edge::{Command, Event};
 use sip_core::flow::{ListenerId, Peer, Side};
-use sip_core::net::{Datagrams, Handle, Refused, Stream, WeakHandle};
+use sip_core::net::{Datagrams, Handle, Limits, Refused, Stream, WeakHandle};
 use sip_core::shard::Shard;
 use sip_core::token::address_key;
 use tokio::net::UdpSocket;
@@ -79,6 +79,13 @@ impl Shards {
     pub(crate) async fn command(&self, command: impl Fn() -> Command) {
         for (_, handle) in self.handles.iter() {
             let _ = handle.command(command()).await;
+        }
+    }
+
+    /// New bounds for what comes from now on, the same for each thread.
+    pub(crate) async fn reconfigure(&self, limits: &Limits) {
+        for (_, handle) in self.handles.iter() {
+            let _ = handle.reconfigure(limits.clone()).await;
         }
     }
 

@@ -39,6 +39,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The running signalling half.
 pub(crate) struct Signalling {
+    /// What the process may have.
+    descriptors: usize,
     shards: Shards,
     threads: Vec<thread::JoinHandle<()>>,
     /// The end of a thread.
@@ -125,7 +127,7 @@ impl Signalling {
             snapshots.push(state);
         }
         let shards = Shards::new(handles);
-        Ok(Self { shards, threads, over, switches, names, snapshots, blocklist, location })
+        Ok(Self { descriptors, shards, threads, over, switches, names, snapshots, blocklist, location })
     }
 
     /// Reaches the threads.
@@ -149,6 +151,8 @@ impl Signalling {
     pub(crate) async fn reconfigure(&self, settings: &Settings, switches: Switches, names: Arc<Names>) {
         *self.switches.write().unwrap_or_else(PoisonError::into_inner) = switches;
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+        let count = count(settings.sip.shards);
+        self.shards.reconfigure(&limits(settings, self.descriptors, count)).await;
         let config = edge(settings);
         self.shards.command(|| Command::Reconfigure(Box::new(config.clone()))).await;
     }
@@ -205,6 +209,8 @@ fn count(configured: usize) -> usize {
 fn limits(settings: &Settings, descriptors: usize, count: usize) -> Limits {
     let mut limits = Limits::default();
     limits.message.message = settings.sip.max_message;
+    // The smaller of S16 and SAM-16.
+    limits.first_message = limits.first_message.min(settings.sip.interop.sessions.stream_idle);
     // The other half is for audio, tunnels and files.
     limits.streams = settings.guard.connections.min(descriptors / 2).div_ceil(count);
     limits.dialled = limits.dialled.min(descriptors / 4).div_ceil(count);
@@ -330,6 +336,7 @@ pub(crate) fn peer(row: &SipPort, id: ListenerId, remote: SocketAddr, local: Soc
 pub(crate) async fn datagrams(
     shards: &Shards,
     row: &SipPort,
+    stun: bool,
     id: ListenerId,
     socket: UdpSocket,
     blocked: &Blocklist,
@@ -339,6 +346,7 @@ pub(crate) async fn datagrams(
         side: side(row),
         verified: row.trust_source,
         allow: row.allow_from.clone(),
+        stun,
         blocked: blocked.clone(),
     };
     shards.socket(socket, rules).await;
@@ -376,6 +384,8 @@ fn edge(settings: &Settings) -> Config {
     config.filters = sip.filters.clone();
     config.max_forwards = u32::from(sip.max_forwards);
     config.timers.ringing = sip.invite_timeout_default;
+    config.timers.flow_idle = sip.interop.sessions.stream_idle;
+    config.keep_alive = sip.keep_alive.clone();
     config.timers.ringing_maximum = sip.invite_timeout_max;
     config.guard = settings.guard.rules.clone();
     config.limits = settings.guard.limits.clone();

@@ -176,6 +176,10 @@ pub struct SipSettings {
     pub max_forwards: u8,
     /// The longest message in bytes.
     pub max_message: usize,
+    /// How phones are kept reachable.
+    pub keep_alive: sip_core::edge::config::KeepAlive,
+    /// Whether STUN keep-alives at UDP ports are answered.
+    pub stun_keepalive: bool,
     /// Switches that are asked whether they live.
     pub monitor: Vec<Monitored>,
     /// How long a switch that failed gets no requests; zero: off.

@@ -98,8 +98,14 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             });
             info!(call_id, tag = tag_of(phone), by, "call ended");
         }
+        Event::SessionExpired { call_id, phone } => {
+            warn!(call_id, tag = tag_of(phone), "the call was not refreshed in time: its media ends");
+        }
         Event::Dropped { side, remote, cause } => debug!(?side, %remote, cause = dropped(*cause), "dropped"),
         Event::FlowClosed { remote, why: Closing::Idle } => debug!(%remote, "an idle connection was closed"),
+        Event::FlowClosed { remote, why: Closing::Unanswered } => {
+            info!(%remote, "a phone that doesn't answer any more: its connection was closed");
+        }
         Event::FlowClosed { remote, why: Closing::Surplus } => {
             warn!(%remote, "a certificate has too many connections: one was closed");
         }

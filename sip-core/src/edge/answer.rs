@@ -25,6 +25,8 @@ impl Edge {
         let Some((key, index)) = self.clients.get(&client).copied() else {
             if let Some(done) = self.errands.handle_response(client, &message) {
                 self.errand_done(now, done);
+            } else if let Some(done) = self.alive.asked.handle_response(client, &message) {
+                self.alive_done(&done);
             }
             return;
         };
@@ -222,6 +224,9 @@ impl Edge {
             // A target refresh (RFC 3261 §12.2): the phone's Contact may be another one now.
             let refreshes = matches!(exchange.incoming.method(), Method::Invite | Method::Update);
             let bearer = if from_phone { request } else { message };
+            if refreshes && let Some(dialog) = self.dialogs.get_mut(key) {
+                dialog.refreshed = now;
+            }
             if refreshes
                 && let Some(contact) = remote_target(bearer)
                 && let Some(dialog) = self.dialogs.get_mut(key)
@@ -239,6 +244,7 @@ impl Edge {
 
     /// What a final answer ends.
     fn concluded(&mut self, exchange: &mut Exchange, status: u16) {
+        self.pending.settled(&exchange.key);
         if status >= 300 {
             self.give_up(exchange, status);
         }
@@ -304,15 +310,15 @@ impl Edge {
             awaits_answer: false,
             confirmed: false,
             used: now,
-            due: now + self.config.timers.dialog_idle,
+            refreshed: now,
+            due: self.dialog_due(now),
         };
         let dialog = self.dialogs.insert(key.clone(), dialog);
         // RFC 3261 §13.2.2.4: that of the 2xx counts.
         dialog.routes = Some(routes);
         dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
-        let starts = confirmed && !dialog.confirmed;
-        dialog.confirmed |= confirmed;
+        let starts = confirmed && self.dialogs.confirm(&key);
         if fresh {
             exchange.early.push(key.clone());
         }
@@ -344,9 +350,15 @@ impl Edge {
             awaits_answer: false,
             confirmed: true,
             used: now,
-            due: now + self.config.timers.dialog_idle,
+            refreshed: now,
+            due: self.dialog_due(now),
         };
         self.dialogs.insert(key.clone(), dialog);
+    }
+
+    /// When a dialog is looked at first.
+    fn dialog_due(&self, now: Instant) -> Instant {
+        now + self.config.timers.dialog_idle.min(self.config.interop.sessions.session_timer)
     }
 
     /// Early dialogs end with the last branch of their INVITE.

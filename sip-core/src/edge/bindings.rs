@@ -279,8 +279,7 @@ impl Bindings {
 
     /// A connection is gone: its registered phones are on the next one they have or on none, its guests are forgotten. Those
     /// that it was the first one of.
-    pub fn close(&mut self, flow: FlowId) -> Vec<InstanceId> {
-        let path = Source::Flow(flow);
+    pub fn close(&mut self, path: Source) -> Vec<InstanceId> {
         let mut ids = self.of_path(&path).to_vec();
         ids.retain(|id| !self.close_spare(*id, &path));
         for id in &ids {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use super::faces::Listener;
 use super::guard;
+pub use super::keepalive::{KeepAlive, Method as KeepAliveMethod};
 pub use super::limits::Limits;
 
 use super::filter::Filters;
@@ -59,6 +60,8 @@ pub struct Config {
     pub filters: Filters,
     /// Incoming Max-Forwards above this are lowered to it, missing ones set to it: `sip.max_forwards`, 1 to 255.
     pub max_forwards: u32,
+    /// How phones are kept reachable: `[fent]`.
+    pub keep_alive: KeepAlive,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
     /// Who is limited and blocked: `[guard]`.
@@ -93,6 +96,7 @@ impl Config {
             default_policy: Policy::ProcessAll,
             filters: Filters::default(),
             max_forwards: 70,
+            keep_alive: KeepAlive::default(),
             limits: Limits::default(),
             guard: guard::Settings::default(),
             timers: Timers::default(),

@@ -58,6 +58,8 @@ pub(super) struct Dialog {
     pub(super) confirmed: bool,
     /// When it was last used.
     pub(super) used: Instant,
+    /// When it was made, or last refreshed: a re-INVITE or UPDATE was accepted.
+    pub(super) refreshed: Instant,
     /// When it is looked at for idleness next.
     pub(super) due: Instant,
 }
@@ -69,6 +71,8 @@ pub(super) struct Dialogs {
     idle: BTreeSet<(Instant, DialogKey)>,
     /// How many dialogs the phones with one certificate key have.
     certificates: Numbered<[u8; 32], usize>,
+    /// How many are confirmed.
+    confirmed: usize,
     /// How many dialogs and branches hold a session.
     holders: Numbered<SessionId, usize>,
     /// How many dialogs were made over a connection.
@@ -107,6 +111,7 @@ impl Dialogs {
                 *self.paths.entry(*path).or_default() += 1;
             }
             *self.certificates.entry(dialog.certificate).or_default() += 1;
+            self.confirmed += usize::from(dialog.confirmed);
         }
         self.table.entry(key).or_insert(dialog)
     }
@@ -115,6 +120,7 @@ impl Dialogs {
     pub(super) fn remove(&mut self, key: &DialogKey) -> Option<Dialog> {
         let dialog = self.table.remove(key)?;
         self.idle.remove(&(dialog.due, key.clone()));
+        self.confirmed -= usize::from(dialog.confirmed);
         if let Some(session) = dialog.session {
             self.release(session);
         }
@@ -187,13 +193,31 @@ impl Dialogs {
         self.idle.first().map(|(at, _)| *at)
     }
 
-    /// Takes out a dialog that was idle for too long.
-    pub(super) fn expire(&mut self, now: Instant, idle: Duration) -> Option<(DialogKey, Dialog)> {
+    /// How many were answered and not ended.
+    pub(super) fn confirmed(&self) -> usize {
+        self.confirmed
+    }
+
+    /// A 2xx was seen. Whether it is the first.
+    pub(super) fn confirm(&mut self, key: &DialogKey) -> bool {
+        let Some(dialog) = self.table.get_mut(key).filter(|dialog| !dialog.confirmed) else { return false };
+        dialog.confirmed = true;
+        self.confirmed += 1;
+        true
+    }
+
+    /// Takes out a dialog that was idle for too long, or not refreshed for longer than a session may last.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        idle: Duration,
+        session: Duration,
+    ) -> Option<(DialogKey, Dialog)> {
         loop {
             let (at, key) = self.idle.first().filter(|(at, _)| *at <= now)?.clone();
             self.idle.remove(&(at, key.clone()));
             let Some(dialog) = self.table.get_mut(&key) else { continue };
-            dialog.due = dialog.used + idle;
+            dialog.due = (dialog.used + idle).min(dialog.refreshed + session);
             if dialog.due > now {
                 self.idle.insert((dialog.due, key));
                 continue;
@@ -228,6 +252,7 @@ mod tests {
             awaits_answer: false,
             confirmed: false,
             used: now,
+            refreshed: now,
             due: now + Duration::from_secs(3600),
         }
     }
@@ -279,9 +304,9 @@ mod tests {
         let key = DialogKey::new(b"c", b"1", b"2");
         dialogs.insert(key.clone(), dialog(now, session));
         dialogs.get_mut(&key).unwrap().used = now + hour / 2;
-        assert!(dialogs.expire(now + hour, hour).is_none());
+        assert!(dialogs.expire(now + hour, hour, 9 * hour).is_none());
         assert_eq!(dialogs.deadline(), Some(now + hour * 3 / 2));
-        assert!(dialogs.expire(now + hour * 3 / 2, hour).is_some());
+        assert!(dialogs.expire(now + hour * 3 / 2, hour, 9 * hour).is_some());
         assert_eq!((dialogs.len(), dialogs.deadline()), (0, None));
     }
 }

@@ -151,6 +151,13 @@ pub enum Event {
         /// By which side's BYE; `None` when it was forgotten.
         by: Option<Side>,
     },
+    /// A call was not refreshed for as long as a session may last (`sip.session_timer`); [`Event::CallEnded`] follows.
+    SessionExpired {
+        /// The Call-ID.
+        call_id: String,
+        /// The phone's binding.
+        phone: InstanceId,
+    },
     /// A message was dropped in silence.
     Dropped {
         /// From which side.
@@ -301,6 +308,8 @@ pub enum Departure {
 pub enum Closing {
     /// Nothing was heard on it for [`super::config::Timers::flow_idle`], and it carried nothing.
     Idle,
+    /// The phone did not answer on it, twice in a row (`fent.keep_alive`).
+    Unanswered,
     /// Its certificate had more than [`super::config::Limits::flows_per_certificate`].
     Surplus,
     /// Its peer sent more than [`super::guard::Rates`] allow.

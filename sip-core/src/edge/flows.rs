@@ -22,7 +22,7 @@ use crate::uri::Uri;
 pub(super) struct Flow {
     pub(super) peer: Arc<Peer>,
     pub(super) dial: Option<Dial>,
-    /// When a message last came by it, or it was found to be of use.
+    /// When a message last came by it.
     used: Instant,
     /// When it is looked at for idleness next.
     due: Instant,
@@ -33,6 +33,16 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// When a message last came by it.
+    pub(super) fn used(&self) -> Instant {
+        self.used
+    }
+
+    /// When it was of use, as far as is known: a message came by it, or it was looked at and carried something.
+    fn last_use(&self, patience: Duration) -> Instant {
+        self.due.checked_sub(patience).map_or(self.used, |looked| looked.max(self.used))
+    }
+
     /// The shards that know of it.
     pub(super) fn crossed(&self) -> impl Iterator<Item = u8> + use<> {
         let crossed = self.crossed;
@@ -182,12 +192,13 @@ impl Edge {
     /// phone that returns is served; only when all others are at work the new one goes.
     fn bound_flows(&mut self, newest: FlowId) {
         let Some(certificate) = self.flows.get(newest).and_then(Flow::certificate) else { return };
+        let patience = self.config.timers.flow_idle;
         let flows = self.flows.by_certificate.get(&certificate).map_or(&[][..], Vec::as_slice);
         if flows.len() <= self.config.limits.flows_of(&certificate) {
             return;
         }
         let idle = flows.iter().copied().filter(|flow| *flow != newest && !self.is_of_use(*flow));
-        let oldest = idle.min_by_key(|flow| self.flows.get(*flow).map(|flow| flow.used));
+        let oldest = idle.min_by_key(|flow| self.flows.get(*flow).map(|flow| flow.last_use(patience)));
         self.close_flow(oldest.unwrap_or(newest), Closing::Surplus);
     }
 
@@ -209,10 +220,7 @@ impl Edge {
             self.flows.idle.remove(&(at, id));
             let of_use = self.is_of_use(id);
             let Some(flow) = self.flows.table.get_mut(&id) else { continue };
-            if of_use {
-                flow.used = now;
-            }
-            flow.due = flow.used + patience;
+            flow.due = if of_use { now } else { flow.used } + patience;
             if flow.due > now {
                 self.flows.idle.insert((flow.due, id));
             } else {

@@ -12,7 +12,7 @@ use super::register::Registration;
 use crate::flow::{Side, Target, Transmit};
 use crate::machine::Output;
 use crate::message::{Limits, Message, Method, RequestBuilder};
-use crate::proxy::context::{Context, Ringing};
+use crate::proxy::context::Context;
 use crate::token::LoopHash;
 use crate::transaction::ServerKey;
 
@@ -38,9 +38,11 @@ impl Edge {
     ) {
         let Some(key) = incoming.key else { return };
         self.set_fallback(&key, &incoming);
-        let timers = &self.config.timers;
         let context = if incoming.method() == Method::Invite {
-            Context::invite(now, Ringing { silence: timers.ringing, maximum: timers.ringing_maximum })
+            if plan.dialog.is_none() {
+                self.count_call(key);
+            }
+            Context::invite(now, self.ringing(&incoming.message))
         } else {
             Context::other()
         };
@@ -94,6 +96,7 @@ impl Edge {
 
     /// Lets go of what an exchange holds.
     fn finish(&mut self, exchange: &mut Exchange) {
+        self.pending.settled(&exchange.key);
         if let Some(at) = exchange.ring.take() {
             self.rings.remove(&(at, exchange.key));
         }

@@ -149,6 +149,9 @@ impl Edge {
         {
             return Err(self.busy(incoming, "Too Many Calls", Reason::Limit("dialogs")));
         }
+        if fresh && incoming.method() == Method::Invite {
+            self.fits(incoming)?;
+        }
         if incoming.peer.side == Side::Outside && fresh && incoming.method() == Method::Invite {
             let owner = incoming.certificate();
             let (most, limit) = self.config.limits.dialogs_of(&owner);

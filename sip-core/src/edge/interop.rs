@@ -283,6 +283,8 @@ pub struct Sessions {
     pub stream_idle: Duration,
     /// SAM-17: calls at once. `sip.max_sessions`.
     pub max_sessions: Option<u32>,
+    /// SAM-17: users whom a call reaches however many there are. `sip.emergency_numbers`.
+    pub emergency_numbers: Vec<String>,
     /// SAM-30: how long a peer that failed is not asked; 0 is never. `sip.blacklist`.
     pub blacklist: Duration,
 }
@@ -293,6 +295,7 @@ impl Default for Sessions {
             session_timer: Duration::from_secs(14_400),
             stream_idle: Duration::from_secs(90),
             max_sessions: None,
+            emergency_numbers: Vec::new(),
             blacklist: Duration::from_secs(41),
         }
     }

@@ -26,6 +26,7 @@ mod forward;
 mod hiding;
 mod inbound;
 mod intake;
+mod keepalive;
 mod limits;
 mod lines;
 mod monitor;
@@ -40,6 +41,7 @@ mod registrar;
 mod rewrite;
 mod route_set;
 mod seals;
+mod sessions;
 mod status;
 mod switches;
 mod watch;
@@ -59,13 +61,15 @@ use event::{Departure, DropCause, Phone, Snapshot};
 use exchange::{Exchange, Incoming, Lookup};
 use flows::Flows;
 use guard::{Guard, Offence};
+use keepalive::KeepAlives;
 use lines::Lines;
 use monitor::Monitor;
 use pace::Pace;
 use seals::Seals;
+use sessions::Pending;
 use switches::Switches;
 
-use crate::flow::{FlowId, Peer};
+use crate::flow::{FlowId, Peer, Source};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
 use crate::numbered::Numbered;
@@ -101,6 +105,8 @@ pub struct Edge {
     patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
     errands: ua::Client<Errand>,
+    alive: KeepAlives,
+    pending: Pending,
     pace: Pace,
     /// Which shard an INVITE from inside went to.
     turns: Turns,
@@ -171,6 +177,8 @@ impl Edge {
             monitor: Monitor::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
+            alive: KeepAlives::default(),
+            pending: Pending::default(),
             pace: Pace::default(),
             turns: Turns::default(),
             forks: HashMap::new(),
@@ -239,14 +247,8 @@ impl Edge {
                 self.lines.closed(dial, Some(flow));
             }
         }
-        for id in self.bindings.close(flow) {
-            let Some(binding) = self.bindings.get(id) else { continue };
-            let (phone, next) = (status::phone(binding), binding.path);
-            self.tell(match next {
-                Some(source) => Event::PhoneMoved { phone, source },
-                None => Event::PhoneLost { phone },
-            });
-        }
+        self.lose_path(Source::Flow(flow));
+        self.unwatch(flow);
         self.layer.handle_flow_closed(now, flow);
     }
 
@@ -278,11 +280,8 @@ impl Edge {
                 self.tell(Event::Unregistered { phone, cause: Departure::Expired });
             }
         }
-        while let Some((key, dialog)) = self.dialogs.expire(now, self.config.timers.dialog_idle) {
-            if dialog.confirmed {
-                self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: None });
-            }
-        }
+        self.expire_dialogs(now);
+        self.keep_alive(now);
         self.close_idle_flows(now);
         self.end_blocks(now);
         self.end_round(now);
@@ -315,6 +314,7 @@ impl Edge {
             self.bindings.next_expiry(),
             self.dialogs.deadline(),
             self.flows.next_due(),
+            self.alive.deadline(),
             self.guard.blocks.next_due(),
         ]
         .into_iter()
@@ -335,6 +335,10 @@ impl Edge {
         while let Some(event) = self.layer.poll_event() {
             if let Some(done) = self.errands.handle_event(event) {
                 self.errand_done(now, done);
+                continue;
+            }
+            if let Some(done) = self.alive.asked.handle_event(event) {
+                self.alive_done(&done);
                 continue;
             }
             match event {
@@ -370,6 +374,7 @@ impl Machine for Edge {
         match input {
             Input::FlowOpened { flow, peer, dial } => self.flow_opened(now, flow, peer, dial),
             Input::Message { source, peer, message } => self.receive(now, source, peer, message),
+            Input::Ping { source } => return self.alive.pinged(now, &source),
             Input::Handed(handed) => self.handed(now, *handed),
             Input::Unhanded(handed) => self.unhanded(now, *handed),
             Input::Unsent { .. } => self.drop_message(&self.nobody.clone(), DropCause::Crossing),
@@ -404,7 +409,10 @@ impl Machine for Edge {
             Command::Reconfigure(config) => {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
-                self.config = *config;
+                let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
+                if keep_alive != self.config.keep_alive {
+                    self.watch_anew(now);
+                }
                 self.monitor.is_fresh = false;
             }
             Command::Keys(keys) => {

@@ -132,13 +132,13 @@ impl Edge {
             let binding = self.bindings.by_flow_token(Side::Outside, token);
             if let Some(binding) = binding.filter(|b| b.record.certificate == certificate) {
                 let id = binding.id;
-                self.adopt(incoming, id);
+                self.adopt(now, incoming, id);
                 return Ok((id, true));
             }
         }
         let held = dialog.and_then(|key| self.dialogs.get(key)).filter(|d| d.certificate == certificate);
         if let Some(phone) = held.map(|dialog| dialog.phone) {
-            self.adopt(incoming, phone);
+            self.adopt(now, incoming, phone);
             return Ok((phone, true));
         }
         if routes.token.is_some() {
@@ -164,7 +164,7 @@ impl Edge {
             _ => self.named(&lost, incoming).or_else(|| self.rebound(known, incoming)),
         };
         if let Some(id) = back {
-            self.adopt(incoming, id);
+            self.adopt(now, incoming, id);
             return Ok(id);
         }
         self.guest(now, incoming)
@@ -210,7 +210,7 @@ impl Edge {
 
     /// Puts a phone that has no live connection, or whose NAT gave it another port, on the path its verified request came
     /// by.
-    pub(super) fn adopt(&mut self, incoming: &Incoming, id: InstanceId) {
+    pub(super) fn adopt(&mut self, now: Instant, incoming: &Incoming, id: InstanceId) {
         let certificate = incoming.certificate();
         let elsewhere = self.bindings.get(id).is_some_and(|b| {
             (b.path.is_none() || is_rebound(b.path, incoming.source)) && b.record.certificate == certificate
@@ -219,6 +219,7 @@ impl Edge {
             self.bindings.attach(id, incoming.source, incoming.peer.clone());
             let phone = self.phone(id);
             self.tell(Event::PhoneMoved { phone, source: incoming.source });
+            self.watch(now, incoming.source);
         }
     }
 

@@ -62,7 +62,7 @@ impl Edge {
             // It is not this phone's: forged, or of another one (S12).
             return Err(Refusal::forbidden(Reason::Token));
         }
-        self.adopt(incoming, id);
+        self.adopt(now, incoming, id);
         let hop = self.hop_to(&uri, id, false)?;
         let request_uri = self.towards_switch(&uri, id);
         let way = Way { hop, phone: id, request_uri, routes: routes.sealed };
@@ -326,6 +326,7 @@ impl Edge {
             }
             self.bindings.index_spares(id);
             self.send_guests_off(incoming);
+            self.watch(now, incoming.source);
             let phone = self.phone(id);
             self.tell(Event::Registered { phone, source: incoming.source, expires: granted, change });
         } else {

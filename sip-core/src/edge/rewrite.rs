@@ -68,6 +68,7 @@ impl Edge {
             edit.set_request_uri(&uri);
         }
         self.set_hops(message, &mut edit);
+        self.set_expires(message, &mut edit);
         match way.hop.side() {
             Side::Inside => self.towards_inside(incoming, way, branch, registration, &mut edit),
             Side::Outside => self.towards_phone(message, way, branch, &mut edit)?,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::blocklist::Blocklist;
 use super::limits::Limits;
 use super::stream::Arrival;
+use super::stun;
 use crate::flow::{ListenerId, Peer, Side, Source, Transport};
 use crate::message::{Message, refusal};
 
@@ -27,6 +28,8 @@ pub struct Datagrams {
     pub verified: bool,
     /// Who may send; others meet silence. Empty: all may.
     pub allow: Vec<IpNet>,
+    /// STUN Binding requests are answered (RFC 5626 §4.4.2).
+    pub stun: bool,
     /// Who may not, whatever else is said: they meet silence.
     pub blocked: Blocklist,
 }
@@ -97,11 +100,20 @@ impl Socket {
     }
 
     async fn receive(&self, bytes: &[u8], remote: SocketAddr) {
-        // Keep-alives of NATs: line ends or zeros, nothing to answer.
-        if !self.rules.admits(remote.ip()) || bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        if !self.rules.admits(remote.ip()) {
             return;
         }
         let source = Source::Datagram { listener: self.rules.listener, remote };
+        // Keep-alives of NATs: line ends or zeros, nothing to answer.
+        if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+            return drop(self.inbox.try_send(Arrival::Ping { source }));
+        }
+        if self.rules.stun
+            && let Some(answer) = stun::answer(bytes, remote)
+        {
+            drop(self.socket.try_send_to(&answer, remote));
+            return drop(self.inbox.try_send(Arrival::Ping { source }));
+        }
         let peer = Arc::new(Peer {
             remote,
             local: self.local,

@@ -378,12 +378,15 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
     fn arrive(&mut self, arrival: Arrival) {
         let input = match arrival {
             // From a connection that was closed meanwhile; the machine has been told that nothing more comes.
-            Arrival::Message { source, .. } | Arrival::Unframeable { source, .. }
+            Arrival::Message { source, .. }
+            | Arrival::Unframeable { source, .. }
+            | Arrival::Ping { source }
                 if source.flow().is_some_and(|flow| !self.links.knows(flow)) =>
             {
                 return;
             }
             Arrival::Message { source, peer, message } => Input::Message { source, peer, message },
+            Arrival::Ping { source } => Input::Ping { source },
             Arrival::Unframeable { source, peer, status } => Input::Unframeable { source, peer, status },
             Arrival::Closed { flow, why } => {
                 tracing::debug!(%flow, ?why, "connection ended");

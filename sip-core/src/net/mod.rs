@@ -44,6 +44,7 @@ mod limits;
 mod links;
 mod queue;
 mod stream;
+mod stun;
 #[cfg(test)]
 mod tests;
 

@@ -28,6 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Debug)]
 pub(super) enum Arrival {
     Message { source: Source, peer: Arc<Peer>, message: Message },
+    Ping { source: Source },
     Unframeable { source: Source, peer: Arc<Peer>, status: Option<u16> },
     Closed { flow: FlowId, why: Ending },
 }
@@ -189,6 +190,8 @@ impl Reader {
                     if !self.answers.push(PONG) {
                         return Err(Ending::Stalled);
                     }
+                    // If the driver is busy, it hears of the next one.
+                    drop(self.inbox.try_send(Arrival::Ping { source }));
                 }
                 Ok(Frame::Pong) => {}
                 Err(error) => {

@@ -375,8 +375,17 @@ impl World {
         panic!("the edge does not come to rest\n{}", self.story());
     }
 
+    /// A keep-alive of a phone.
+    pub(crate) fn ping(&mut self, end: End) {
+        self.edge.handle_input(self.now, Input::Ping { source: end.0 });
+        self.drive();
+    }
+
     fn deliver(&mut self, shard: u8, target: Target, bytes: Bytes) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let (Target::Flow(flow), "\r\n\r\n") = (target, text.as_str()) {
+            return self.inbox.entry(Source::Flow(flow)).or_default().push_back(text);
+        }
         // What is at the limits when it comes in is above them when it leaves.
         let limits = Limits { rows: 210, uri: 2048, ..Limits::default() };
         let parsed = Message::parse_framed(bytes, &limits).expect("the edge wrote what it can't read");

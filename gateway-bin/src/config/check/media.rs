@@ -21,7 +21,6 @@ pub(super) fn settings(
         judge.refuse(&["media", "workers"], "several media workers are not built yet: expected 0 or 1");
     }
     judge.only(&["fent", "media_route"], &fent.media_route, "gateway", &["direct-behind-same-nat"]);
-    judge.only(&["fent", "keep_alive"], &fent.keep_alive, "off", &["auto", "options", "register", "crlf"]);
     let sources = [("signalling-address", true), ("any", false)];
     let signalling_address_only = judge.one_of(&["media", "source"], &media.source, &sources);
     let limits =

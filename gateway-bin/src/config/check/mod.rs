@@ -1,6 +1,7 @@
 //! Judges a configuration: what is refused, and the settings that remain.
 
 mod certificates;
+mod fent;
 mod filter;
 mod guard;
 mod http;
@@ -8,6 +9,7 @@ mod interop;
 mod listeners;
 mod media;
 mod net;
+mod sessions;
 mod sip;
 mod startup;
 mod switches;

@@ -10,7 +10,7 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, filter, interop, switches};
+use super::{Judge, Names, fent, filter, interop, sessions, switches};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, SipPort, SipSettings, Transport,
@@ -45,6 +45,7 @@ pub(super) fn settings(
         (day, 3650 * day),
     );
     let timers = Timers::judged(sip, judge);
+    let keep_alive = fent::settings(&file.fent, judge);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
@@ -66,6 +67,8 @@ pub(super) fn settings(
         other_retrans: timers.other_retrans,
         max_forwards: timers.max_forwards,
         max_message: timers.max_message,
+        keep_alive: keep_alive?,
+        stun_keepalive: file.fent.stun_keepalive,
         blacklist: Duration::from_secs(blacklist?.into()),
     })
 }
@@ -75,6 +78,7 @@ fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Optio
     let sip = &file.sip;
     let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
     let mut profile = interop::judge(&written, names, judge);
+    sessions::settings(sip, judge, &mut profile.sessions);
     let modes = [
         ("always-encrypt", UriEncoding::AlwaysEncrypt),
         ("shorter", UriEncoding::Shorter),

@@ -69,11 +69,23 @@ pub(crate) struct Fent {
     pub(crate) media_route: String,
     #[serde(default = "keep_alive")]
     pub(crate) keep_alive: String,
+    #[serde(default = "keep_alive_stream")]
+    pub(crate) keep_alive_stream: i64,
+    #[serde(default = "keep_alive_udp")]
+    pub(crate) keep_alive_udp: i64,
+    #[serde(default)]
+    pub(crate) stun_keepalive: bool,
 }
 
 impl Default for Fent {
     fn default() -> Self {
-        Self { media_route: media_route(), keep_alive: keep_alive() }
+        Self {
+            media_route: media_route(),
+            keep_alive: keep_alive(),
+            keep_alive_stream: keep_alive_stream(),
+            keep_alive_udp: keep_alive_udp(),
+            stun_keepalive: false,
+        }
     }
 }
 
@@ -83,4 +95,12 @@ fn media_route() -> String {
 
 fn keep_alive() -> String {
     "off".to_owned()
+}
+
+fn keep_alive_stream() -> i64 {
+    45
+}
+
+fn keep_alive_udp() -> i64 {
+    25
 }

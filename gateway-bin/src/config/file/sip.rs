@@ -36,6 +36,13 @@ pub(crate) struct Sip {
     pub(crate) max_forwards: i64,
     #[serde(default = "max_message")]
     pub(crate) max_message: i64,
+    #[serde(default = "session_timer")]
+    pub(crate) session_timer: i64,
+    #[serde(default = "stream_idle")]
+    pub(crate) stream_idle: i64,
+    pub(crate) max_sessions: Option<i64>,
+    #[serde(default)]
+    pub(crate) emergency_numbers: Vec<String>,
     #[serde(default = "blacklist")]
     pub(crate) blacklist: i64,
     pub(crate) inside: SipInside,
@@ -99,6 +106,14 @@ fn other_retrans() -> i64 {
 
 fn max_forwards() -> i64 {
     70
+}
+
+fn session_timer() -> i64 {
+    14_400
+}
+
+fn stream_idle() -> i64 {
+    90
 }
 
 fn blacklist() -> i64 {

@@ -1,7 +1,7 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 use super::*;
-use crate::flow::Transport;
+use crate::flow::{FlowId, Transport};
 use crate::token::{Key, Keyring};
 
 fn peer() -> Arc<Peer> {
@@ -77,14 +77,14 @@ fn a_connection_takes_its_guests_along_and_leaves_its_registrations() {
     let mut bindings = Bindings::default();
     bindings.put(now, record("A", "a"), true, Some((flow(1), peer())));
     bindings.put(now, record("G", "g"), false, Some((flow(1), peer())));
-    assert_eq!(bindings.close(FlowId(1)).len(), 2);
+    assert_eq!(bindings.close(flow(1)).len(), 2);
     assert_eq!(bindings.len(), 1);
     let id = InstanceId::new("r", "A");
     assert!(bindings.get(id).unwrap().path.is_none());
     bindings.attach(id, flow(2), peer());
     assert_eq!(bindings.of_path(&flow(2)), [id]);
     assert!(bindings.of_path(&flow(1)).is_empty());
-    assert!(bindings.close(FlowId(1)).is_empty());
+    assert!(bindings.close(flow(1)).is_empty());
     assert_eq!(bindings.get(id).unwrap().path, Some(flow(2)));
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Connect, Driver, Handle, Limits, Resolve, Stream};
-use crate::flow::{Dial, FlowId, ListenerId, Peer, Side, Target, Transmit, Transport};
+use crate::flow::{Dial, FlowId, ListenerId, Peer, Side, Source, Target, Transmit, Transport};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::message::{Message, Method, Name, response};
 use crate::resolve::records::{Answer, Kind, Question, Records};
@@ -32,6 +32,7 @@ struct Probe {
 enum Seen {
     Opened(FlowId, Option<Dial>),
     Message(String),
+    Ping(Source),
     Unframeable(Option<u16>),
     Closed(FlowId),
     DialFailed(Dial, Fault),
@@ -67,6 +68,7 @@ impl Machine for Probe {
                     String::from_utf8_lossy(message.raw(Name::CallId).unwrap_or_default()).into_owned();
                 Seen::Message(call)
             }
+            Input::Ping { source } => Seen::Ping(source),
             Input::Unframeable { status, .. } => Seen::Unframeable(status),
             Input::FlowClosed { flow } => Seen::Closed(flow),
             Input::DialFailed { dial, fault } => Seen::DialFailed(dial, fault),

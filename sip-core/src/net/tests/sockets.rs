@@ -14,6 +14,7 @@ fn rules(side: Side) -> Datagrams {
         verified: true,
         allow: Vec::new(),
         blocked: Blocklist::default(),
+        stun: true,
     }
 }
 
@@ -37,9 +38,10 @@ async fn datagrams_come_and_go() {
     pbx.send(options("u").as_bytes()).await.unwrap();
     assert_eq!(rig.sees().await, Seen::Message("u".into()));
     assert!(datagram(&pbx, WAIT).await.unwrap().starts_with("SIP/2.0 200 OK"));
-    // Keep-alives are nothing; bad messages get their 400; junk gets nothing.
+    // Keep-alives want no answer; bad messages get their 400; junk gets nothing.
     for nothing in [&b"\r\n\r\n"[..], b"\0\0\0\0", b""] {
         pbx.send(nothing).await.unwrap();
+        assert!(matches!(rig.sees().await, Seen::Ping(_)));
     }
     pbx.send(options("u").replace("Content-Length: 4", "Content-Length: x").as_bytes()).await.unwrap();
     assert_eq!(rig.sees().await, Seen::Unframeable(Some(400)));
@@ -132,4 +134,24 @@ fn a_stream_may_be_given_from_another_runtime() {
         handle.close_all().await.unwrap();
     });
     thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn stun_is_answered_where_it_is_wanted() {
+    let mut rig = Rig::new();
+    let (gateway, phone) = (bound().await, bound().await);
+    phone.connect(gateway.local_addr().unwrap()).await.unwrap();
+    rig.handle.socket(gateway, rules(Side::Outside)).await.unwrap();
+    let remote = phone.local_addr().unwrap();
+    let question = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], b"transactions"].concat();
+    phone.send(&question).await.unwrap();
+    assert_eq!(rig.sees().await, Seen::Ping(Source::Datagram { listener: ListenerId(7), remote }));
+    let mut answer = [0; 64];
+    let n = phone.recv(&mut answer).await.unwrap();
+    assert_eq!((n, &answer[..4], &answer[8..20]), (32, &[1, 1, 0, 12][..], &b"transactions"[..]));
+    let gateway = bound().await;
+    phone.connect(gateway.local_addr().unwrap()).await.unwrap();
+    rig.handle.socket(gateway, Datagrams { stun: false, ..rules(Side::Outside) }).await.unwrap();
+    phone.send(&question).await.unwrap();
+    assert_eq!(rig.sees().await, Seen::Unframeable(None));
 }

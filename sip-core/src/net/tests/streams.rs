@@ -17,11 +17,12 @@ async fn a_message_may_come_octet_by_octet() {
 #[tokio::test(start_paused = true)]
 async fn many_messages_may_come_at_once() {
     let mut rig = Rig::new();
-    let (_, mut phone) = rig.connect(1 << 16).await;
+    let (flow, mut phone) = rig.connect(1 << 16).await;
     let text = format!("{}\r\n\r\n{}{}", options("a"), options("b"), options("c"));
     phone.write_all(text.as_bytes()).await.unwrap();
-    for call in ["a", "b", "c"] {
-        assert_eq!(rig.sees().await, Seen::Message(call.into()));
+    let (a, b, c) = (Seen::Message("a".into()), Seen::Message("b".into()), Seen::Message("c".into()));
+    for seen in [a, Seen::Ping(Source::Flow(flow)), b, c] {
+        assert_eq!(rig.sees().await, seen);
     }
     let mut all = vec![0; 2000];
     let mut got = 0;
@@ -54,6 +55,9 @@ async fn ten_pings_a_second_are_borne_and_eleven_are_not() {
         tokio::time::sleep(Duration::from_millis(1001)).await;
     }
     phone.write_all(&b"\r\n\r\n".repeat(11)).await.unwrap();
+    for _ in 0..40 {
+        assert_eq!(rig.sees().await, Seen::Ping(Source::Flow(flow)));
+    }
     assert_eq!(rig.sees().await, Seen::Closed(flow));
 }
 
@@ -100,7 +104,7 @@ async fn silence_is_closed_after_15_s_and_pings_are_silence() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
-    assert_eq!(rig.sees().await, Seen::Closed(flow));
+    while rig.sees().await == Seen::Ping(Source::Flow(flow)) {}
     assert_eq!(start.elapsed().as_secs(), 15);
     pinging.await.unwrap();
 }
