@@ -15,7 +15,7 @@ use acme_store::trust::Trust;
 use ipnet::IpNet;
 use sip_core::edge::config::{Monitored, Policy as SipPolicy, PreloadedRoutes};
 use sip_core::edge::filter::Filters;
-use sip_core::edge::interop::InteropProfile;
+use sip_core::edge::interop::{self, InteropProfile, MediaSwitches};
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
 
 /// Everything `farend run` needs.
@@ -301,6 +301,19 @@ pub struct TlsGuard {
 impl Default for TlsGuard {
     fn default() -> Self {
         Self { handshakes: 64, failures: 60, connections: 2_000, allow: Vec::new() }
+    }
+}
+
+impl MediaSettings {
+    /// Writes what the media half acts on into the profile that shows all switches.
+    pub(crate) fn tell(&self, switches: &mut MediaSwitches) {
+        switches.sender_limit = match self.sender_limit {
+            SenderLimit::Lock => interop::SenderLimit::Lock,
+            SenderLimit::LockIp => interop::SenderLimit::LockIp,
+            SenderLimit::Multiple => interop::SenderLimit::Multiple,
+        };
+        switches.max_senders = self.max_senders;
+        switches.ttl = self.ttl;
     }
 }
 

@@ -183,7 +183,7 @@ pub(super) struct Exchange {
     pub(super) ring: Option<Instant>,
     /// For the branches: what a loop would bring back.
     pub(super) hash: LoopHash,
-    /// Type and body of the CANCEL, where they are forwarded (SIP-58).
+    /// Type and body of the CANCEL, where somebody is to have them (SIP-58, SIP-59).
     pub(super) cancelled_with: Option<(String, Bytes)>,
 }
 
@@ -202,6 +202,8 @@ impl Exchange {
 pub(super) struct Branch {
     pub(super) way: Way,
     pub(super) client: Option<ClientKey>,
+    /// Where it was sent.
+    pub(super) target: Option<Target>,
     /// The branch parameter, for the CANCEL.
     pub(super) id: String,
     /// What was sent, for the CANCEL.
@@ -226,6 +228,7 @@ impl Branch {
         Self {
             way,
             client: None,
+            target: None,
             id: String::new(),
             sent: Bytes::new(),
             over: false,

@@ -180,6 +180,8 @@ impl Edge {
             self.layer.handle_flow_opened(flow, dial);
             self.line_opened(*dial, flow);
             self.switch_reached(*dial);
+        } else if peer.side == Side::Inside {
+            self.reuse.opened(flow, &peer);
         }
         let barred = peer.clone();
         self.flows.insert(now, flow, peer, dial, self.config.timers.flow_idle);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Edge;
-use super::event::{DropCause, Event, Reason};
+use super::event::{DropCause, Event, Reason, Why};
 use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Plan};
 use super::failover::unreachable_switch;
 use super::register::Registration;
@@ -140,14 +140,22 @@ impl Edge {
         if across {
             self.forks.insert(id.as_bytes().into(), exchange.key);
         }
-        if let Hop::Switch(dials) = &mut branch.way.hop
-            && let Some(dial) = dials.front_mut()
-        {
-            *dial = self.on_line(*dial);
-        }
-        let Some(target) = branch.way.hop.target() else {
+        let target = match branch.way.hop.target() {
+            Some(Target::Dial(dial)) => self.target_of(dial),
+            target => target,
+        };
+        let Some(target) = target else {
+            self.fail_over(now, exchange, index, Why::Unreachable);
             return self.fail_branch(now, exchange, index, unreachable_switch());
         };
+        // What is answered, cancelled or blamed is what was asked.
+        let Some(branch) = exchange.branches.get_mut(index) else { return };
+        branch.target = Some(target);
+        if let (Hop::Switch(dials), Target::Dial(dial)) = (&mut branch.way.hop, target)
+            && let Some(first) = dials.front_mut()
+        {
+            *first = dial;
+        }
         let registration = exchange.registration.as_deref();
         match self.write_request(&exchange.incoming, &branch.way, &id, body.as_ref(), registration) {
             Err(error) => {
@@ -197,12 +205,18 @@ impl Edge {
 
     pub(super) fn cancel_branch(&mut self, now: Instant, exchange: &Exchange, index: usize) {
         let Some(branch) = exchange.branches.get(index) else { return };
-        let Some(target) = branch.way.hop.target() else { return };
+        let Some(target) = branch.target else { return };
         // RFC 3261 §9.1: the CANCEL of what was sent on this branch.
         let sent = Message::parse(branch.sent.clone(), &OWN).ok();
         if let Some(mut cancel) = sent.as_ref().and_then(RequestBuilder::cancel) {
             if let Some((kind, body)) = &exchange.cancelled_with {
-                cancel = cancel.body(kind, body);
+                let answers = &self.config.interop.answers;
+                if answers.cancel_body_forward {
+                    cancel = cancel.body(kind, body);
+                }
+                if let Some(client) = branch.client.filter(|_| answers.cancel_body_in_ack) {
+                    self.layer.set_ack_body(client, kind.clone(), body.clone());
+                }
             }
             self.layer.request(now, target, &branch.id, Method::Cancel, cancel.build());
         }
@@ -214,7 +228,7 @@ impl Edge {
         let body = self.ack_body(now, incoming, plan);
         let id = self.random.branch(hash);
         let target = match way.hop.target() {
-            Some(Target::Dial(dial)) => Some(self.on_line(dial).into()),
+            Some(Target::Dial(dial)) => self.target_of(dial),
             target => target,
         };
         match (target, self.write_request(incoming, way, &id, body.as_ref(), None)) {

@@ -70,7 +70,12 @@ impl Edge {
     fn request(&mut self, now: Instant, incoming: Incoming) {
         match self.admit(&incoming) {
             Err(refusal) => self.refuse(now, &incoming, &refusal),
-            Ok(hash) => self.dispatch(now, incoming, hash),
+            Ok(hash) => {
+                if incoming.peer.side == Side::Inside {
+                    self.note_alias(&incoming);
+                }
+                self.dispatch(now, incoming, hash)
+            }
         }
     }
 
@@ -329,6 +334,9 @@ impl Edge {
             let port = port.or(*known).unwrap_or_else(|| transport.default_port());
             let dial =
                 Dial { transport, remote: (*address, port).into(), side: Side::Inside, affinity: None };
+            if self.is_undiallable(&dial) {
+                return;
+            }
             self.layer.set_fallback(key, Target::Dial(dial));
         }
     }

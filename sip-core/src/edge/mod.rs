@@ -38,6 +38,7 @@ mod pace;
 mod referral;
 mod register;
 mod registrar;
+mod reuse;
 mod rewrite;
 mod route_set;
 mod seals;
@@ -65,11 +66,12 @@ use keepalive::KeepAlives;
 use lines::Lines;
 use monitor::Monitor;
 use pace::Pace;
+use reuse::Reuse;
 use seals::Seals;
 use sessions::Pending;
 use switches::Switches;
 
-use crate::flow::{FlowId, Peer, Source};
+use crate::flow::{FlowId, Peer, Side, Source};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
 use crate::numbered::Numbered;
@@ -101,6 +103,7 @@ pub struct Edge {
     locator: Locator,
     switches: Switches,
     monitor: Monitor,
+    reuse: Reuse,
     /// When a request to one of several addresses of a switch has waited long enough.
     patiences: BTreeSet<(Instant, ServerKey)>,
     /// Requests of our own.
@@ -175,6 +178,7 @@ impl Edge {
             locator,
             switches: Switches::default(),
             monitor: Monitor::default(),
+            reuse: Reuse::default(),
             patiences: BTreeSet::new(),
             errands: ua::Client::new(),
             alive: KeepAlives::default(),
@@ -241,6 +245,9 @@ impl Edge {
         if let Some(closed) = self.flows.remove(flow) {
             for shard in closed.crossed() {
                 self.outputs.push_back(Output::HandClosed { shard, flow });
+            }
+            if closed.dial.is_none() && closed.peer.side == Side::Inside {
+                self.reuse.closed(flow, &closed.peer);
             }
             if let Some(dial) = closed.dial {
                 self.monitor.hasten(now, dial.into());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::event::{Event, Health};
 use super::switches::{Switch, Verdict};
 use super::{Edge, Errand};
-use crate::flow::{Dial, Side, Target, Transport};
+use crate::flow::{Dial, Side, Transport};
 use crate::message::Name;
 use crate::resolve::locate::{Over, Place, Progress, Sought};
 use crate::ua::{Outcome, Request, SentBy};
@@ -261,7 +261,11 @@ impl Edge {
             Transport::Udp => format!("sip:{remote}"),
         };
         let dial = Dial { transport, remote, side: Side::Inside, affinity: None };
-        let request = Request::new("OPTIONS", uri, &us, Target::Dial(dial), &mut self.random)
+        let Some(target) = self.target_of(dial) else {
+            // It has no connection with us, and may not be dialled.
+            return self.switch_asked(now, switch, &Outcome::Failed);
+        };
+        let request = Request::new("OPTIONS", uri, &us, target, &mut self.random)
             .header(Name::Accept, "application/sdp")
             .patience(PATIENCE);
         self.errands.send(now, &mut self.layer, &mut self.random, request, Errand::Switch(switch));

@@ -301,6 +301,23 @@ impl Edge {
         self.hop_to(&uri, phone, shown)
     }
 
+    /// Host and port that a URI is sent to: `maddr` stands for the host (RFC 3261 §19.1.1), with the URI's port unless that is
+    /// to be ignored (SIP-40).
+    fn place_of(&self, uri: &Uri<'_>, host: String) -> (String, Option<u16>) {
+        let maddr = uri.param("maddr").map(String::from_utf8_lossy).filter(|maddr| !self.is_own(maddr));
+        // It opens no way that the host itself has not.
+        let known = |_: &std::borrow::Cow<'_, str>| {
+            !matches!(self.directory().destination(&host), Destination::Forbidden)
+        };
+        match maddr.filter(known) {
+            Some(maddr) => {
+                let port = uri.port().filter(|_| !self.config.interop.routes.ignore_port_with_maddr);
+                (maddr.into_owned(), port)
+            }
+            None => (host, uri.port()),
+        }
+    }
+
     /// Where a URI leads, by our own table and nothing else (S8); an address of a running dialog that we sealed ourselves
     /// (`shown`) was in that table.
     pub(super) fn hop_to(&self, uri: &Uri<'_>, phone: InstanceId, shown: bool) -> Result<Hop, Refusal> {
@@ -317,6 +334,7 @@ impl Edge {
         if !uri.is_sip() || self.is_own(&host) {
             return self.hop_to_own_switch(phone);
         }
+        let (host, given) = self.place_of(uri, host);
         let switches = &self.config.switches;
         let transport = match transport_of(uri) {
             // RFC 3261 §26.2.2: sips with transport=tcp is TLS over TCP.
@@ -327,17 +345,17 @@ impl Edge {
             Destination::Addresses(addresses) => {
                 let dials = addresses
                     .into_iter()
-                    .map(|(address, port)| self.dial(transport, address, port.or_else(|| uri.port()), phone));
+                    .map(|(address, port)| self.dial(transport, address, port.or(given), phone));
                 Ok(Hop::Switch(dials.collect()))
             }
             Destination::Lookup(name, port) => {
-                let port = port.or_else(|| uri.port());
+                let port = port.or(given);
                 Ok(Hop::Name(Sought { name, port, over: self.over(uri) }))
             }
             Destination::Own | Destination::Forbidden => {
                 let address =
                     uri.host().and_then(|host| host.ip()).filter(|_| shown).ok_or_else(forbidden)?;
-                Ok(Hop::Switch([self.dial(transport, address, uri.port(), phone)].into()))
+                Ok(Hop::Switch([self.dial(transport, address, given, phone)].into()))
             }
         }
     }

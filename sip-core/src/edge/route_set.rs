@@ -74,9 +74,10 @@ impl Edge {
             && incoming.in_dialog()
     }
 
-    /// Type and body that our own CANCEL gets (SIP-58); RFC 3261 §16.10 would have none.
+    /// Type and body of a CANCEL, for our own (SIP-58) or for the ACK to its 487 (SIP-59); RFC 3261 would have neither.
     pub(super) fn cancel_body(&self, cancel: &Message) -> Option<(String, Bytes)> {
-        if !self.config.interop.answers.cancel_body_forward || cancel.body().is_empty() {
+        let answers = &self.config.interop.answers;
+        if !(answers.cancel_body_forward || answers.cancel_body_in_ack) || cancel.body().is_empty() {
             return None;
         }
         let kind = String::from_utf8_lossy(cancel.raw(Name::ContentType)?).into_owned();

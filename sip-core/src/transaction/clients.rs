@@ -30,6 +30,8 @@ struct Entry {
     request: Bytes,
     /// The ACK to a failure, once made.
     ack: Option<Bytes>,
+    /// Type and body that it gets.
+    ack_body: Option<Box<(String, Bytes)>>,
     /// What the table of deadlines holds for this one.
     deadline: Instant,
 }
@@ -113,7 +115,8 @@ impl Clients {
         out.send(target, bytes.clone());
         self.keys.insert(key.clone(), id);
         self.targets.insert((target, id));
-        self.table.insert(id, Entry { machine, key, target, request: bytes, ack: None, deadline });
+        self.table
+            .insert(id, Entry { machine, key, target, request: bytes, ack: None, ack_body: None, deadline });
         id
     }
 
@@ -216,10 +219,20 @@ impl Clients {
         // Limits were for the peer; what we sent ourselves is read as it is.
         let limits = Limits { message: usize::MAX, rows: usize::MAX, ..Limits::default() };
         let Ok(invite) = Message::parse(request, &limits) else { return };
-        if let Some(ack) = RequestBuilder::ack(&invite, response) {
+        if let Some(mut ack) = RequestBuilder::ack(&invite, response) {
+            if let Some((kind, body)) = entry.ack_body.take().as_deref() {
+                ack = ack.body(kind, body);
+            }
             let ack = ack.build();
             out.send(entry.target, ack.clone());
             entry.ack = Some(ack);
+        }
+    }
+
+    /// What the ACK to a failure shall carry, unless it has left.
+    pub(super) fn set_ack_body(&mut self, id: ClientKey, kind: String, body: Bytes) {
+        if let Some(entry) = self.table.get_mut(&id) {
+            entry.ack_body = Some(Box::new((kind, body)));
         }
     }
 

@@ -195,6 +195,11 @@ impl Layer {
         self.servers.set_fallback(*key, target);
     }
 
+    /// Gives the ACK to a failure of this INVITE a body. RFC 3261 §17.1.1.3 has none; some peers want one.
+    pub fn set_ack_body(&mut self, key: ClientKey, content_type: String, body: Bytes) {
+        self.clients.set_ack_body(key, content_type, body);
+    }
+
     /// Sends a request and sees to its retransmissions. `bytes` already carry our Via with `branch`, which must be new,
     /// except that CANCEL takes the branch of its INVITE (RFC 3261 §9.1) and starts the clock of 64 T1 by which that one
     /// ends.

@@ -17,6 +17,7 @@ mod ownership;
 mod reg_id;
 mod register;
 mod registrar;
+mod reuse;
 mod routing;
 mod script;
 mod security;

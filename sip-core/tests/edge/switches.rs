@@ -461,6 +461,50 @@ fn a_180_loses_what_some_clients_mishandle() {
 }
 
 #[test]
+fn maddr_stands_for_the_host_and_its_port_may_not_count() {
+    for (ignore, port) in [(false, 5070), (true, 5061)] {
+        let mut world = with(|p| p.routes.ignore_port_with_maddr = ignore);
+        let (phone, _, _) = registered(&mut world, MAC_A, PHONE.0, PHONE.1);
+        world.say(phone, &from_phone("MESSAGE", "sips:2@10.0.1.50:5070;maddr=10.0.1.52", "a", 1, "", ""));
+        let end = world.dialled(&format!("10.0.1.52:{port}"));
+        world.hear_start(end, "MESSAGE ");
+        // Without maddr the port is what it says; outside of the inside networks nothing is honoured.
+        world.say(phone, &from_phone("MESSAGE", "sips:2@10.0.1.53:5070", "b", 1, "", ""));
+        let end = world.dialled("10.0.1.53:5070");
+        world.hear_start(end, "MESSAGE ");
+        world.say(phone, &from_phone("MESSAGE", "sips:2@10.0.1.50;maddr=203.0.113.9", "c", 1, "", ""));
+        world.hear_start(phone, "SIP/2.0 403 ");
+        world.say(phone, &from_phone("MESSAGE", "sips:2@evil.example;maddr=10.0.1.52", "d", 1, "", ""));
+        world.hear_start(phone, "SIP/2.0 403 ");
+    }
+}
+
+#[test]
+fn the_ack_to_a_487_carries_the_body_of_the_cancel_when_asked() {
+    for on in [false, true] {
+        let mut world = with(|p| p.answers.cancel_body_in_ack = on);
+        let (phone, own, _) = registered(&mut world, MAC_A, PHONE.0, PHONE.1);
+        world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "c", 1, "", ""));
+        let invite = world.hear_start(own, "INVITE ");
+        world.say(own, &reply(&invite, "180 Ringing", "u", "Contact: <sips:200@10.0.1.50>"));
+        world.hear_start(phone, "SIP/2.0 180 ");
+        let cancel =
+            from_phone("CANCEL", "sips:200@10.0.1.50", "c", 1, "", "Content-Type: text/x-why\n\nbecause")
+                .replace("z9hG4bKoc1CANCEL", "z9hG4bKoc1INVITE");
+        world.say(phone, &cancel);
+        assert_eq!(body(&world.hear_start(own, "CANCEL ")), "");
+        world.say(own, &reply(&invite, "487 Request Terminated", "u", ""));
+        let ack = world.hear_start(own, "ACK ");
+        assert_eq!(body(&ack), if on { "because\r\n" } else { "" }, "{ack}");
+        // Another failure's ACK is as ever.
+        world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "d", 1, "", ""));
+        let invite = world.hear_start(own, "INVITE ");
+        world.say(own, &reply(&invite, "486 Busy", "u", ""));
+        assert_eq!(body(&world.hear_start(own, "ACK ")), "");
+    }
+}
+
+#[test]
 fn the_body_of_a_cancel_goes_along_when_asked() {
     for on in [false, true] {
         let mut world = with(|p| p.answers.cancel_body_forward = on);

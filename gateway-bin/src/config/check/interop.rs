@@ -13,7 +13,7 @@ use toml::Value;
 use super::net::prefixes;
 use super::{Judge, Names, nearest};
 use crate::config::file;
-use rows::{AUTH, B2BUA, DIALPLAN, INTEROP, SDP};
+use rows::{AUTH, B2BUA, DIALPLAN, INTEROP, MEDIA, SDP};
 
 /// One key: its name, where its value goes, whether somebody acts on it.
 struct Switch {
@@ -68,6 +68,7 @@ impl Kind {
 pub(super) struct Written<'a> {
     pub(super) sip: &'a file::Sip,
     pub(super) sdp: &'a toml::Table,
+    pub(super) media: &'a file::Media,
     pub(super) b2bua: &'a toml::Table,
     pub(super) dialplan: &'a toml::Table,
 }
@@ -75,10 +76,12 @@ pub(super) struct Written<'a> {
 /// The profile as written; every switch that doesn't act must stand at its neutral value.
 pub(super) fn judge(written: &Written<'_>, names: &Names<'_>, judge: &mut Judge<'_>) -> InteropProfile {
     let mut profile = InteropProfile::default();
-    let tables: [(&[&str], &toml::Table, &[Switch]); 5] = [
+    let media = written.media.switches();
+    let tables: [(&[&str], &toml::Table, &[Switch]); 6] = [
         (&["sip", "interop"], &written.sip.interop, INTEROP),
         (&["sip", "auth"], &written.sip.auth, AUTH),
         (&["sdp"], written.sdp, SDP),
+        (&["media"], &media, MEDIA),
         (&["b2bua"], written.b2bua, B2BUA),
         (&["dialplan"], written.dialplan, DIALPLAN),
     ];

@@ -64,9 +64,12 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let challenges = certificates::challenges(file, net.as_ref(), judge);
     let certificates = certificates::certificates(file, &domains, judge);
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
-    let sip = sip::settings(file, net.as_ref(), &names, judge);
+    let mut sip = sip::settings(file, net.as_ref(), &names, judge);
     let guard = guard::settings(&file.guard, &names, judge);
     let media = media::settings(&file.media, &file.fent, judge);
+    if let (Some(sip), Some(media)) = (&mut sip, &media) {
+        media.tell(&mut sip.interop.media);
+    }
     let endpoints = http::endpoints(&file.http, net.as_ref(), &names, judge);
     let log = log(file, judge);
     not_built(file, judge);

@@ -76,7 +76,13 @@ pub(super) fn settings(
 /// Appendix I: the switches, and the settings of the same pages that have keys of their own.
 fn interop(file: &file::File, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<InteropProfile> {
     let sip = &file.sip;
-    let written = interop::Written { sip, sdp: &file.sdp, b2bua: &file.b2bua, dialplan: &file.dialplan };
+    let written = interop::Written {
+        sip,
+        sdp: &file.sdp,
+        media: &file.media,
+        b2bua: &file.b2bua,
+        dialplan: &file.dialplan,
+    };
     let mut profile = interop::judge(&written, names, judge);
     sessions::settings(sip, judge, &mut profile.sessions);
     let modes = [

@@ -80,8 +80,8 @@ pub struct MediaPorts {
     pub last: u16,
 }
 
-/// The relay. The media half owns `sender_limit`, `max_senders` and `ttl` and has them from here; the others are
-/// refused by name until it builds them.
+/// The relay. The media half owns `sender_limit`, `max_senders` and `ttl`, and whoever reads the configuration writes
+/// them here too, so that the profile is whole; the others are refused by name until it builds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaSwitches {
     /// SAM-03: from how many addresses one stream may come. `media.sender_limit`.

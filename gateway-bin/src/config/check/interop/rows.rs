@@ -48,7 +48,7 @@ pub(super) const INTEROP: &[Switch] = &[
     row("large_udp", Kind::Flag(|p| &mut p.transports.large_udp), Later),
     row("strip_180", Kind::Flag(|p| &mut p.answers.strip_180), Acts),
     row("cancel_body_forward", Kind::Flag(|p| &mut p.answers.cancel_body_forward), Acts),
-    row("cancel_body_in_ack", Kind::Flag(|p| &mut p.answers.cancel_body_in_ack), Later),
+    row("cancel_body_in_ack", Kind::Flag(|p| &mut p.answers.cancel_body_in_ack), Acts),
     row("keep_user_agent", Kind::Flag(|p| &mut p.b2bua.keep_user_agent), Later),
     row("readd_codecs", Kind::Flag(|p| &mut p.b2bua.readd_codecs), Later),
     row("keep_to", Kind::Flag(|p| &mut p.headers.keep_to), Acts),
@@ -71,7 +71,7 @@ pub(super) const INTEROP: &[Switch] = &[
     row("add_path", Kind::Flag(|p| &mut p.contacts.add_path), Acts),
     row("refer_end_on_183", Kind::Flag(|p| &mut p.b2bua.refer_end_on_183), Later),
     row("unescape_ws", Kind::Flag(|p| &mut p.headers.unescape_ws), Acts),
-    row("ignore_port_with_maddr", Kind::Flag(|p| &mut p.routes.ignore_port_with_maddr), Later),
+    row("ignore_port_with_maddr", Kind::Flag(|p| &mut p.routes.ignore_port_with_maddr), Acts),
     row("strip_sdp_1xx", Kind::Flag(|p| &mut p.b2bua.strip_sdp_1xx), Later),
     row("compare_session_id", Kind::Flag(|p| &mut p.b2bua.compare_session_id), Later),
     row("refer_updates_user", Kind::Flag(|p| &mut p.headers.refer_updates_user), Later),
@@ -81,7 +81,7 @@ pub(super) const INTEROP: &[Switch] = &[
     row("remove_via_all", Kind::Flag(|p| &mut p.routes.remove_via_all), Acts),
     row("translate_except", Kind::Hosts(|p| &mut p.routes.translate_except), Acts),
     row("translate_force", Kind::Hosts(|p| &mut p.routes.translate_force), Acts),
-    row("tls_reuse", Kind::Peers(|p| &mut p.transports.tls_reuse), Later),
+    row("tls_reuse", Kind::Peers(|p| &mut p.transports.tls_reuse), Acts),
     row("register_delay", Kind::Delay(|p| &mut p.contacts.register_delay), Acts),
     row("hide_rr", Kind::Peers(|p| &mut p.routes.hide_rr), Acts),
     row("hide_rr_all", Kind::Flag(|p| &mut p.routes.hide_rr_all), Acts),
@@ -114,6 +114,22 @@ pub(super) const SDP: &[Switch] = &[
     row("max_streams", Kind::Only("6"), Later),
     row("allowed_ports", Kind::Only("[]"), Later),
     row("strip_lines", Kind::Names(|p| &mut p.sdp.strip_lines, &[]), Later),
+];
+
+/// The switches of `[media]`: the media half builds them.
+pub(super) const MEDIA: &[Switch] = &[
+    row("late_relatch", Kind::Flag(|p| &mut p.media.late_relatch), Later),
+    row("early_rtp", Kind::Flag(|p| &mut p.media.early_rtp), Later),
+    row("always_relay", Kind::Flag(|p| &mut p.media.always_relay), Later),
+    row("forked", Kind::Flag(|p| &mut p.media.forked), Later),
+    row("teardown_on_timeout", Kind::Flag(|p| &mut p.media.teardown_on_timeout), Later),
+    row("reuse_on_change", Kind::Flag(|p| &mut p.media.reuse_on_change), Later),
+    row("reuse_in_session", Kind::Flag(|p| &mut p.media.reuse_in_session), Later),
+    row("proxy", Kind::Only("\"no\""), Later),
+    row("timeout_oneway", Kind::Only("\"\""), Later),
+    row("timeout_rtp", Kind::Only("\"\""), Later),
+    row("timeout_rtcp", Kind::Only("\"\""), Later),
+    row("reuse_time", Kind::Only("0"), Later),
 ];
 
 /// `[b2bua]`: comes with the trunks.

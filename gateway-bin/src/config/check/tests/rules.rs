@@ -24,11 +24,12 @@ fn interop(line: &str) -> String {
 fn what_is_not_written_is_the_default() {
     let mut wanted = InteropProfile::default();
     let found = added("").sip.interop;
-    // The shipped configuration writes these four.
+    // The shipped configuration writes these.
     wanted.contacts.uri_encoding = found.contacts.uri_encoding;
     wanted.contacts.user_matching = found.contacts.user_matching;
     wanted.contacts.tag_routing = found.contacts.tag_routing.clone();
     wanted.contacts.add_path = found.contacts.add_path;
+    wanted.media = InteropProfile::teleworker().media;
     assert_eq!(found, wanted);
 }
 
@@ -41,6 +42,8 @@ fn switches_that_act_are_read() {
         "rr_always",
         "strip_180",
         "cancel_body_forward",
+        "cancel_body_in_ack",
+        "ignore_port_with_maddr",
         "keep_to",
         "pretend_privacy",
         "fix_bye_routes",
@@ -65,7 +68,6 @@ fn switches_that_act_are_read() {
 #[test]
 fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
     for (name, neutral, other) in [
-        ("cancel_body_in_ack", "false", "true"),
         ("reinvite_end_to_end", "true", "false"),
         ("refer_updates_user", "false", "true"),
         ("refer_copy_headers", "[]", "[\"X-A\"]"),
@@ -84,10 +86,17 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
     for (table, name, neutral, other) in [
         ("sdp", "port_6891", "false", "true"),
         ("sdp", "rtcp_attribute", "true", "false"),
+        ("media", "late_relatch", "false", "true"),
+        ("media", "timeout_rtp", "\"\"", "30"),
         ("b2bua", "codec_change_detection", "\"first\"", "\"static\""),
         ("dialplan", "match_port", "false", "true"),
     ] {
         let line = |value: &str| format!("[{table}]\n{name} = {value}");
+        if table == "media" {
+            refused("[media]", &line(other), &format!("media.{name}"), "not built yet");
+            changed("[media]", &line(neutral)).unwrap();
+            continue;
+        }
         adding_is_refused(&line(other), &format!("{table}.{name}"), "not built yet");
         added(&line(neutral));
     }
