@@ -380,6 +380,7 @@ fn edge(settings: &Settings) -> Config {
         },
     };
     config.preloaded_routes = sip.preloaded_routes;
+    config.users = sip.users.clone();
     config.default_policy = sip.default_policy;
     config.filters = sip.filters.clone();
     config.max_forwards = u32::from(sip.max_forwards);

@@ -148,6 +148,8 @@ pub struct SipSettings {
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.
     pub inside_networks: Vec<IpNet>,
+    /// Who can show credentials here.
+    pub users: sip_core::edge::credentials::Users,
     /// What becomes of Routes a phone preloaded.
     pub preloaded_routes: PreloadedRoutes,
     /// Which requests from outside are served at all.

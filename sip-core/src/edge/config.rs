@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::credentials::Users;
 pub use super::faces::Listener;
 use super::guard;
 pub use super::keepalive::{KeepAlive, Method as KeepAliveMethod};
@@ -64,6 +65,8 @@ pub struct Config {
     pub keep_alive: KeepAlive,
     /// Ceilings that keep memory flat.
     pub limits: Limits,
+    /// Who may be asked for credentials: `[[sip.users]]`.
+    pub users: Users,
     /// Who is limited and blocked: `[guard]`.
     pub guard: guard::Settings,
     /// Proxy timers.
@@ -98,6 +101,7 @@ impl Config {
             max_forwards: 70,
             keep_alive: KeepAlive::default(),
             limits: Limits::default(),
+            users: Users::default(),
             guard: guard::Settings::default(),
             timers: Timers::default(),
             transactions: transaction::Config::default(),
@@ -223,7 +227,7 @@ pub enum Ambiguous {
     Reject,
 }
 
-/// `sip.preloaded_routes`; `authenticate` is refused when the configuration is read.
+/// `sip.preloaded_routes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreloadedRoutes {
     /// 403.
@@ -232,6 +236,8 @@ pub enum PreloadedRoutes {
     Remove,
     /// Followed, if they name a place inside.
     Allow,
+    /// The same, once the user of From has shown credentials of [`Config::users`]: 407 until then.
+    Authenticate,
 }
 
 /// `sip.default_policy`.

@@ -376,6 +376,11 @@ pub enum Reason {
     TooManyHops,
     /// Route entries that are not allowed.
     PreloadedRoute,
+    /// Credentials are missing or wrong.
+    Credentials {
+        /// They were good, but for a nonce that grew old.
+        stale: bool,
+    },
     /// A ceiling of [`super::config::Limits`]: which.
     Limit(&'static str),
     /// We are draining.

@@ -70,16 +70,16 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) phrase: String,
     pub(super) reason: Reason,
-    pub(super) extra: Option<(&'static str, String)>,
+    pub(super) extra: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, phrase: impl Into<String>, reason: Reason) -> Self {
-        Self { status, phrase: phrase.into(), reason, extra: None }
+        Self { status, phrase: phrase.into(), reason, extra: Vec::new() }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
-        self.extra = Some((name, value));
+        self.extra.push((name, value));
         self
     }
 

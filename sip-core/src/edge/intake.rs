@@ -68,7 +68,7 @@ impl Edge {
     }
 
     fn request(&mut self, now: Instant, incoming: Incoming) {
-        match self.admit(&incoming) {
+        match self.admit(&incoming).and_then(|hash| self.authenticate(now, &incoming).map(|()| hash)) {
             Err(refusal) => self.refuse(now, &incoming, &refusal),
             Ok(hash) => {
                 if incoming.peer.side == Side::Inside {
@@ -246,13 +246,14 @@ impl Edge {
     /// Answers a request ourselves, or stays silent where there is nothing to answer.
     pub(super) fn refuse(&mut self, now: Instant, incoming: &Incoming, refusal: &Refusal) {
         if let Some(key) = incoming.key {
-            self.respond(now, &key, incoming, refusal.status, &refusal.phrase, refusal.extra.as_ref());
+            self.respond(now, &key, incoming, refusal.status, &refusal.phrase, &refusal.extra);
         }
         self.tell_refused(incoming, incoming.key.map(|_| refusal.status), refusal.reason.clone());
         if refusal.reason == Reason::Token {
             return self.offend(now, &incoming.peer, Offence::ForgedToken);
         }
-        self.learn(now, incoming, refusal.status, false);
+        let stale = refusal.reason == Reason::Credentials { stale: true };
+        self.learn(now, incoming, refusal.status, stale);
     }
 
     pub(super) fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
@@ -273,13 +274,13 @@ impl Edge {
         incoming: &Incoming,
         status: u16,
         phrase: &str,
-        extra: Option<&(&'static str, String)>,
+        extra: &[(&'static str, String)],
     ) {
         let tag = self.random.tag();
         let (status, phrase) = self.shown_status(status).unwrap_or((status, phrase));
         let mut builder =
             ResponseBuilder::new(&incoming.message, status, phrase).to_tag(&tag).source(incoming.peer.remote);
-        if let Some((name, value)) = extra {
+        for (name, value) in extra {
             builder = builder.header(*name, value.as_bytes());
         }
         match incoming.source {
@@ -295,7 +296,7 @@ impl Edge {
         let Some(key) = incoming.key else { return };
         if invite.is_some_and(|invite| !self.exchanges.contains_key(&invite)) {
             // Answered already: there is nothing left to cancel, and that is no failure (RFC 3261 §9.2).
-            return self.respond(now, &key, incoming, 200, "OK", None);
+            return self.respond(now, &key, incoming, 200, "OK", &[]);
         }
         let exchange = invite.and_then(|invite| self.exchanges.remove(&invite));
         let Some(mut exchange) = exchange else {
@@ -303,7 +304,7 @@ impl Edge {
             let refusal = Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NothingToCancel);
             return self.refuse(now, incoming, &refusal);
         };
-        self.respond(now, &key, incoming, 200, "OK", None);
+        self.respond(now, &key, incoming, 200, "OK", &[]);
         exchange.cancelled_with = self.cancel_body(&incoming.message);
         let actions = exchange.context.cancel(now);
         self.settle(now, &mut exchange, actions);

@@ -16,6 +16,7 @@ pub mod route_tag;
 pub mod uri_codec;
 
 mod answer;
+pub mod credentials;
 mod crossing;
 mod dialogs;
 mod exchange;
@@ -71,6 +72,7 @@ use seals::Seals;
 use sessions::Pending;
 use switches::Switches;
 
+use crate::auth::Verifier;
 use crate::flow::{FlowId, Peer, Side, Source};
 use crate::machine::{Fault, Input, Machine, Output};
 use crate::media::Media;
@@ -95,6 +97,7 @@ pub struct Edge {
     flows: Flows,
     lines: Lines,
     guard: Guard,
+    verifier: Option<Box<Verifier>>,
     exchanges: Numbered<ServerKey, Box<Exchange>>,
     clients: Numbered<ClientKey, (ServerKey, usize)>,
     /// Timer C of every exchange that has one running.
@@ -171,6 +174,7 @@ impl Edge {
             flows: Flows::default(),
             lines: Lines::default(),
             guard: Guard::default(),
+            verifier: None,
             exchanges: Numbered::default(),
             clients: Numbered::default(),
             rings: BTreeSet::new(),

@@ -16,6 +16,7 @@ use super::uri_codec::{
 };
 use crate::flow::{Dial, Side, Source, Transport};
 use crate::header::{Address, Contact, From, Route};
+use crate::message::Method;
 use crate::resolve::Destination;
 use crate::resolve::locate::Sought;
 use crate::token::InstanceId;
@@ -61,7 +62,13 @@ impl Edge {
         };
         let mut onward = routes.sealed;
         let routes_shown = !onward.is_empty();
-        if !routes.foreign.is_empty() && self.preloaded(incoming) == PreloadedRoutes::Allow {
+        let follow = match self.preloaded(incoming) {
+            PreloadedRoutes::Allow => true,
+            // It was asked for credentials before; an ACK can't be (RFC 3261 §22.1).
+            PreloadedRoutes::Authenticate => incoming.method() != Method::Ack,
+            PreloadedRoutes::Remove | PreloadedRoutes::Reject => false,
+        };
+        if follow {
             onward.extend(routes.foreign);
         }
         // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.

@@ -74,7 +74,7 @@ impl Edge {
             let mut answer = ResponseBuilder::new(message, refusal.status, &*refusal.phrase)
                 .to_tag(&tag)
                 .source(peer.remote);
-            if let Some((name, value)) = &refusal.extra {
+            for (name, value) in &refusal.extra {
                 answer = answer.header(*name, value.as_bytes());
             }
             self.layer.respond_without_transaction(source, peer, message, answer.build());

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a clock must start somewhere")]
 
 mod calls;
+mod credentials;
 mod encoding;
 mod failover;
 mod filtering;

@@ -53,14 +53,11 @@ const POLICIES: &[(&str, Policy)] = &[
 ];
 
 fn route_action(key: &[&str], text: &str, judge: &mut Judge<'_>) -> Option<PreloadedRoutes> {
-    if text == "authenticate" {
-        judge.refuse(key, "\"authenticate\" is not built yet: expected reject, remove or allow");
-        return None;
-    }
     let choices = [
         ("reject", PreloadedRoutes::Reject),
         ("remove", PreloadedRoutes::Remove),
         ("allow", PreloadedRoutes::Allow),
+        ("authenticate", PreloadedRoutes::Authenticate),
     ];
     judge.one_of(key, text, &choices)
 }

@@ -15,6 +15,7 @@ mod startup;
 mod switches;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -160,6 +161,11 @@ impl Judge<'_> {
     fn refuse(&mut self, key: &[&str], message: impl Into<String>) {
         let refusal = self.finding(key, None, message.into());
         self.refusals.push(refusal);
+    }
+
+    fn refuse_at(&mut self, key: &[String], message: impl Into<String>) {
+        let key: Vec<&str> = key.iter().map(String::as_str).collect();
+        self.refuse(&key, message);
     }
 
     fn refuse_by(&mut self, rule: &'static str, key: &[&str], message: impl Into<String>) {

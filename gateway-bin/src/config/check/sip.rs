@@ -10,7 +10,7 @@ use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
 use super::net::judge_public;
-use super::{Judge, Names, fent, filter, interop, sessions, switches};
+use super::{Judge, Names, fent, filter, interop, sessions, switches, users};
 use crate::config::file;
 use crate::config::settings::{
     CertificateOrigin, Connections, InsideTls, ListenTls, NetSettings, SipPort, SipSettings, Transport,
@@ -37,6 +37,7 @@ pub(super) fn settings(
     let interop = interop(file, names, judge);
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
+    let users = users::users(sip, judge);
     let filters = filter::filters(sip, names, judge);
     let day = Duration::from_secs(24 * 3600);
     let key_rotation = judge.duration(
@@ -53,6 +54,7 @@ pub(super) fn settings(
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
+        users,
         default_policy: default_policy?,
         filters,
         inside: inside?,

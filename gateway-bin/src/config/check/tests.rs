@@ -282,8 +282,6 @@ fn switches_of_registration() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let routes = ("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"");
-    refused(routes.0, routes.1, "sip.preloaded_routes", "not built yet");
     refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
     refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
     refused(
@@ -580,3 +578,32 @@ fn the_guard_refuses_what_would_disarm_it() {
 }
 
 mod switches;
+
+#[test]
+fn users_have_a_password_or_a_hash() {
+    std::fs::write(folder().join("117.password"), "secret\n").unwrap();
+    std::fs::write(folder().join("empty.password"), "\n").unwrap();
+    let user = |rows: &str| with(&format!("[[sip.users]]\nname = \"117\"\n{rows}"));
+    let hash = "b53b97e35b6cebbe22c51526ae493f1b";
+    let (settings, _) = user("password_file = \"117.password\"").unwrap();
+    assert_eq!(settings.sip.users.len(), 1);
+    assert!(!format!("{settings:?}").contains("secret"));
+    let (settings, _) = user(&format!("ha1 = \"{hash}\"")).unwrap();
+    assert!(!format!("{settings:?}").contains(hash));
+    for (rows, key, says) in [
+        ("password_file = \"none\"", "password_file", "can't be read"),
+        ("password_file = \"empty.password\"", "password_file", "one line"),
+        ("ha1 = \"abc\"", "ha1", "32 hexadecimal"),
+        ("ha1 = \"abc\"\nalgorithm = \"SHA-256\"", "ha1", "64 hexadecimal"),
+        ("ha1 = \"abc\"\nalgorithm = \"MD4\"", "algorithm", "expected MD5"),
+        ("", "name", "either password_file or ha1"),
+    ] {
+        let invalid = user(rows).expect_err(rows);
+        let key = format!("sip.users[0].{key}");
+        let hit = invalid.refusals.iter().any(|one| one.key == key && one.to_string().contains(says));
+        assert!(hit, "no refusal of {key} saying {says:?} in\n{invalid}");
+    }
+    let asks = FIRST.replacen("preloaded_routes = \"remove\"", "preloaded_routes = \"authenticate\"", 1);
+    let (_, warnings) = judged(&asks).unwrap();
+    assert!(warnings.iter().any(|one| one.to_string().contains("lets nobody through")));
+}

@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub(crate) use filter::{HeaderFilter, HeaderRule, SenderRule};
 pub(crate) use guard::{Fent, Guard, GuardAuth, GuardIds, Monitor};
 pub(crate) use http::{Http, LocalEndpoint, RemoteEndpoint, Repository, Tunnel};
-pub(crate) use sip::{Port, Sip, SipInside, TagRouting, VERIFY_CHAIN};
+pub(crate) use sip::{Port, Sip, SipInside, TagRouting, User, VERIFY_CHAIN};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]

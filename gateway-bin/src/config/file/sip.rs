@@ -51,6 +51,8 @@ pub(crate) struct Sip {
     #[serde(default)]
     pub(crate) tag_routing: TagRouting,
     #[serde(default)]
+    pub(crate) users: Vec<User>,
+    #[serde(default)]
     pub(crate) filter: Vec<SenderRule>,
     #[serde(default)]
     pub(crate) preloaded_route_rules: Vec<SenderRule>,
@@ -223,4 +225,25 @@ fn tag_cert_binding() -> String {
 
 fn key_rotation() -> String {
     "90d".to_owned()
+}
+
+/// One of `[[sip.users]]`: nothing here is the password itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password_file: Option<String>,
+    pub(crate) ha1: Option<Hidden>,
+    pub(crate) algorithm: Option<String>,
+}
+
+/// As good as a password: not to be shown.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }

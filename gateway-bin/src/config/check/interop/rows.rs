@@ -54,7 +54,7 @@ pub(super) const INTEROP: &[Switch] = &[
     row("keep_to", Kind::Flag(|p| &mut p.headers.keep_to), Acts),
     row("add_failover_header", Kind::Flag(|p| &mut p.answers.add_failover_header), Later),
     row("dns_override_on_3xx", Kind::Flag(|p| &mut p.answers.dns_override_on_3xx), Later),
-    row("rfc2069", Kind::Flag(|p| &mut p.headers.rfc2069), Later),
+    row("rfc2069", Kind::Flag(|p| &mut p.headers.rfc2069), Acts),
     row("replaces_by_callid", Kind::Flag(|p| &mut p.b2bua.replaces_by_callid), Later),
     row("pretend_privacy", Kind::Flag(|p| &mut p.headers.pretend_privacy), Acts),
     row("force_contact_user", Kind::Flag(|p| &mut p.contacts.force_contact_user), Acts),
@@ -94,7 +94,7 @@ pub(super) const INTEROP: &[Switch] = &[
 
 /// `[sip.auth]`.
 pub(super) const AUTH: &[Switch] =
-    &[row("loose_username", Kind::Flag(|p| &mut p.contacts.loose_username), Later)];
+    &[row("loose_username", Kind::Flag(|p| &mut p.contacts.loose_username), Acts)];
 
 /// `[sdp]`: the media half builds them; `port_6891` stays refused, for nobody speaks that protocol any more.
 pub(super) const SDP: &[Switch] = &[

@@ -162,11 +162,6 @@ fn senders_and_preloaded_routes_by_network() {
     adding_is_refused(&rules.replacen("mitel-hq", "mitel-xx", 1), "sip.filter[1].from", "CFG-03");
     adding_is_refused(&rules.replacen("reject-all", "reject", 1), "sip.filter[1].action", "reject-all");
     adding_is_refused(
-        &rules.replacen("\"allow\"", "\"authenticate\"", 1),
-        "sip.preloaded_route_rules[0].action",
-        "not built yet",
-    );
-    adding_is_refused(
         &rules.replacen("\"allow\"", "\"pass\"", 1),
         "sip.preloaded_route_rules[0].action",
         "remove",
