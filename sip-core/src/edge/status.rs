@@ -24,6 +24,7 @@ impl Snapshot {
         for (sum, step) in self.resolved.iter_mut().zip(other.resolved) {
             *sum += step;
         }
+        self.shown += other.shown;
         self.refused += other.refused;
         self.dropped += other.dropped;
         self.calls += other.calls;
