@@ -11,6 +11,10 @@ use farend::{Gateway, KeyError, Rotation, log, rotate_keys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+/// A tenth fewer instructions a message than the system's, and less held by 10,000 phones at rest (`benches/peers`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A configuration that is refused.
 const REFUSED: u8 = 2;
 /// How long running calls may go on after SIGTERM.
