@@ -89,6 +89,12 @@ impl Location {
     }
 }
 
+/// The registrations that the log in `state_dir` holds, which stays as it is.
+pub(crate) fn known(state_dir: &Path) -> io::Result<Vec<Change>> {
+    let table = read(&state_dir.join("location.log"), now())?;
+    Ok(table.into_values().map(|line| line.restored(now())).collect())
+}
+
 impl Drop for Location {
     fn drop(&mut self) {
         self.journal.inbox().closed = true;

@@ -6,6 +6,7 @@ use super::Edge;
 use super::bindings::{Record, Switch};
 use super::event::{Arrival, Departure, Event, Reason};
 use super::exchange::{Exchange, Hop, Incoming, Plan, Refusal, Way};
+use super::explain::Verdict;
 use super::uri_codec::encoding::{Form, same_user};
 use super::uri_codec::{CONTACT_TOKEN, GRUU, authority_of, host_of, readdress, unescape};
 use crate::header::{Address, Contact, Expires, From, Supported, To};
@@ -56,6 +57,10 @@ impl Edge {
         let uri = self.request_uri(incoming)?;
         let mut registration = self.registration(now, incoming)?;
         let id = InstanceId(registration.record.id);
+        self.note("registration", Verdict::Pass, || match &registration.record.tag {
+            Some(tag) => format!("tag {tag}, its own or free"),
+            None => "without a tag: told apart by certificate and user".to_owned(),
+        });
         if let Some(token) = &routes.token
             && !token_matches(&registration.record.flow_tokens[0], token)
         {

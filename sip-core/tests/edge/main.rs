@@ -4,6 +4,7 @@
 mod calls;
 mod credentials;
 mod encoding;
+mod explaining;
 mod failover;
 mod filtering;
 mod flows;
