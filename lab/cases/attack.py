@@ -180,6 +180,8 @@ class Stage:
             self.wrong.append(f"{row}: {got}, expected {wanted}: {text[:90]!r}")
         elif says and isinstance(answer, Msg) and says.lower() not in answer.text.split("\r\n\r\n")[0].lower():
             self.wrong.append(f"{row}: {answer.start!r} does not say {says}")
+        if self.transport == "udp" and isinstance(answer, Msg) and len(answer.raw) >= 3 * len(text):
+            self.wrong.append(f"S19: {len(text)} octets are answered with {len(answer.raw)}")
         time.sleep(0.03)
         if self.inside() - before > reach:
             self.wrong.append(f"{row}: {self.inside() - before} reached the switch: {text[:90]!r}")
@@ -379,8 +381,7 @@ def over_tcp(lab):
 @case("attack-udp")
 def over_udp(lab):
     """the same over UDP from a network whose addresses are trusted, and S19: no answer is three times its question"""
-    figures = run(lab, "udp")
-    return figures
+    return run(lab, "udp")
 
 
 def failed_handshake(lab, **how):
