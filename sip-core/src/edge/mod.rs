@@ -262,12 +262,7 @@ impl Edge {
                 self.lines.closed(dial, Some(flow));
             }
         }
-        for id in self.bindings.close(Source::Flow(flow)) {
-            if self.bindings.get(id).is_some() {
-                let phone = self.phone(id);
-                self.tell(Event::PhoneLost { phone });
-            }
-        }
+        self.lose_path(Source::Flow(flow));
         self.unwatch(flow);
         self.layer.handle_flow_closed(now, flow);
     }

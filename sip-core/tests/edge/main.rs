@@ -16,6 +16,7 @@ mod media;
 mod monitor;
 mod overload;
 mod ownership;
+mod reg_id;
 mod register;
 mod registrar;
 mod reuse;

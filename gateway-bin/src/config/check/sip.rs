@@ -47,6 +47,7 @@ pub(super) fn settings(
     );
     let timers = Timers::judged(sip, judge);
     let keep_alive = fent::settings(&file.fent, judge);
+    judge.only(&["sip", "class_3xx"], &sip.class_3xx, "forward", &["follow"]);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
