@@ -357,7 +357,7 @@ fn side(row: &SipPort) -> Side {
 }
 
 /// The settings in the edge's own types.
-fn edge(settings: &Settings) -> Config {
+pub(super) fn edge(settings: &Settings) -> Config {
     let sip = &settings.sip;
     let mut config = Config::new(face(settings, false), face(settings, true));
     for listener in sip.ports.iter().flat_map(|row| listeners(settings, row)) {

@@ -51,6 +51,15 @@ impl Edge {
             if status < 200 { Vec::new() } else { exchange.context.handle_answer(now, index, 502, bad) }
         };
         self.settle(now, &mut exchange, actions);
+        // What is left of the transaction absorbs retransmissions (timer K, RFC 3261 §17.1.2.2) and needs nothing of ours: over
+        // UDP each exchange would be kept for five seconds more.
+        if status >= 200
+            && !exchange.is_invite()
+            && let Some(branch) = exchange.branches.get_mut(index)
+        {
+            branch.over = true;
+            self.clients.remove(&client);
+        }
         self.park(exchange);
     }
 
@@ -72,6 +81,9 @@ impl Edge {
                 self.fail_over(now, &mut exchange, index, Why::Timeout);
                 let answer = Answer::Own(408, "Request Timeout", Reason::Unreachable);
                 self.fail_branch(now, &mut exchange, index, answer);
+            }
+            End::Failed if asks_phone && self.next_flow(&mut exchange, index) => {
+                self.send_branch(now, &mut exchange, index);
             }
             End::Failed if asks_phone => {
                 let gone = self.gone(phone);

@@ -102,7 +102,22 @@ impl Framer {
 
     /// The next frame; `None` until more is pushed. An error comes once.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `None` there may be more")]
+    #[inline]
     pub fn next(&mut self) -> Option<Result<Frame, FrameError>> {
+        // Line ends come by themselves, and many at once from whoever means harm.
+        if self.searched == 0 && self.head.is_none() && self.held().starts_with(b"\r\n") {
+            return Some(Ok(self.line_end()));
+        }
+        self.message()
+    }
+
+    fn line_end(&mut self) -> Frame {
+        self.start += 2;
+        self.line_end = !self.line_end;
+        if self.line_end { Frame::Pong } else { Frame::Ping }
+    }
+
+    fn message(&mut self) -> Option<Result<Frame, FrameError>> {
         if self.failed {
             return None;
         }
@@ -114,11 +129,7 @@ impl Framer {
             if self.searched == 0 {
                 match self.held() {
                     [] | [b'\r'] => return Ok(None),
-                    [b'\r', b'\n', ..] => {
-                        self.start += 2;
-                        self.line_end = !self.line_end;
-                        return Ok(Some(if self.line_end { Frame::Pong } else { Frame::Ping }));
-                    }
+                    [b'\r', b'\n', ..] => return Ok(Some(self.line_end())),
                     [b'\r', ..] => return Err(ParseError::Control { name: None, offset: 0 }),
                     _ => self.line_end = false,
                 }
@@ -151,15 +162,15 @@ impl Framer {
 
     /// Searches what was not searched yet for the end of the head.
     fn find_head(&mut self) -> Result<(), ParseError> {
-        let (mut searched, mut start_line) = (self.searched, self.start_line);
+        let mut start_line = self.start_line;
         let held = self.held();
         // An error is found where it stands, however the stream is split: nothing behind the limit is looked at.
         let end = held.len().min(self.limits.message);
         // A method and the version around the longest URI.
         let longest_start_line = self.limits.uri + 128;
-        while let Some(hit) = memchr::memchr(b'\n', held.get(searched..end).unwrap_or_default()) {
-            let lf = searched + hit;
-            searched = lf + 1;
+        let from = self.searched;
+        for hit in memchr::memchr_iter(b'\n', held.get(from..end).unwrap_or_default()) {
+            let lf = from + hit;
             if !start_line && lf > longest_start_line {
                 break;
             }

@@ -140,7 +140,15 @@ impl Clients {
             return Received::Stray(message);
         }
         match self.happen(now, id, Happening::Status(status), config, out) {
-            Wish::Pass => Received::Response { key: id, message },
+            Wish::Pass => {
+                // Only an INVITE may need it once more, for its ACK.
+                if status >= 200
+                    && let Some(Entry { machine: Machine::Other(_), request, .. }) = self.table.get_mut(&id)
+                {
+                    *request = Bytes::new();
+                }
+                Received::Response { key: id, message }
+            }
             Wish::PassAndAck => {
                 self.acknowledge(id, &message, out);
                 Received::Response { key: id, message }

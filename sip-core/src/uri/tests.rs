@@ -55,3 +55,27 @@ fn the_builder_escapes_users() {
     assert_eq!(uri.as_bytes(), b"sip:a%20b%40c%3C@h:5060;lr;ft=x1");
     assert!(Uri::parse(uri.as_bytes()).is_ok());
 }
+
+#[test]
+fn an_address_is_what_the_standard_library_takes_for_one() {
+    let numbers = [
+        "0", "00", "1", "01", "9", "10", "99", "100", "199", "255", "256", "999", "1000", "65536", "", "a",
+        "-1",
+    ];
+    for one in numbers {
+        for other in numbers {
+            let shapes = [
+                format!("{one}.{other}.2.3"),
+                format!("1.{one}.{other}.3"),
+                format!("1.2.{one}.{other}"),
+                format!("{one}.{other}"),
+                format!("1.{one}.3.4.{other}"),
+                format!("{one}.2.3.{other}."),
+            ];
+            for text in shapes {
+                let wanted = text.parse().ok().map(std::net::IpAddr::V4);
+                assert_eq!(Host::parse(text.as_bytes()).and_then(|host| host.ip()), wanted, "{text}");
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 mod calls;
 mod credentials;
 mod encoding;
+mod explaining;
 mod failover;
 mod filtering;
 mod flows;
@@ -15,6 +16,7 @@ mod media;
 mod monitor;
 mod overload;
 mod ownership;
+mod reg_id;
 mod register;
 mod registrar;
 mod reuse;

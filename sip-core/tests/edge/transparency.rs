@@ -70,6 +70,10 @@ fn only_the_documented_fields_differ_on_the_way_inside() {
         if ["INVITE", "SUBSCRIBE", "NOTIFY"].contains(&method) {
             wanted.insert(2, "Record-Route");
         }
+        // SAM-28: what would ring for ever gets an end.
+        if method == "INVITE" {
+            wanted.insert(1, "Expires");
+        }
         assert_eq!(differing(&sent, &heard), wanted, "{heard}");
         assert_eq!(body(&heard), body(&sent));
     }
@@ -92,6 +96,10 @@ fn only_the_documented_fields_differ_on_the_way_to_a_phone() {
         let mut wanted = vec!["Contact", "Max-Forwards", "Via"];
         if ["INVITE", "SUBSCRIBE", "NOTIFY"].contains(&method) {
             wanted.insert(2, "Record-Route");
+        }
+        // SAM-28: what would ring for ever gets an end.
+        if method == "INVITE" {
+            wanted.insert(1, "Expires");
         }
         assert_eq!(names, wanted, "{heard}");
         assert_eq!(body(&heard), body(&sent));

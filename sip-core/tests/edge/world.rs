@@ -294,6 +294,10 @@ impl World {
     }
 
     /// Whether this connection stands.
+    pub(crate) fn peer(&self, end: End) -> Peer {
+        Peer::clone(&self.flows[&end.0.flow().expect("a connection")])
+    }
+
     pub(crate) fn stands(&self, end: End) -> bool {
         end.0.flow().is_some_and(|flow| self.flows.contains_key(&flow))
     }
