@@ -12,7 +12,7 @@ use super::guard::Offence;
 use super::pace;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
-use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
+use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, Route, To, Via, ViaTransport};
 use crate::message::{Finding, Message, Method, Name, ResponseBuilder};
 use crate::resolve::{Destination, Directory};
 use crate::token::LoopHash;
@@ -135,6 +135,16 @@ impl Edge {
             return Err(Refusal::forbidden(Reason::Unverified));
         }
         self.note("sender", Verdict::Pass, || verified_by(&incoming.peer));
+        if incoming.peer.transport == Transport::Tcp && self.lies_about_tls(incoming) {
+            let reason = Reason::Malformed("Via".to_owned());
+            return Err(Refusal::new(400, "Bad Request (Via says TLS)", reason));
+        }
+        if incoming.peer.side == Side::Outside
+            && self.config.listener(&incoming.peer).is_some_and(|row| !row.intercept)
+            && !self.names_us(message)
+        {
+            return Err(Refusal::forbidden(Reason::Destination));
+        }
         // RFC 5393 §5.3.3: nothing left to fork with.
         if matches!(message.header::<MaxBreadth>(), Some(Ok(0))) {
             return Err(Refusal::new(440, "Max-Breadth Exceeded", Reason::Limit("breadth")));
@@ -188,6 +198,24 @@ impl Edge {
                 .headers::<ProxyRequire>()
                 .flatten()
                 .all(|option| option.eq_ignore_ascii_case(b"privacy"))
+    }
+
+    /// A message over plain TCP whose Via says TLS: taken only from a TLS offload that the operator named (SIP-60).
+    fn lies_about_tls(&self, incoming: &Incoming) -> bool {
+        let says_tls =
+            matches!(incoming.message.header::<Via>(), Some(Ok(via)) if via.transport() == ViaTransport::Tls);
+        let transports = &self.config.interop.transports;
+        says_tls
+            && !(transports.tcp_marked_tls && transports.tcp_marked_tls_from.holds(incoming.peer.remote.ip()))
+    }
+
+    /// Whether the topmost Route, or else the Request-URI, means us (SIP-03).
+    fn names_us(&self, message: &Message) -> bool {
+        let ours = |uri: &Uri<'_>| uri.is_sip() && self.is_own(&host_of(uri));
+        match message.header::<Route>() {
+            Some(Ok(top)) => top.uri().is_ok_and(|uri| ours(&uri)),
+            _ => Uri::parse(message.request_uri().unwrap_or_default()).is_ok_and(|uri| ours(&uri)),
+        }
     }
 
     fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {

@@ -349,12 +349,15 @@ impl Edge {
 
     /// The switch that answered.
     fn switch_of(&self, exchange: &Exchange, index: usize) -> Option<Switch> {
-        let way = &exchange.branches.get(index)?.way;
+        let branch = exchange.branches.get(index)?;
+        let way = &branch.way;
         let Hop::Switch(dials) = &way.hop else { return None };
         let dial = dials.front()?;
+        // Only this one REGISTER was too long for a datagram.
+        let transport = if branch.streamed { crate::flow::Transport::Udp } else { dial.transport };
         let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;
         let authority = authority_of(&Uri::parse(uri).ok()?);
-        Some(Switch { authority, remote: dial.remote, transport: dial.transport.via_token().to_owned() })
+        Some(Switch { authority, remote: dial.remote, transport: transport.via_token().to_owned() })
     }
 
     /// The seconds that the PBX granted: its own Contact's parameter beats its header (SIP-28).

@@ -11,6 +11,7 @@ mod flows;
 mod guard;
 mod keepalive;
 mod keys;
+mod large;
 mod lasting;
 mod media;
 mod monitor;
