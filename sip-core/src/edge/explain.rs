@@ -2,7 +2,7 @@
 //!
 //! [`Edge::explain`] makes a copy of the edge that has its configuration, keys, phones and calls but no connections and no
 //! clock, gives it the message, and keeps what it would have sent and told. The decisions are those of the functions that
-//! route: on their way they [`note`](Edge::note) what they look at, which costs one branch where nobody listens.
+//! route: on their way they note what they look at, which costs one branch where nobody listens.
 
 use std::fmt;
 use std::sync::Arc;
