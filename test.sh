@@ -52,7 +52,11 @@ part_deny() {
   fi
   cargo deny --all-features check bans licenses sources
 }
-part_unit() { cargo test --workspace --all-features --locked; }
+part_unit() {
+  cargo test --workspace --all-features --locked || return 1
+  # The edge's world once more, as several machines.
+  WORLD_SHARDS=3 cargo test -q -p farend-sip-core --locked --test edge
+}
 part_examples() {
   # As somebody else's programs: they run, and the user agent talks to a peer that is none of ours.
   local example

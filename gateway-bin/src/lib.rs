@@ -16,6 +16,6 @@ pub mod log;
 mod report;
 
 pub use compose::{
-    BindError, ClaimError, CredentialError, Gateway, KeyError, LocationError, MediaError, Rotation,
-    ServiceError, StartError, rotate_keys,
+    Asked, BindError, ClaimError, CredentialError, ExplainError, Gateway, KeyError, LocationError,
+    MediaError, Rotation, ServiceError, StartError, explain_sip, rotate_keys,
 };

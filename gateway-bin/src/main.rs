@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use farend::config::{self, Refusal, Settings};
-use farend::{Gateway, KeyError, Rotation, log, rotate_keys};
+use farend::{Asked, Gateway, KeyError, Rotation, explain_sip, log, rotate_keys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -50,6 +50,11 @@ enum Command {
         /// The configuration file.
         file: PathBuf,
     },
+    /// Say what would be done with something, and why, without doing it.
+    Explain {
+        #[command(subcommand)]
+        what: ExplainCommand,
+    },
     /// Play a whole site on loopback: phones boot, register, call each other. Needs no root.
     #[cfg(feature = "demo")]
     Demo {
@@ -72,6 +77,43 @@ enum KeysCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum ExplainCommand {
+    /// A SIP message: which row lets it in, what is looked at on its way, which phone or switch it reaches, and what is
+    /// rewritten. Reads the registrations of state_dir; sends, counts and writes nothing.
+    Sip {
+        /// One SIP message as text; `-` is standard input.
+        file: PathBuf,
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Who sends it.
+        #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = address)]
+        from: std::net::SocketAddr,
+        /// The row of sip.ports that it comes by.
+        #[arg(long, value_name = "NAME")]
+        row: Option<String>,
+        /// The side it comes from, where no row is named: the first row of that side.
+        #[arg(long, value_parser = ["inside", "outside"], default_value = "outside", conflicts_with = "row")]
+        side: String,
+        /// The sender's certificate: a file, or the common name of one. Without, it has none.
+        #[arg(long, value_name = "FILE|CN")]
+        certificate: Option<String>,
+        /// It comes by the own connection to the switch of the phone with this tag.
+        #[arg(long, value_name = "TAG")]
+        line: Option<String>,
+        /// Phones are not connected; else all that are registered count as connected.
+        #[arg(long)]
+        phones_gone: bool,
+    },
+}
+
+/// An address, with port 5060 if it has none.
+fn address(text: &str) -> Result<std::net::SocketAddr, std::net::AddrParseError> {
+    text.parse()
+        .or_else(|_| text.trim_matches(['[', ']']).parse().map(|ip: std::net::IpAddr| (ip, 5060).into()))
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
@@ -89,8 +131,46 @@ fn main() -> ExitCode {
             }
             Err(code) => code,
         },
+        Command::Explain {
+            what: ExplainCommand::Sip { file, config, from, row, side, certificate, line, phones_gone },
+        } => {
+            let inside = side == "inside";
+            explain(
+                &file,
+                &config,
+                Asked { message: Vec::new(), from, row, inside, certificate, line, phones_gone },
+            )
+        }
         #[cfg(feature = "demo")]
         Command::Demo { r#break, stay } => farend::demo::run(r#break.as_deref(), stay),
+    }
+}
+
+/// Prints what would be done with the message in a file.
+fn explain(file: &Path, config: &Path, mut asked: Asked) -> ExitCode {
+    let settings = match load(config) {
+        Ok((settings, _)) => settings,
+        Err(code) => return code,
+    };
+    let read = if file == Path::new("-") {
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut text).map(|_| text)
+    } else {
+        std::fs::read(file)
+    };
+    let explained = read.map_err(|error| format!("{}: {error}", file.display())).and_then(|message| {
+        asked.message = message;
+        explain_sip(&settings, &asked).map_err(|error| error.to_string())
+    });
+    match explained {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sip_core::edge::bindings::Change;
@@ -21,8 +21,8 @@ use super::aside;
 
 /// The file is not written anew before so many lines were added.
 const GROWTH: usize = 8192;
-/// How long changes gather before they are written: one wake-up and one write for all of them. What the process takes with
-/// it when it is killed is no more than that.
+/// How long the changes of a burst gather before they are written: one wake-up and one write for all of them. A process that
+/// is killed takes no more with it than that, and nothing of a change that came alone.
 const GATHER: Duration = Duration::from_millis(50);
 /// The wait after the disk refused.
 const RETRY: Duration = Duration::from_secs(5);
@@ -89,6 +89,12 @@ impl Location {
     }
 }
 
+/// The registrations that the log in `state_dir` holds, which stays as it is.
+pub(crate) fn known(state_dir: &Path) -> io::Result<Vec<Change>> {
+    let table = read(&state_dir.join("location.log"), now())?;
+    Ok(table.into_values().map(|line| line.restored(now())).collect())
+}
+
 impl Drop for Location {
     fn drop(&mut self) {
         self.journal.inbox().closed = true;
@@ -121,13 +127,15 @@ impl Journal {
         self.0.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for changes, and a moment more for those that follow; `None` when there are none and none will come.
-    fn next(&self) -> Option<HashMap<u64, Line>> {
+    /// Waits for changes: one that comes alone is given at once, those of a burst so long after those `last` given that they
+    /// have gathered. `None` when there are none and none will come.
+    fn next(&self, last: Option<Instant>) -> Option<HashMap<u64, Line>> {
         let mut inbox = self.inbox();
         loop {
             if !inbox.changes.is_empty() {
                 let open = |inbox: &mut Inbox| !inbox.closed;
-                let gathered = self.0.woken.wait_timeout_while(inbox, GATHER, open);
+                let wait = last.map_or(Duration::ZERO, |last| GATHER.saturating_sub(last.elapsed()));
+                let gathered = self.0.woken.wait_timeout_while(inbox, wait, open);
                 let (mut inbox, _) = gathered.unwrap_or_else(PoisonError::into_inner);
                 return Some(std::mem::take(&mut inbox.changes));
             }
@@ -193,7 +201,9 @@ struct Log {
 
 impl Log {
     fn run(&mut self, journal: &Journal) {
-        while let Some(changes) = journal.next() {
+        let mut last = None;
+        while let Some(changes) = journal.next(last) {
+            last = Some(Instant::now());
             match self.write(&changes) {
                 Ok(()) if self.well => {}
                 Ok(()) => {
@@ -314,6 +324,28 @@ mod tests {
             Change::Remove(id) | Change::Moved { id, .. } => (*id, "removed".to_owned()),
         };
         known.iter().map(user).collect()
+    }
+
+    #[test]
+    fn a_change_that_comes_alone_does_not_wait() {
+        let journal = Journal(Arc::default());
+        let began = Instant::now();
+        journal.record(put(1, "a", 3600));
+        assert_eq!(journal.next(None).unwrap().len(), 1);
+        journal.record(put(1, "b", 3600));
+        assert_eq!(journal.next(began.checked_sub(GATHER)).unwrap().len(), 1);
+        assert!(began.elapsed() < GATHER, "{:?}", began.elapsed());
+        let last = Instant::now();
+        journal.record(put(1, "c", 3600));
+        journal.record(put(2, "d", 3600));
+        assert_eq!(journal.next(Some(last)).unwrap().len(), 2);
+        assert!(last.elapsed() >= GATHER);
+        // At the end nothing waits.
+        journal.record(put(1, "e", 3600));
+        journal.inbox().closed = true;
+        let last = Instant::now();
+        assert_eq!(journal.next(Some(last)).unwrap().len(), 1);
+        assert!(last.elapsed() < GATHER && journal.next(Some(last)).is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod carry;
 mod claim;
 mod credentials;
 mod crowd;
+mod explain;
 mod gateway;
 mod http;
 mod keys;
@@ -19,6 +20,7 @@ mod signalling;
 
 pub use claim::ClaimError;
 pub use credentials::CredentialError;
+pub use explain::{Asked, ExplainError, explain_sip};
 pub use gateway::{Gateway, StartError};
 pub use http::ServiceError;
 pub use keys::{KeyError, Rotation, rotate as rotate_keys};

@@ -357,7 +357,7 @@ fn side(row: &SipPort) -> Side {
 }
 
 /// The settings in the edge's own types.
-fn edge(settings: &Settings) -> Config {
+pub(super) fn edge(settings: &Settings) -> Config {
     let sip = &settings.sip;
     let mut config = Config::new(face(settings, false), face(settings, true));
     for listener in sip.ports.iter().flat_map(|row| listeners(settings, row)) {
@@ -442,6 +442,7 @@ fn listeners<'s>(settings: &'s Settings, row: &'s SipPort) -> impl Iterator<Item
         let public = interface.public_address.filter(|public| public.is_ipv4() == local.is_ipv4());
         row.transports.iter().map(move |over| {
             let mut listener = config::Listener::new(side(row), *local, transport(*over));
+            listener.intercept = row.intercept;
             if let Some(public) = public {
                 listener.face.host = public.to_string();
             }

@@ -207,6 +207,8 @@ pub struct SipPort {
     pub tls: Option<ListenTls>,
     /// Peers without TLS count as verified.
     pub trust_source: bool,
+    /// Requests that name somebody else are served too.
+    pub intercept: bool,
 }
 
 /// A SIP transport.

@@ -82,6 +82,9 @@ impl Edge {
                 let answer = Answer::Own(408, "Request Timeout", Reason::Unreachable);
                 self.fail_branch(now, &mut exchange, index, answer);
             }
+            End::Failed if asks_phone && self.next_flow(&mut exchange, index) => {
+                self.send_branch(now, &mut exchange, index);
+            }
             End::Failed if asks_phone => {
                 let gone = self.gone(phone);
                 let phrase = if gone.status == 430 { "Flow Failed" } else { "Temporarily Unavailable" };

@@ -8,109 +8,20 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use crate::flow::{FlowId, Identity, Peer, Side, Source};
 use crate::numbered::Numbered;
 use crate::shard::Shard;
 use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
+mod record;
+mod spares;
+
+pub use record::{Change, NameParts, Record, Switch};
+
+use spares::Spares;
+
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
 pub const USERS: usize = 16;
-
-/// What survives a restart and travels between nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The binding's id: a digest of realm and tag.
-    pub id: u64,
-    /// The tag (MAC address); `None` for a phone without.
-    pub tag: Option<String>,
-    /// The phone's own Contact URI, as it sent it.
-    pub contact: String,
-    /// The unescaped user of that Contact.
-    pub user: String,
-    /// The host of the address-of-record.
-    pub domain: String,
-    /// Users learnt, oldest first.
-    pub users: Vec<String>,
-    /// Seconds from now until it expires: whoever stores it adds the time of day.
-    pub expires_in: u64,
-    /// SHA-256 of the certificate's key.
-    pub certificate: [u8; 32],
-    /// The contact token it was born with.
-    pub contact_token: Option<String>,
-    /// The flow tokens it was born with: outside, inside.
-    pub flow_tokens: [String; 2],
-    /// The switch that holds the registration.
-    pub switch: Option<Switch>,
-    /// Whether the phone speaks RFC 5626 (`ob`): gone is 430, not 480.
-    pub outbound: bool,
-    /// What its addresses towards the PBX are made of, in the forms that need more than a token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<Box<NameParts>>,
-}
-
-/// What makes up a phone's address in the forms *escape* and *shorter*; born with the binding and kept with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NameParts {
-    /// Host and port of the Contact it was first registered with; empty when there is none.
-    pub origin: String,
-    /// Handle and user, oldest first.
-    pub handles: Vec<(String, Option<String>)>,
-}
-
-impl NameParts {
-    /// The handle that stands for a user part.
-    pub(super) fn handle_of(&self, user: Option<&[u8]>) -> Option<&str> {
-        let is = |known: &Option<String>| known.as_ref().map(String::as_bytes) == user;
-        self.handles.iter().find(|(_, known)| is(known)).map(|(handle, _)| &**handle)
-    }
-
-    /// One handle more; as many as users are kept, and the one that leaves is not that of the registered user. Gives that one.
-    pub(super) fn add_handle(
-        &mut self,
-        registered: &str,
-        user: Option<&[u8]>,
-        handle: String,
-    ) -> Option<String> {
-        let user = user.map(|user| String::from_utf8_lossy(user).into_owned());
-        self.handles.push((handle, user));
-        if self.handles.len() <= USERS {
-            return None;
-        }
-        let other = |(_, user): &(String, Option<String>)| user.as_deref() != Some(registered);
-        let at = self.handles.iter().position(other)?;
-        Some(self.handles.remove(at).0)
-    }
-}
-
-/// Where a phone is registered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switch {
-    /// Host (and port) as the phone wrote it in the Request-URI.
-    pub authority: String,
-    /// The address it was reached at.
-    pub remote: std::net::SocketAddr,
-    /// Over which transport: `UDP`, `TCP` or `TLS`.
-    pub transport: String,
-}
-
-/// A change of location.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// This binding is now so.
-    Put(Box<Record>),
-    /// This binding is no more.
-    Remove(u64),
-    /// This binding is on that connection now, or on none. Only shards of one process tell each other; it is not kept.
-    #[serde(skip)]
-    Moved {
-        /// Which binding.
-        id: u64,
-        /// The connection.
-        path: Option<Source>,
-    },
-}
 
 /// One phone.
 #[derive(Clone, Debug)]
@@ -169,6 +80,8 @@ pub struct Bindings {
     by_handle: HashMap<String, InstanceId>,
     /// How many were born with each key.
     keys: HashMap<u8, usize>,
+    /// Further connections of phones that speak RFC 5626.
+    spares: HashMap<InstanceId, Spares>,
     expiries: BTreeSet<(Instant, InstanceId)>,
     changes: VecDeque<Change>,
     /// Those forgotten since they were last asked for.
@@ -346,8 +259,9 @@ impl Bindings {
         }
     }
 
-    /// Takes a phone off its connection: known, but gone.
+    /// Takes a phone off its connections: known, but gone.
     pub fn detach(&mut self, id: InstanceId) {
+        self.drop_spares(id);
         if self.unplace(id) {
             self.tell_place(id);
         }
@@ -363,11 +277,16 @@ impl Bindings {
         true
     }
 
-    /// A connection is gone: its registered phones have none now, its guests are forgotten.
+    /// A connection is gone: its registered phones are on the next one they have or on none, its guests are forgotten. Those
+    /// that it was the first one of.
     pub fn close(&mut self, path: Source) -> Vec<InstanceId> {
-        let ids = self.of_path(&path).to_vec();
+        let mut ids = self.of_path(&path).to_vec();
+        ids.retain(|id| !self.close_spare(*id, &path));
         for id in &ids {
-            self.detach(*id);
+            if self.unplace(*id) {
+                self.take_spare(*id);
+                self.tell_place(*id);
+            }
             if self.get(*id).is_some_and(|b| !b.registered) {
                 self.take(*id);
                 self.gone.push(*id);
@@ -379,6 +298,7 @@ impl Bindings {
     /// Forgets a phone and tells the location.
     pub fn remove(&mut self, id: InstanceId) -> Option<Binding> {
         let binding = self.take(id)?;
+        self.drop_spares(id);
         self.gone.push(id);
         // What is another shard's, that one tells.
         if binding.registered && self.is_ours(&binding) {
@@ -476,6 +396,7 @@ impl Bindings {
             }
             Change::Remove(_) if !connected || self.shard.is_alone() => {
                 self.take(id);
+                self.drop_spares(id);
                 self.gone.push(id);
             }
             Change::Moved { path, .. } if !ours => {
@@ -498,6 +419,7 @@ impl Bindings {
         self.insert(Binding { id, record, registered: true, expires, path: None, peer: None, away, arrival });
         // It was connected here, and has registered elsewhere with another certificate.
         if let Some(flow) = path.and_then(|path| path.flow()) {
+            self.drop_spares(id);
             self.gone.push(id);
             if self.of_path(&Source::Flow(flow)).is_empty() {
                 self.left.push(flow);

@@ -65,7 +65,7 @@ pub(super) struct Dialog {
 }
 
 /// All dialogs.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Dialogs {
     table: HashMap<DialogKey, Dialog>,
     idle: BTreeSet<(Instant, DialogKey)>,

@@ -210,6 +210,8 @@ pub(super) struct Branch {
     pub(super) sent: Bytes,
     /// No transaction lives (any more).
     pub(super) over: bool,
+    /// It was too long for a datagram and went by TCP, or tried to.
+    pub(super) streamed: bool,
     /// It had waited, and it is its turn.
     pub(super) called: bool,
     /// Its media session, and whether this branch holds it.
@@ -232,6 +234,7 @@ impl Branch {
             id: String::new(),
             sent: Bytes::new(),
             over: false,
+            streamed: false,
             called: false,
             session: None,
             holds: false,

@@ -19,13 +19,15 @@ pub struct Listener {
     pub side: Side,
     /// What we call ourselves to who comes by it.
     pub face: Face,
+    /// Whether requests that name somebody else are served too, as by an outbound proxy: `intercept` (SIP-03).
+    pub intercept: bool,
 }
 
 impl Listener {
     /// A listener that is called as it is bound.
     pub fn new(side: Side, local: SocketAddr, transport: Transport) -> Self {
         let face = Face::new(local.ip().to_canonical().to_string(), local.port(), transport);
-        Self { local, transport, side, face }
+        Self { local, transport, side, face, intercept: true }
     }
 }
 

@@ -12,9 +12,11 @@ use super::Edge;
 use super::event::{Closing, Event};
 use super::exchange::{Exchange, Hop, owner_key};
 use super::guard::Suspect;
+use super::uri_codec::with_user;
 use crate::flow::{Dial, FlowId, Peer, Side, Source};
 use crate::numbered::Numbered;
 use crate::token::InstanceId;
+use crate::uri::Uri;
 
 /// A stream connection that stands.
 pub(super) struct Flow {
@@ -249,6 +251,31 @@ impl Edge {
                 Hop::Shard(_) => {}
             }
         }
+    }
+
+    /// A branch goes to the phone's next connection, if it has one (RFC 5626 §5.3).
+    pub(super) fn next_flow(&mut self, exchange: &mut Exchange, index: usize) -> bool {
+        let Some(branch) = exchange.branches.get_mut(index) else { return false };
+        let Hop::Phone(failed, _) = &branch.way.hop else { return false };
+        let binding = self.bindings.get(branch.way.phone);
+        let Some((path, peer)) = binding.and_then(|b| b.path.zip(b.peer.clone())) else { return false };
+        if path == *failed {
+            return false;
+        }
+        // Outside of a dialog the phone is asked by the Contact that it registered there.
+        let contact = binding.filter(|_| exchange.dialog.is_none()).map(|b| b.record.contact.as_bytes());
+        if let Some(Ok(contact)) = contact.map(Uri::parse) {
+            let user = branch.way.request_uri.as_deref().and_then(|uri| Uri::parse(uri).ok()?.user());
+            branch.way.request_uri = Some(with_user(&contact, user));
+        }
+        if let Some(flow) = failed.flow() {
+            self.flows.release(flow);
+        }
+        if let Some(flow) = path.flow() {
+            self.flows.hold(flow);
+        }
+        branch.way.hop = Hop::Phone(path, peer);
+        true
     }
 
     /// An exchange is over: see [`Edge::hold`].

@@ -9,7 +9,7 @@ use super::event::{DropCause, Event, Reason, Why};
 use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Plan};
 use super::failover::unreachable_switch;
 use super::register::Registration;
-use crate::flow::{Side, Target, Transmit};
+use crate::flow::{Dial, Side, Target, Transmit, Transport};
 use crate::machine::Output;
 use crate::message::{Limits, Message, Method, RequestBuilder};
 use crate::proxy::context::Context;
@@ -25,6 +25,9 @@ pub(super) const OWN: Limits = Limits {
     vias: usize::MAX,
     contacts: usize::MAX,
 };
+
+/// The longest request that goes as a datagram, the path's MTU being unknown.
+const DATAGRAM: usize = 1300;
 
 impl Edge {
     /// Starts a response context and sends every branch.
@@ -163,6 +166,9 @@ impl Edge {
                 let answer = Answer::Own(status, phrase, Reason::Unforwardable);
                 self.fail_branch(now, exchange, index, answer);
             }
+            Ok(bytes) if self.goes_by_stream(&mut exchange.branches, index, bytes.len()) => {
+                self.send_branch(now, exchange, index);
+            }
             Ok(bytes) => {
                 let method = exchange.incoming.method();
                 let client = self.layer.request(now, target, &id, method, bytes.clone());
@@ -174,6 +180,26 @@ impl Edge {
                     branch.id = id;
                 }
             }
+        }
+    }
+
+    /// "If a request is within 200 bytes of the path MTU, or if it is larger than 1300 bytes and the path MTU is unknown,
+    /// the request MUST be sent using an RFC 2914 congestion controlled transport protocol, such as TCP. [...] if an
+    /// attempt at establishing a connection fails [...] the element SHOULD retry the request, using UDP" (RFC 3261
+    /// §18.1.1). Puts the same address over TCP before the one over UDP, once. Phones are never dialled.
+    fn goes_by_stream(&self, branches: &mut [Branch], index: usize, octets: usize) -> bool {
+        let Some(branch) = branches.get_mut(index).filter(|branch| !branch.streamed) else { return false };
+        if octets <= DATAGRAM || self.config.interop.transports.large_udp {
+            return false;
+        }
+        let Hop::Switch(dials) = &mut branch.way.hop else { return false };
+        match dials.front().copied() {
+            Some(dial) if dial.transport == Transport::Udp => {
+                dials.push_front(Dial { transport: Transport::Tcp, ..dial });
+                branch.streamed = true;
+                true
+            }
+            _ => false,
         }
     }
 

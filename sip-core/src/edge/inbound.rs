@@ -9,6 +9,7 @@ use super::config::{Ambiguous, UserMatching};
 use super::dialogs::{Dialog, DialogKey};
 use super::event::{Event, Reason, Step, shown};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
+use super::explain::{Verdict, carrier};
 use super::naming::Named;
 use super::uri_codec::{FLOW_TOKEN, host_of, unescape, with_user};
 use crate::flow::{Side, Source};
@@ -53,6 +54,7 @@ impl Edge {
             if let (Method::Bye, Some(key)) = (incoming.method(), &dialog) {
                 self.end_dialog(key, Side::Inside);
             }
+            self.note("connection", Verdict::Refused, || format!("{} is not connected", self.called(first)));
             return Err(self.gone(first));
         }
         let phone = ways.first().map_or(first, |way| way.phone);
@@ -72,6 +74,7 @@ impl Edge {
         // A call whose Contact is known needs nothing else: most requests are such.
         if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)).filter(|held| held.contact.is_some())
         {
+            self.note(carrier(Step::Dialog), Verdict::Hit, || self.called(held.phone));
             return Ok(Found { step: Step::Dialog, phones: vec![held.phone], user: None });
         }
         let mut named = self.named_by(uri);
@@ -85,32 +88,60 @@ impl Edge {
             Named::Phone(_, user) => user.clone(),
             _ => uri.user().map(Cow::Borrowed),
         };
-        let found = |step, phones| Ok(Found { step, phones, user });
+        let found = |step, phones: Vec<InstanceId>| {
+            self.note(carrier(step), Verdict::Hit, || {
+                phones.iter().map(|id| self.called(*id)).collect::<Vec<_>>().join(", ")
+            });
+            Ok(Found { step, phones, user })
+        };
+        let miss = |step, why: &'static str| self.note(carrier(step), Verdict::Miss, || why.to_owned());
         if let Some(held) = dialog.and_then(|key| self.dialogs.get(key)) {
             return found(Step::Dialog, vec![held.phone]);
         }
+        miss(Step::Dialog, if incoming.in_dialog() { "no such call is held" } else { "To has no tag" });
         if let Some(token) = self.inside_flow_token(&incoming.message) {
-            let binding = self.bindings.by_flow_token(Side::Inside, &token).ok_or_else(bad_token)?;
+            let binding = self.bindings.by_flow_token(Side::Inside, &token);
+            let Some(binding) = binding else {
+                self.note(carrier(Step::Route), Verdict::Refused, || "the flow token is nobody's".to_owned());
+                return Err(bad_token());
+            };
             return found(Step::Route, vec![binding.id]);
         }
+        miss(Step::Route, "the topmost Route is not ours or has no flow token");
         match named {
             Named::Phone(id, _) => return found(Step::ContactToken, vec![id]),
-            Named::Nobody => return Err(bad_token()),
-            Named::Nothing => {}
+            Named::Nobody => {
+                self.note(carrier(Step::ContactToken), Verdict::Refused, || {
+                    "an address of our making, but of no phone".to_owned()
+                });
+                return Err(bad_token());
+            }
+            Named::Nothing => miss(Step::ContactToken, "the Request-URI is no address that we wrote"),
         }
         // S13: what looks as if it were in a dialog needs a dialog or a token.
         if incoming.in_dialog() {
+            self.note("in-dialog", Verdict::Refused, || "a To tag needs a call or a token (S13)".to_owned());
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }
         if self.config.interop.contacts.tag_routing.enabled {
             if let Some(id) = self.by_instance(&incoming.message) {
                 return found(Step::Instance, vec![id]);
             }
+            miss(Step::Instance, "no known instance in Request-URI, Accept-Contact or To");
             if let Some(id) = self.by_affinity(incoming.source) {
                 return found(Step::Affinity, vec![id]);
             }
+            miss(Step::Affinity, "it came by no phone's own connection");
+        } else {
+            miss(Step::Instance, "sip.tag_routing is off");
+            miss(Step::Affinity, "sip.tag_routing is off");
         }
-        found(Step::User, self.by_user(uri, incoming.handed)?)
+        let phones = self.by_user(uri, incoming.handed).inspect_err(|refusal| {
+            self.note(carrier(Step::User), Verdict::Refused, || {
+                format!("{} {}", refusal.status, refusal.phrase)
+            });
+        })?;
+        found(Step::User, phones)
     }
 
     /// The flow token of our topmost Route entry.

@@ -7,11 +7,12 @@ use super::Edge;
 use super::event::shown;
 use super::event::{DropCause, Event, Reason};
 use super::exchange::{Incoming, Refusal};
+use super::explain::Verdict;
 use super::guard::Offence;
 use super::pace;
 use super::uri_codec::host_of;
 use crate::flow::{Dial, Peer, Side, Source, Target, Transport};
-use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, To, Via, ViaTransport};
+use crate::header::{CSeq, CallId, From, MaxBreadth, ProxyRequire, Route, To, Via, ViaTransport};
 use crate::message::{Finding, Message, Method, Name, ResponseBuilder};
 use crate::resolve::{Destination, Directory};
 use crate::token::LoopHash;
@@ -27,8 +28,9 @@ impl Edge {
             self.flows.touch(now, flow);
         }
         if !self.passes(now, source, &peer, &message) {
-            return;
+            return self.note("guard", Verdict::Refused, || "see what was told".to_owned());
         }
+        self.note("guard", Verdict::Pass, || "not blocked, not too much".to_owned());
         if self.shard.is_alone() {
             self.take(now, source, peer, message, false);
         } else if let Some(message) = self.cross(now, source, &peer, message) {
@@ -121,13 +123,27 @@ impl Edge {
     fn admit(&self, incoming: &Incoming) -> Result<LoopHash, Refusal> {
         let message = &incoming.message;
         if let Some(finding) = message.validate().iter().find(|finding| !self.is_excused(message, finding)) {
+            self.note("validation", Verdict::Refused, || format!("{}: {}", finding.field, finding.reason));
             return Err(self.malformed(message, finding.status, finding.field));
         }
+        self.note("validation", Verdict::Pass, || "no finding".to_owned());
         if message.has_controls() {
             return Err(Refusal::new(400, "Bad Request (control characters)", Reason::Unforwardable));
         }
         if !incoming.peer.verified {
+            self.note("sender", Verdict::Refused, || "neither certificate nor trust_source".to_owned());
             return Err(Refusal::forbidden(Reason::Unverified));
+        }
+        self.note("sender", Verdict::Pass, || verified_by(&incoming.peer));
+        if incoming.peer.transport == Transport::Tcp && self.lies_about_tls(incoming) {
+            let reason = Reason::Malformed("Via".to_owned());
+            return Err(Refusal::new(400, "Bad Request (Via says TLS)", reason));
+        }
+        if incoming.peer.side == Side::Outside
+            && self.config.listener(&incoming.peer).is_some_and(|row| !row.intercept)
+            && !self.names_us(message)
+        {
+            return Err(Refusal::forbidden(Reason::Destination));
         }
         // RFC 5393 §5.3.3: nothing left to fork with.
         if matches!(message.header::<MaxBreadth>(), Some(Ok(0))) {
@@ -135,8 +151,10 @@ impl Edge {
         }
         let hash = loop_hash(message);
         if self.has_looped(message, hash) {
+            self.note("loop", Verdict::Refused, || "a Via of ours with the same hash".to_owned());
             return Err(Refusal::new(482, "Loop Detected", Reason::Loop));
         }
+        self.note("loop", Verdict::Pass, || "no Via of ours that stands for this request".to_owned());
         let fresh = !incoming.in_dialog() && matches!(incoming.method(), Method::Invite | Method::Register);
         if self.draining && fresh {
             return Err(self.busy(incoming, "Draining", Reason::Draining));
@@ -164,7 +182,11 @@ impl Edge {
                 return Err(self.busy(incoming, "Too Many Calls", Reason::Limit(limit)));
             }
         }
-        self.filter(incoming)?;
+        self.note("ceilings", Verdict::Pass, || "there is room".to_owned());
+        self.filter(incoming).inspect_err(|refusal| {
+            self.note("filters", Verdict::Refused, || format!("{} {}", refusal.status, refusal.phrase));
+        })?;
+        self.note("filters", Verdict::Pass, || "no sender policy or filter is against it".to_owned());
         Ok(hash)
     }
 
@@ -176,6 +198,24 @@ impl Edge {
                 .headers::<ProxyRequire>()
                 .flatten()
                 .all(|option| option.eq_ignore_ascii_case(b"privacy"))
+    }
+
+    /// A message over plain TCP whose Via says TLS: taken only from a TLS offload that the operator named (SIP-60).
+    fn lies_about_tls(&self, incoming: &Incoming) -> bool {
+        let says_tls =
+            matches!(incoming.message.header::<Via>(), Some(Ok(via)) if via.transport() == ViaTransport::Tls);
+        let transports = &self.config.interop.transports;
+        says_tls
+            && !(transports.tcp_marked_tls && transports.tcp_marked_tls_from.holds(incoming.peer.remote.ip()))
+    }
+
+    /// Whether the topmost Route, or else the Request-URI, means us (SIP-03).
+    fn names_us(&self, message: &Message) -> bool {
+        let ours = |uri: &Uri<'_>| uri.is_sip() && self.is_own(&host_of(uri));
+        match message.header::<Route>() {
+            Some(Ok(top)) => top.uri().is_ok_and(|uri| ours(&uri)),
+            _ => Uri::parse(message.request_uri().unwrap_or_default()).is_ok_and(|uri| ours(&uri)),
+        }
     }
 
     fn malformed(&self, message: &Message, status: u16, field: &'static str) -> Refusal {
@@ -340,6 +380,14 @@ impl Edge {
             }
             self.layer.set_fallback(key, Target::Dial(dial));
         }
+    }
+}
+
+/// Why a sender is who it is.
+fn verified_by(peer: &Peer) -> String {
+    match &peer.identity {
+        Some(identity) => format!("verified by its certificate, {}", identity.subject),
+        None => "verified by its address (trust_source)".to_owned(),
     }
 }
 

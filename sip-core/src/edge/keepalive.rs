@@ -216,12 +216,15 @@ impl Edge {
         }
     }
 
-    fn lose_path(&mut self, path: Source) {
+    /// A connection or address is gone: its phones are on the next one they have (RFC 5626), or lost.
+    pub(super) fn lose_path(&mut self, path: Source) {
         for id in self.bindings.close(path) {
-            if self.bindings.get(id).is_some() {
-                let phone = self.phone(id);
-                self.tell(Event::PhoneLost { phone });
-            }
+            let Some(next) = self.bindings.get(id).map(|binding| binding.path) else { continue };
+            let phone = self.phone(id);
+            self.tell(match next {
+                Some(source) => Event::PhoneMoved { phone, source },
+                None => Event::PhoneLost { phone },
+            });
         }
     }
 

@@ -20,6 +20,7 @@ pub mod credentials;
 mod crossing;
 mod dialogs;
 mod exchange;
+pub mod explain;
 mod faces;
 mod failover;
 mod flows;
@@ -128,6 +129,8 @@ pub struct Edge {
     shown: Cell<u64>,
     draining: bool,
     overloaded: bool,
+    /// What was looked at, where somebody wants to know ([`Edge::explain`]).
+    trace: Option<Box<RefCell<Vec<explain::Look>>>>,
 }
 
 /// Why we sent a request of our own.
@@ -197,6 +200,7 @@ impl Edge {
             shown: Cell::new(0),
             draining: false,
             overloaded: false,
+            trace: None,
         }
     }
 
@@ -258,12 +262,7 @@ impl Edge {
                 self.lines.closed(dial, Some(flow));
             }
         }
-        for id in self.bindings.close(Source::Flow(flow)) {
-            if self.bindings.get(id).is_some() {
-                let phone = self.phone(id);
-                self.tell(Event::PhoneLost { phone });
-            }
-        }
+        self.lose_path(Source::Flow(flow));
         self.unwatch(flow);
         self.layer.handle_flow_closed(now, flow);
     }

@@ -8,6 +8,7 @@ use super::config::{Connections, PreloadedRoutes};
 use super::dialogs::DialogKey;
 use super::event::{Event, Reason};
 use super::exchange::{Hop, Incoming, Plan, Refusal, Way};
+use super::explain::Verdict;
 use super::register::user_of;
 use super::seals::Seal;
 use super::uri_codec::{
@@ -43,7 +44,12 @@ impl Edge {
         let dialog =
             if incoming.in_dialog() { DialogKey::of(&incoming.message, Side::Outside) } else { None };
         let (phone, known) = self.asking(now, incoming, &routes, dialog.as_ref())?;
+        self.note("phone", Verdict::Hit, || {
+            let how = if known { "by its call or flow token" } else { "by its connection or certificate" };
+            format!("{} asks, known {how}", self.called(phone))
+        });
         if incoming.in_dialog() && !known {
+            self.note("in-dialog", Verdict::Refused, || "a To tag needs a call or a token (S13)".to_owned());
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }
         if let Some(held) = dialog.as_ref().and_then(|key| self.dialogs.get_mut(key)) {
@@ -55,7 +61,11 @@ impl Edge {
         }
         self.lacks_registration(incoming, phone);
         self.hand_out(now, phone, &incoming.message);
-        let revealed = self.revealed(&uri)?;
+        let revealed = self.revealed(&uri).inspect_err(|_| {
+            self.note("Request-URI", Verdict::Refused, || {
+                "an address of our making that is forged".to_owned()
+            });
+        })?;
         let target = match &revealed {
             Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
             None => uri,
@@ -116,6 +126,7 @@ impl Edge {
             && !self.repairs(incoming)
             && self.preloaded(incoming) == PreloadedRoutes::Reject
         {
+            self.note("routes", Verdict::Refused, || "sip.preloaded_routes = reject".to_owned());
             return Err(Refusal::forbidden(Reason::PreloadedRoute));
         }
         // A hidden route set is ours only together with its flow token.
@@ -328,6 +339,19 @@ impl Edge {
     /// Where a URI leads, by our own table and nothing else (S8); an address of a running dialog that we sealed ourselves
     /// (`shown`) was in that table.
     pub(super) fn hop_to(&self, uri: &Uri<'_>, phone: InstanceId, shown: bool) -> Result<Hop, Refusal> {
+        let hop = self.judge_hop(uri, phone, shown);
+        match &hop {
+            Ok(hop) => {
+                self.note("destination", Verdict::Hit, || format!("{}: {}", host_of(uri), described(hop)))
+            }
+            Err(_) => self.note("destination", Verdict::Refused, || {
+                format!("{} is no server, inside network or internal domain of ours", host_of(uri))
+            }),
+        }
+        hop
+    }
+
+    fn judge_hop(&self, uri: &Uri<'_>, phone: InstanceId, shown: bool) -> Result<Hop, Refusal> {
         let forbidden = || Refusal::forbidden(Reason::Destination);
         let host = host_of(uri);
         // First of all: the switch would follow it, wherever we send the request (S8).
@@ -426,5 +450,18 @@ fn is_rebound(path: Option<Source>, source: Source) -> bool {
             before == now && path != Some(source)
         }
         _ => false,
+    }
+}
+
+/// A way in words.
+fn described(hop: &Hop) -> String {
+    match hop {
+        Hop::Switch(dials) => {
+            let dials: Vec<_> =
+                dials.iter().map(|d| format!("{} {}", d.transport.via_token(), d.remote)).collect();
+            dials.join(", then ")
+        }
+        Hop::Name(sought) => format!("look up {}", sought.name),
+        _ => "a phone".to_owned(),
     }
 }

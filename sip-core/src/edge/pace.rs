@@ -85,7 +85,7 @@ impl<K> Pace<K> {
 impl Edge {
     /// Whether a branch has to wait for its turn, or has none. One that had its turn goes.
     pub(super) fn must_wait(&mut self, now: Instant, exchange: &mut Exchange, index: usize) -> bool {
-        let Some(gap) = self.config.interop.contacts.register_delay else { return false };
+        let Some(gap) = self.register_gap() else { return false };
         let Some(branch) = exchange.branches.get_mut(index) else { return false };
         let (true, Hop::Switch(_), Some(registrar)) =
             (exchange.registration.is_some(), &branch.way.hop, branch.way.hop.remote())
@@ -106,9 +106,14 @@ impl Edge {
         }
     }
 
+    /// Each shard has its part of the rate.
+    fn register_gap(&self) -> Option<Duration> {
+        Some(self.config.interop.contacts.register_delay? * u32::from(self.shard.count()))
+    }
+
     /// Sends the REGISTERs whose turn it is.
     pub(super) fn call_next(&mut self, now: Instant) {
-        let gap = self.config.interop.contacts.register_delay.unwrap_or_default();
+        let gap = self.register_gap().unwrap_or_default();
         while let Some((key, index)) = self.pace.poll(now, gap) {
             let Some(mut exchange) = self.exchanges.remove(&key) else { continue };
             if self.is_standing(&exchange.incoming) {

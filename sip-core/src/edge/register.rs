@@ -6,6 +6,7 @@ use super::Edge;
 use super::bindings::{Record, Switch};
 use super::event::{Arrival, Departure, Event, Reason};
 use super::exchange::{Exchange, Hop, Incoming, Plan, Refusal, Way};
+use super::explain::Verdict;
 use super::uri_codec::encoding::{Form, same_user};
 use super::uri_codec::{CONTACT_TOKEN, GRUU, authority_of, host_of, readdress, unescape};
 use crate::header::{Address, Contact, Expires, From, Supported, To};
@@ -24,6 +25,8 @@ pub(super) struct Registration {
     pub(super) contacts: Vec<Sent>,
     /// The Expires header.
     pub(super) expires: Option<u32>,
+    /// The number of this connection, for a phone that has several (RFC 5626 §4.2).
+    pub(super) reg_id: Option<u32>,
     /// The registrar knows no Path (SIP-24).
     pub(super) without_path: bool,
     /// The phone stands in the table already, though the PBX has not accepted it yet.
@@ -54,6 +57,10 @@ impl Edge {
         let uri = self.request_uri(incoming)?;
         let mut registration = self.registration(now, incoming)?;
         let id = InstanceId(registration.record.id);
+        self.note("registration", Verdict::Pass, || match &registration.record.tag {
+            Some(tag) => format!("tag {tag}, its own or free"),
+            None => "without a tag: told apart by certificate and user".to_owned(),
+        });
         if let Some(token) = &routes.token
             && !token_matches(&registration.record.flow_tokens[0], token)
         {
@@ -134,7 +141,9 @@ impl Edge {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
         }
-        Ok(Registration { record, contacts: sent, expires, without_path: false, provisional: false })
+        let reg_id = values.iter().find_map(|c| std::str::from_utf8(c.param("reg-id")?).ok()?.parse().ok());
+        let reg_id = reg_id.filter(|id| *id > 0 && record.outbound);
+        Ok(Registration { record, contacts: sent, expires, reg_id, without_path: false, provisional: false })
     }
 
     fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
@@ -288,6 +297,11 @@ impl Edge {
         }
         let id = InstanceId(registration.record.id);
         if granted == 0 {
+            // The registrar still lists the phone: it left by one of its connections.
+            let listed = answer.headers::<Contact>().flatten().any(|c| self.is_own_contact(registration, &c));
+            if listed && registration.reg_id.is_some_and(|reg_id| self.bindings.leave_flow(id, reg_id)) {
+                return;
+            }
             let phone = self.phone(id);
             if self.bindings.get(id).is_some_and(|b| b.registered) && self.bindings.remove(id).is_some() {
                 self.tell(Event::Unregistered { phone, cause: Departure::Asked });
@@ -310,10 +324,12 @@ impl Edge {
         record.expires_in = u64::from(granted);
         record.switch = self.switch_of(exchange, index);
         if self.is_standing(incoming) {
+            self.bindings.keep_spare(id, &incoming.source, registration.reg_id);
             self.bindings.put(now, record, true, Some((incoming.source, incoming.peer.clone())));
             if let Some(user) = user_of(incoming.message.header::<From>()) {
                 self.bindings.learn(now, id, &user);
             }
+            self.bindings.index_spares(id);
             self.send_guests_off(incoming);
             self.watch(now, incoming.source);
             let phone = self.phone(id);
@@ -333,12 +349,15 @@ impl Edge {
 
     /// The switch that answered.
     fn switch_of(&self, exchange: &Exchange, index: usize) -> Option<Switch> {
-        let way = &exchange.branches.get(index)?.way;
+        let branch = exchange.branches.get(index)?;
+        let way = &branch.way;
         let Hop::Switch(dials) = &way.hop else { return None };
         let dial = dials.front()?;
+        // Only this one REGISTER was too long for a datagram.
+        let transport = if branch.streamed { crate::flow::Transport::Udp } else { dial.transport };
         let uri = way.request_uri.as_deref().or_else(|| exchange.incoming.message.request_uri())?;
         let authority = authority_of(&Uri::parse(uri).ok()?);
-        Some(Switch { authority, remote: dial.remote, transport: dial.transport.via_token().to_owned() })
+        Some(Switch { authority, remote: dial.remote, transport: transport.via_token().to_owned() })
     }
 
     /// The seconds that the PBX granted: its own Contact's parameter beats its header (SIP-28).

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::bindings::Binding;
-use super::event::{Phone, PhoneState};
+use super::event::{Health, Phone, PhoneState};
 use super::{Edge, Snapshot};
 use crate::flow::Side;
 
@@ -17,27 +17,52 @@ pub(super) fn phone(binding: &Binding) -> Phone {
 impl Snapshot {
     /// Adds the state of another shard: numbers are summed, lists joined.
     pub fn add(&mut self, other: &Self) {
-        self.phones.extend_from_slice(&other.phones);
-        self.flows += other.flows;
-        self.contexts += other.contexts;
-        self.dialogs += other.dialogs;
-        for (sum, step) in self.resolved.iter_mut().zip(other.resolved) {
+        // A field that is forgotten here does not compile.
+        let Self {
+            phones,
+            flows,
+            contexts,
+            dialogs,
+            resolved,
+            refused,
+            dropped,
+            calls,
+            floods,
+            junk,
+            blocked,
+            blocks,
+            shown,
+            draining,
+            keys,
+            switches,
+        } = other;
+        self.phones.extend_from_slice(phones);
+        self.flows += flows;
+        self.contexts += contexts;
+        self.dialogs += dialogs;
+        for (sum, step) in self.resolved.iter_mut().zip(resolved) {
             *sum += step;
         }
-        self.shown += other.shown;
-        self.refused += other.refused;
-        self.dropped += other.dropped;
-        self.calls += other.calls;
-        self.floods += other.floods;
-        self.junk += other.junk;
-        self.blocked += other.blocked;
-        self.blocks.extend_from_slice(&other.blocks);
-        self.draining |= other.draining;
-        self.keys.extend_from_slice(&other.keys);
+        self.refused += refused;
+        self.dropped += dropped;
+        self.calls += calls;
+        self.floods += floods;
+        self.junk += junk;
+        self.blocked += blocked;
+        self.blocks.extend_from_slice(blocks);
+        self.shown += shown;
+        self.draining |= draining;
+        self.keys.extend_from_slice(keys);
         self.keys.sort_unstable();
         self.keys.dedup();
-        let known: Vec<_> = self.switches.iter().map(|state| state.switch).collect();
-        self.switches.extend(other.switches.iter().filter(|state| !known.contains(&state.switch)).cloned());
+        for state in switches {
+            match self.switches.iter_mut().find(|known| known.switch == state.switch) {
+                // One shard monitors for all.
+                Some(known) if known.health == Health::Unwatched => *known = state.clone(),
+                Some(_) => {}
+                None => self.switches.push(state.clone()),
+            }
+        }
     }
 }
 

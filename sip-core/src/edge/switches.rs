@@ -142,6 +142,9 @@ impl Edge {
 
     /// Takes a verdict that another shard found; nobody is told again.
     pub(super) fn told(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
+        if verdict != Verdict::Up {
+            self.monitor.hasten(now, switch);
+        }
         self.switches.judge(now, switch, verdict, self.config.blacklist);
     }
 

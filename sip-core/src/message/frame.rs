@@ -90,6 +90,11 @@ impl Framer {
         self.buffer.len() - self.start
     }
 
+    /// Whether the start line of the pending message is complete and looks like SIP.
+    pub fn has_start_line(&self) -> bool {
+        self.start_line || self.head.is_some()
+    }
+
     /// The stream failed; no frame will come any more.
     pub fn is_failed(&self) -> bool {
         self.failed

@@ -46,6 +46,8 @@ pub(super) enum Ending {
     Silent,
     /// A message took too long.
     Slow,
+    /// No start line of SIP in time.
+    Junk,
     /// The peer does not read.
     Stalled,
     /// Too many keep-alives.
@@ -68,6 +70,9 @@ pub(super) struct Connection {
 
 /// The answer to a keep-alive (RFC 5626 §4.4.1).
 const PONG: Bytes = Bytes::from_static(b"\r\n");
+
+/// How long the first line may take of a peer that has not said anything yet.
+const START_LINE: Duration = Duration::from_secs(2);
 
 /// What one read may bring.
 const READ: usize = 4096;
@@ -104,7 +109,12 @@ impl Connection {
                     reader.linger(why).await;
                 }
             }
-            Ending::Broken | Ending::Silent | Ending::Slow | Ending::Stalled | Ending::Pings => {}
+            Ending::Broken
+            | Ending::Silent
+            | Ending::Slow
+            | Ending::Junk
+            | Ending::Stalled
+            | Ending::Pings => {}
         }
     }
 }
@@ -125,7 +135,7 @@ impl Reader {
         // A connection that we dialled owes us nothing.
         let mut silent_until =
             self.peer.listener.is_some().then(|| Instant::now() + self.limits.first_message);
-        let mut whole_until = None;
+        let mut began = None;
         loop {
             let heard = match self.take_frames().await {
                 Ok(heard) => heard,
@@ -135,19 +145,28 @@ impl Reader {
                 silent_until = None;
             }
             // The time of a message starts with its first octet.
-            whole_until = match (self.framer.pending() > 0, heard) {
+            began = match (self.framer.pending() > 0, heard) {
                 (false, _) => None,
-                (true, true) => Some(Instant::now() + self.limits.whole_message),
-                (true, false) => whole_until.or_else(|| Some(Instant::now() + self.limits.whole_message)),
+                (true, true) => Some(Instant::now()),
+                (true, false) => began.or_else(|| Some(Instant::now())),
             };
-            let (deadline, late) = match (whole_until, silent_until) {
-                (Some(at), _) => (Some(at), Ending::Slow),
+            // Who never said a word of SIP has less time for the first line (SIP-10).
+            let (deadline, late) = match (began, silent_until) {
+                (Some(at), Some(_)) if !self.framer.has_start_line() => (Some(at + START_LINE), Ending::Junk),
+                (Some(at), _) => (Some(at + self.limits.whole_message), Ending::Slow),
                 (None, at) => (at, Ending::Silent),
             };
             let read = self.read();
             let read = match deadline {
                 Some(at) => match timeout_at(at, read).await {
                     Ok(read) => read,
+                    Err(_) if late == Ending::Junk => {
+                        let (source, peer) = (Source::Flow(self.flow), self.peer.clone());
+                        return match self.tell(Arrival::Unframeable { source, peer, status: None }).await {
+                            Ok(()) => Ending::Junk,
+                            Err(ending) => ending,
+                        };
+                    }
                     Err(_) => return late,
                 },
                 None => read.await,

@@ -134,7 +134,8 @@ fn goodput_at_twice_the_load_is_four_fifths_of_that_at_once() {
 
 #[test]
 fn overload_refuses_what_is_new_and_lets_calls_end() {
-    let mut world = World::with(unguarded());
+    // Each shard has an inbox of its own.
+    let mut world = World::sharded(unguarded(), 1);
     let (phone, line, _) = registered(&mut world, "08000FD4CBBF", "198.51.100.7:40000", "192.168.1.7");
     world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "c", 1, "", ""));
     let invite = world.hear_start(line, "INVITE ");

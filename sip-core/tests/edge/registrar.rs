@@ -350,7 +350,8 @@ fn five_hundred_phones_register_one_by_one() {
     let mut config = config();
     config.interop.contacts.register_delay = Some(Duration::from_millis(20));
     config.switches.connections = sip_core::edge::config::Connections::Shared;
-    let mut world = World::with(config);
+    // Shards share the rate.
+    let mut world = World::sharded(config, 1);
     let start = world.now;
     let mut phones = Vec::new();
     for n in 0..500 {
@@ -387,7 +388,7 @@ fn who_would_wait_too_long_is_asked_to_come_again() {
     let mut config = config();
     config.interop.contacts.register_delay = Some(Duration::from_secs(5));
     config.switches.connections = sip_core::edge::config::Connections::Shared;
-    let mut world = World::with(config.clone());
+    let mut world = World::sharded(config.clone(), 1);
     let mut phones = Vec::new();
     for n in 0..10 {
         let mac = format!("08000FD4{n:04X}");

@@ -71,6 +71,10 @@ impl Several {
 
     pub(crate) fn handle_input(&mut self, now: Instant, input: Input) {
         let (shard, input) = match input {
+            Input::Overload(overloaded) => {
+                let all = self.edges.iter_mut();
+                return all.for_each(|edge| edge.handle_input(now, Input::Overload(overloaded)));
+            }
             Input::Resolved { query, answer } => {
                 let shard = u8::try_from(query >> QUERY).unwrap();
                 (shard, Input::Resolved { query: query & ((1 << QUERY) - 1), answer })

@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) shows_inside: bool,
     /// Whether datagrams come by a row that trusts nobody.
     pub(crate) distrusted: bool,
+    /// Whether no switch takes plain TCP.
+    pub(crate) refuses_tcp: bool,
 }
 
 /// A phone's or the PBX's end of a connection.
@@ -102,6 +104,7 @@ impl World {
             next: 0,
             shows_inside: false,
             distrusted: false,
+            refuses_tcp: false,
         }
     }
 
@@ -294,6 +297,10 @@ impl World {
     }
 
     /// Whether this connection stands.
+    pub(crate) fn peer(&self, end: End) -> Peer {
+        Peer::clone(&self.flows[&end.0.flow().expect("a connection")])
+    }
+
     pub(crate) fn stands(&self, end: End) -> bool {
         end.0.flow().is_some_and(|flow| self.flows.contains_key(&flow))
     }
@@ -427,7 +434,7 @@ impl World {
         if let Some(flow) = self.dialled.get(&(shard, dial)) {
             return Some(*flow);
         }
-        if self.down.contains(&dial.remote) {
+        if self.down.contains(&dial.remote) || self.refuses_tcp && dial.transport == Transport::Tcp {
             self.edge.dial_failed(self.now, shard, dial);
             return None;
         }

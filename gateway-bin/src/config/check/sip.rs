@@ -47,6 +47,7 @@ pub(super) fn settings(
     );
     let timers = Timers::judged(sip, judge);
     let keep_alive = fent::settings(&file.fent, judge);
+    judge.only(&["sip", "class_3xx"], &sip.class_3xx, "forward", &["follow"]);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
@@ -158,8 +159,11 @@ fn port(
         ("tls", &[Transport::Tls]),
     ];
     let transports = judge.one_of(&key("transport"), &row.transport, &choices)?;
-    if !row.intercept {
-        judge.refuse(&key("intercept"), "intercept = false is not built yet: expected true");
+    if !row.intercept && row.interface == "inside" {
+        judge.refuse(
+            &key("intercept"),
+            "the inside names phones by us alone: expected true, or an outside row",
+        );
     }
     let allow_from = match &row.allow_from {
         Some(name) => judge.named(&key("allow_from"), name, "network", names.networks)?.clone(),
@@ -181,6 +185,7 @@ fn port(
         allow_from,
         tls,
         trust_source: row.trust_source,
+        intercept: row.intercept,
     })
 }
 

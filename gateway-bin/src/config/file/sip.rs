@@ -43,6 +43,8 @@ pub(crate) struct Sip {
     pub(crate) max_sessions: Option<i64>,
     #[serde(default)]
     pub(crate) emergency_numbers: Vec<String>,
+    #[serde(default = "class_3xx")]
+    pub(crate) class_3xx: String,
     #[serde(default = "blacklist")]
     pub(crate) blacklist: i64,
     pub(crate) inside: SipInside,
@@ -116,6 +118,10 @@ fn session_timer() -> i64 {
 
 fn stream_idle() -> i64 {
     90
+}
+
+fn class_3xx() -> String {
+    "forward".to_owned()
 }
 
 fn blacklist() -> i64 {

@@ -284,3 +284,29 @@ async fn a_trusted_switch_may_list_every_phone_in_one_row_and_nobody_else_may() 
         assert_eq!(seen == Seen::Message("all".into()), read, "{side:?} {verified}: {seen:?}");
     }
 }
+
+/// SIP-10: a probe of another protocol that waits for a greeting.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_sip_is_closed_after_two_seconds_and_told_as_junk() {
+    let mut rig = Rig::new();
+    let (flow, mut probe) = rig.connect(1 << 16).await;
+    let start = tokio::time::Instant::now();
+    probe.write_all(b"\x03\x00\x00\x2f\x2a\xe0").await.unwrap();
+    let mut nothing = Vec::new();
+    probe.read_to_end(&mut nothing).await.unwrap();
+    assert_eq!((nothing.len(), start.elapsed().as_secs()), (0, 2));
+    assert_eq!(rig.sees().await, Seen::Unframeable(None));
+    assert_eq!(rig.sees().await, Seen::Closed(flow));
+    // Who has said something before, or has begun with SIP, has the time that messages have.
+    let (_, mut phone) = rig.connect(1 << 16).await;
+    let text = options("slow");
+    let (line, rest) = text.split_at(text.find('\n').unwrap() + 1);
+    phone.write_all(line.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    phone.write_all(rest.as_bytes()).await.unwrap();
+    assert!(read_message(&mut phone).await.starts_with("SIP/2.0 200 OK\r\n"));
+    phone.write_all(b"OPT").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    phone.write_all(&options("again").as_bytes()[3..]).await.unwrap();
+    assert!(read_message(&mut phone).await.starts_with("SIP/2.0 200 OK\r\n"));
+}

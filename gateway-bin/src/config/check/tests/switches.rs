@@ -61,6 +61,13 @@ fn the_blacklist_has_its_default_and_its_range() {
 }
 
 #[test]
+fn a_3xx_is_forwarded_and_following_it_is_refused_by_name() {
+    changed("[sip]\n", "[sip]\nclass_3xx = \"forward\"\n").unwrap();
+    refused("[sip]\n", "[sip]\nclass_3xx = \"follow\"\n", "sip.class_3xx", "not built");
+    refused("[sip]\n", "[sip]\nclass_3xx = \"both\"\n", "sip.class_3xx", "forward");
+}
+
+#[test]
 fn whom_the_monitor_asks() {
     let row = |row: &str| format!("{FIRST}\n[[monitor.sip]]\n{row}\n");
     let (settings, _) = judged(&row("server = \"10.0.1.50\"")).unwrap();
