@@ -168,17 +168,17 @@ impl Framer {
         let end = held.len().min(self.limits.message);
         // A method and the version around the longest URI.
         let longest_start_line = self.limits.uri + 128;
-        let mut from = self.searched;
-        while let Some(hit) = line_feed(held.get(from..end).unwrap_or_default()) {
+        let from = self.searched;
+        for hit in memchr::memchr_iter(b'\n', held.get(from..end).unwrap_or_default()) {
             let lf = from + hit;
-            from = lf + 1;
             if !start_line && lf > longest_start_line {
                 break;
             }
             let before = held.get(..lf).unwrap_or_default();
-            if !before.ends_with(b"\r") {
+            // Patterns, not `ends_with`, which calls: a head may have thousands of lines.
+            let [.., b'\r'] = before else {
                 return Err(ParseError::BareLf { offset: lf as u32 });
-            }
+            };
             if !start_line {
                 // Plain junk is refused at the first line; a near miss may still hold a Via to answer to.
                 if memchr::memmem::find(before, b"SIP/").is_none() {
@@ -186,7 +186,7 @@ impl Framer {
                 }
                 start_line = true;
             }
-            if before.ends_with(b"\r\n\r") {
+            if let [.., b'\r', b'\n', b'\r'] = before {
                 self.head = Some(index_head(held, &self.limits)?);
                 return Ok(());
             }
@@ -213,16 +213,6 @@ impl fmt::Debug for Framer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Framer");
         out.field("pending", &self.pending()).field("failed", &self.failed).finish_non_exhaustive()
-    }
-}
-
-/// The first line feed. Lines of a few octets, of which a head may have thousands, are not worth a call of memchr each.
-#[inline]
-fn line_feed(bytes: &[u8]) -> Option<usize> {
-    const NEAR: usize = 10;
-    match bytes.iter().take(NEAR).position(|b| *b == b'\n') {
-        None => memchr::memchr(b'\n', bytes.get(NEAR..)?).map(|at| NEAR + at),
-        near => near,
     }
 }
 
