@@ -303,7 +303,12 @@ impl Edge {
             Hop::Name(_) | Hop::Shard(_) => (own(), None),
         };
         let certificate = self.bindings.get(phone).map_or([0; 32], |b| b.record.certificate);
-        let fresh = self.dialogs.get(&key).is_none();
+        let known = self.dialogs.get(&key);
+        // Call-ID and tags are what both ends write: nobody answers into the call of another phone.
+        if known.is_some_and(|dialog| dialog.phone != phone) {
+            return;
+        }
+        let fresh = known.is_none();
         // The phone's Contact: in the request if it asked, else in the answer.
         let bearer = if from == Side::Outside { &exchange.incoming.message } else { message };
         let contact = remote_target(bearer).map(<[u8]>::to_vec);

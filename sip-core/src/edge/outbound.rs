@@ -48,7 +48,11 @@ impl Edge {
             let how = if known { "by its call or flow token" } else { "by its connection or certificate" };
             format!("{} asks, known {how}", self.called(phone))
         });
-        if incoming.in_dialog() && !known {
+        // Its token proves a phone, not that this call is its own; Call-ID and tags are no secrets.
+        let certificate = incoming.certificate();
+        let held = dialog.as_ref().and_then(|key| self.dialogs.get(key));
+        let foreign = held.is_some_and(|held| held.certificate != certificate);
+        if incoming.in_dialog() && (!known || foreign) {
             self.note("in-dialog", Verdict::Refused, || "a To tag needs a call or a token (S13)".to_owned());
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }

@@ -8,7 +8,7 @@ use sip_core::edge::{Command, Event};
 use sip_core::flow::{ListenerId, Source, Transport};
 
 use crate::register::{MAC_A, MAC_B, register, registered};
-use crate::script::{Call, from_pbx, from_phone, target};
+use crate::script::{Call, from_pbx, from_phone, sdp, target};
 use crate::world::{End, PBX, World, between, config, reply, row, rows};
 
 #[test]
@@ -508,4 +508,33 @@ fn an_address_that_a_phone_brought_in_is_no_address_of_a_running_dialog() {
     // The PBX's own address still leads to it.
     world.say(call.phone, &call.of_phone("INFO", 20, ""));
     world.hear_start(call.own, "INFO ");
+}
+
+/// Call-ID and tags are no secrets: whoever watches a line learns them from dialog-info (RFC 4235), and a transfer from
+/// Replaces. A flow token opens the calls of its own phone only.
+#[test]
+fn a_flow_token_opens_no_call_of_another_phone() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    let (stranger, line, token) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    let own = Call::again(&mut world, "own", stranger, line, call.pbx, &token);
+    let media = world.media.lock().unwrap().len();
+    for (n, method) in ["INVITE", "UPDATE", "INFO", "BYE", "ACK"].iter().enumerate() {
+        let more = if n < 2 { sdp("") } else { String::new() };
+        let theirs = call.of_phone(method, 5 + u32::try_from(n).unwrap(), &more);
+        let stolen = theirs.replace(&call.phone_route, &own.phone_route);
+        world.say(stranger, &stolen);
+        if *method != "ACK" {
+            world.hear_start(stranger, "SIP/2.0 481 ");
+        }
+        world.silent(line);
+        world.silent(call.own);
+    }
+    assert_eq!(world.saw(|e| matches!(e, Event::CallEnded { .. })), 0);
+    assert_eq!(world.media.lock().unwrap().len(), media, "{:?}", world.media.lock().unwrap());
+    // Both go on.
+    world.say(call.phone, &call.of_phone("INFO", 20, ""));
+    world.hear_start(call.own, "INFO ");
+    world.say(stranger, &own.of_phone("INFO", 21, ""));
+    world.hear_start(line, "INFO ");
 }
