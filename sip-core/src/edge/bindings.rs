@@ -79,9 +79,9 @@ pub struct Bindings {
     /// Handles of the address form *shorter*, lower case.
     by_handle: HashMap<String, InstanceId>,
     /// How many were born with each key.
-    keys: HashMap<u8, usize>,
+    keys: Numbered<u8, usize>,
     /// Further connections of phones that speak RFC 5626.
-    spares: HashMap<InstanceId, Spares>,
+    spares: Numbered<InstanceId, Spares>,
     expiries: BTreeSet<(Instant, InstanceId)>,
     changes: VecDeque<Change>,
     /// Those forgotten since they were last asked for.
@@ -193,6 +193,10 @@ impl Bindings {
         if registered {
             self.changes.push_back(Change::Put(Box::new(record.clone())));
         }
+        let (record, path) = match self.refresh(expires, record, registered, path) {
+            Ok(()) => return,
+            Err(given_back) => given_back,
+        };
         let was = self.get(id).filter(|b| b.registered).and_then(|b| b.path);
         let arrival = self.next_arrival();
         self.insert(Binding { id, record, registered, expires, path: None, peer: None, away: None, arrival });
@@ -201,6 +205,38 @@ impl Bindings {
         }
         if self.get(id).is_some_and(|b| b.path != was) {
             self.tell_place(id);
+        }
+    }
+
+    /// A phone that is where it was, by every name that it had: no index changes, and with thousands of phones that share one
+    /// user no list of them is searched. Gives back what is more than that.
+    fn refresh(
+        &mut self,
+        expires: Instant,
+        record: Record,
+        registered: bool,
+        path: Option<(Source, Arc<Peer>)>,
+    ) -> Result<(), (Record, Option<(Source, Arc<Peer>)>)> {
+        let id = InstanceId(record.id);
+        // Who came last on a connection stands last.
+        let stays = |at: &Source| self.of_path(at).last() == Some(&id);
+        let (at, peer) = match path {
+            Some((at, peer)) if stays(&at) => (at, peer),
+            other => return Err((record, other)),
+        };
+        let arrival = self.arrivals + 1;
+        match self.by_id.get_mut(&id) {
+            Some(b)
+                if b.registered == registered && b.path == Some(at) && b.record.is_indexed_as(&record) =>
+            {
+                self.expiries.remove(&(b.expires, id));
+                self.expiries.insert((expires, id));
+                b.record = record;
+                (b.expires, b.peer, b.away, b.arrival) = (expires, Some(peer), None, arrival);
+                self.arrivals = arrival;
+                Ok(())
+            }
+            _ => Err((record, Some((at, peer)))),
         }
     }
 

@@ -18,6 +18,7 @@ use super::interop::InteropProfile;
 pub use super::monitor::Monitored;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
+use crate::grammar::push_number;
 use crate::resolve::{Networks, Server};
 use crate::transaction;
 
@@ -169,10 +170,18 @@ impl Face {
 
     /// `host:port` as it stands in a URI or Via; IPv6 in brackets.
     pub fn authority(&self) -> String {
-        match bare(&self.host).parse() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
-            _ => format!("{}:{}", self.host, self.port),
+        let host = bare(&self.host);
+        // Only an IPv6 address has colons.
+        if host.contains(':')
+            && let Ok(IpAddr::V6(address)) = host.parse()
+        {
+            return format!("[{address}]:{}", self.port);
         }
+        let mut text = Vec::with_capacity(self.host.len() + 6);
+        text.extend_from_slice(self.host.as_bytes());
+        text.push(b':');
+        push_number(&mut text, u32::from(self.port));
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// The URI scheme on this face: `sips` on TLS.

@@ -173,7 +173,7 @@ impl Edge {
         let domain = host_of(uri);
         // Towards us the PBX writes our address; what the phone registered at is then not to be had.
         let domain = match self.config.interop.contacts.user_matching {
-            UserMatching::UsernameAndDomain => Some(domain.as_str()),
+            UserMatching::UsernameAndDomain => Some(&*domain),
             UserMatching::Username => None,
         };
         let all = self.bindings.by_user(&user, domain);
