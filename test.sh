@@ -53,9 +53,18 @@ part_deny() {
   cargo deny --all-features check bans licenses sources
 }
 part_unit() {
-  cargo test --workspace --all-features --locked || return 1
+  local log=${CARGO_TARGET_DIR:-target}/tests-ran.log
+  mkdir -p "${log%/*}"
+  cargo test --workspace --all-features --locked 2>&1 | tee "$log"
+  [ "${PIPESTATUS[0]}" = 0 ] || return 1
   # The edge's world once more, as several machines.
-  WORLD_SHARDS=3 cargo test -q -p farend-sip-core --locked --test edge
+  WORLD_SHARDS=3 cargo test -q -p farend-sip-core --locked --test edge || return 1
+  # What docs/coverage.md names must have run and passed.
+  local name missing=0
+  for name in $(grep -o '`[^`]*\.rs::[^`]*`' docs/coverage.md | sed 's/.*:://; s/`//' | sort -u); do
+    grep -qE "^test (.*::)?$name \.\.\. ok" "$log" || { echo "docs/coverage.md: $name did not run"; missing=1; }
+  done
+  return $missing
 }
 part_examples() {
   # As somebody else's programs: they run, and the user agent talks to a peer that is none of ours.

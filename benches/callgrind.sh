@@ -49,8 +49,8 @@ done
 # What an octet costs of inputs meant to cost most, the fuzz corpus included: callgrind's count of each reading by itself.
 out=$(mktemp -d)
 reader=farend_benches::worst::Reader
-valgrind --tool=callgrind --callgrind-out-file="$out/parts" --combine-dumps=yes --toggle-collect="$reader::datagram" \
-    --toggle-collect="$reader::stream" --dump-after="$reader::datagram" --dump-after="$reader::stream" \
+valgrind --tool=callgrind --callgrind-out-file="$out/parts" --combine-dumps=yes --toggle-collect="$reader::*" \
+    --dump-after="$reader::datagram" --dump-after="$reader::stream" \
     "$release/count_worst" >"$out/names" 2>/dev/null
 python3 benches/worst.py "$out/parts" "$out/names" 12 || failed=1
 rm -rf "$out"

@@ -175,9 +175,10 @@ impl Framer {
                 break;
             }
             let before = held.get(..lf).unwrap_or_default();
-            if !before.ends_with(b"\r") {
+            // Patterns, not `ends_with`, which calls: a head may have thousands of lines.
+            let [.., b'\r'] = before else {
                 return Err(ParseError::BareLf { offset: lf as u32 });
-            }
+            };
             if !start_line {
                 // Plain junk is refused at the first line; a near miss may still hold a Via to answer to.
                 if memchr::memmem::find(before, b"SIP/").is_none() {
@@ -185,7 +186,7 @@ impl Framer {
                 }
                 start_line = true;
             }
-            if before.ends_with(b"\r\n\r") {
+            if let [.., b'\r', b'\n', b'\r'] = before {
                 self.head = Some(index_head(held, &self.limits)?);
                 return Ok(());
             }
