@@ -24,7 +24,7 @@ each() { # COUNTER LIBRARY TASK
 bar() {
     case $1 in
     parse) echo 9000 ;; access) echo 15000 ;; proxy) echo 10000 ;;
-    refused) echo 250000 ;; answered) echo 650000 ;;
+    refresh) echo 140000 ;; refused) echo 250000 ;; answered) echo 650000 ;;
     esac
 }
 
@@ -36,13 +36,16 @@ for task in parse access proxy; do
         "$(each instructions rsip $task)" "$(each allocations rsip $task)"
     [ "$ours" -gt 0 ] && [ "$ours" -le "$(bar $task)" ] || failed=1
 done
-# A REGISTER and its 200, and whole calls, through the edge, with the scripts at both ends (about two fifths of the count).
+# A REGISTER and its 200 without the scripts, and whole calls through the edge with the scripts at both ends (about two fifths
+# of the count). Valgrind knows no SHA instructions: a digest counts 3,500 here that costs some 300.
 binary=$release/count_edge
-instructions_of_call() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 | sed -n 's/.*Collected *: *//p'
+instructions_of_call() { # TASK N [OPTION]
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null ${3:-} "$binary" "$1" "$2" 2>&1 | sed -n 's/.*Collected *: *//p'
 }
 for task in refresh refused answered; do
-    calls=$((($(instructions_of_call $task 120) - $(instructions_of_call $task 20)) / 100))
+    only=
+    [ $task != refresh ] || only=--toggle-collect=farend_benches::edge::Gateway::say
+    calls=$((($(instructions_of_call $task 120 $only) - $(instructions_of_call $task 20 $only)) / 100))
     printf '%-8s %14s %8s\n' $task "$calls" "$(bar $task)"
     [ "$calls" -gt 0 ] && [ "$calls" -le "$(bar $task)" ] || failed=1
 done

@@ -144,6 +144,7 @@ impl Gateway {
         self.edge.handle_input(self.now, Input::FlowOpened { flow, peer, dial });
     }
 
+    #[inline(never)]
     fn say(&mut self, flow: FlowId, text: &str) {
         let message = Message::parse(Bytes::from(text.to_owned()), &Limits::default()).expect("a message");
         let peer = self.peers[&flow].clone();

@@ -1,5 +1,5 @@
-//! `count_edge refresh|refused|answered N`: N registrations of a phone, or calls of the PBX to it, through the signalling gateway, for `callgrind.sh` to
-//! count; prints the time one takes.
+//! `count_edge refresh|refused|answered N`: N registrations of a phone, or calls of the PBX to it, through the signalling
+//! gateway, for `callgrind.sh` to count; prints the time one takes.
 
 use std::process::ExitCode;
 use std::time::Instant;

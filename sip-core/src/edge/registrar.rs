@@ -68,7 +68,8 @@ impl Edge {
             return value;
         }
         // Few values have such a parameter, and those that have one have its name in them.
-        let at_name = |at: usize| value.get(at..at + 4).is_some_and(|name| name.eq_ignore_ascii_case(b"gruu"));
+        let at_name =
+            |at: usize| value.get(at..at + 4).is_some_and(|name| name.eq_ignore_ascii_case(b"gruu"));
         if !memchr::memchr2_iter(b'g', b'G', &value).any(at_name) {
             return value;
         }

@@ -1,6 +1,5 @@
 //! What changes in a message on its way across: the addresses, the hops, and what must not cross at all.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -179,8 +178,7 @@ impl Edge {
             (_, Side::Inside) => ";rport;alias",
             (_, Side::Outside) => "",
         };
-        let parts =
-            ["SIP/2.0/", transport.via_token(), " ", &face.authority(), ";branch=", branch, params];
+        let parts = ["SIP/2.0/", transport.via_token(), " ", &face.authority(), ";branch=", branch, params];
         parts.concat().into_bytes()
     }
 

@@ -1,7 +1,7 @@
 //! From bytes to an indexed message: one pass over the head, offsets only, nothing copied.
 
 use super::{Limits, Name};
-use crate::grammar::{LineFeeds, is_lws, is_token, number, skip_token};
+use crate::grammar::{is_lws, is_token, number, skip_token};
 
 /// Why bytes are no message. Offsets count from the start line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -174,7 +174,7 @@ pub(super) fn read_head(bytes: &[u8], limits: &Limits, table: &mut Table) -> Res
     let mut start_line = None;
     let mut line_ends = 0;
     let mut fold = false;
-    for lf in LineFeeds::new(bytes, 0) {
+    for lf in memchr::memchr_iter(b'\n', bytes) {
         if lf == 0 || bytes[lf - 1] != b'\r' {
             return Err(ParseError::BareLf { offset: lf as u32 });
         }
