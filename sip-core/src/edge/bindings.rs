@@ -193,10 +193,11 @@ impl Bindings {
         if registered {
             self.changes.push_back(Change::Put(Box::new(record.clone())));
         }
-        let (record, path) = match self.refresh(expires, record, registered, path) {
-            Ok(()) => return,
-            Err(given_back) => given_back,
-        };
+        if let Some((at, peer)) = &path
+            && self.is_refresh(&record, registered, at)
+        {
+            return self.refresh(expires, record, peer.clone());
+        }
         let was = self.get(id).filter(|b| b.registered).and_then(|b| b.path);
         let arrival = self.next_arrival();
         self.insert(Binding { id, record, registered, expires, path: None, peer: None, away: None, arrival });
@@ -208,36 +209,24 @@ impl Bindings {
         }
     }
 
-    /// A phone that is where it was, by every name that it had: no index changes, and with thousands of phones that share one
-    /// user no list of them is searched. Gives back what is more than that.
-    fn refresh(
-        &mut self,
-        expires: Instant,
-        record: Record,
-        registered: bool,
-        path: Option<(Source, Arc<Peer>)>,
-    ) -> Result<(), (Record, Option<(Source, Arc<Peer>)>)> {
+    /// Whether a phone is where it was, by every name that it had: no index changes, and with thousands of phones that share one
+    /// user no list of them is searched.
+    fn is_refresh(&self, record: &Record, registered: bool, at: &Source) -> bool {
         let id = InstanceId(record.id);
+        let stays = |b: &Binding| b.registered == registered && b.path == Some(*at);
         // Who came last on a connection stands last.
-        let stays = |at: &Source| self.of_path(at).last() == Some(&id);
-        let (at, peer) = match path {
-            Some((at, peer)) if stays(&at) => (at, peer),
-            other => return Err((record, other)),
-        };
-        let arrival = self.arrivals + 1;
-        match self.by_id.get_mut(&id) {
-            Some(b)
-                if b.registered == registered && b.path == Some(at) && b.record.is_indexed_as(&record) =>
-            {
-                self.expiries.remove(&(b.expires, id));
-                self.expiries.insert((expires, id));
-                b.record = record;
-                (b.expires, b.peer, b.away, b.arrival) = (expires, Some(peer), None, arrival);
-                self.arrivals = arrival;
-                Ok(())
-            }
-            _ => Err((record, Some((at, peer)))),
-        }
+        self.get(id).is_some_and(|b| stays(b) && b.record.is_indexed_as(record))
+            && self.of_path(at).last() == Some(&id)
+    }
+
+    fn refresh(&mut self, expires: Instant, record: Record, peer: Arc<Peer>) {
+        let id = InstanceId(record.id);
+        let arrival = self.next_arrival();
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        self.expiries.remove(&(binding.expires, id));
+        self.expiries.insert((expires, id));
+        binding.record = record;
+        (binding.expires, binding.peer, binding.arrival) = (expires, Some(peer), arrival);
     }
 
     fn next_arrival(&mut self) -> u64 {
