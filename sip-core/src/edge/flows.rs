@@ -21,7 +21,8 @@ use crate::uri::Uri;
 /// A stream connection that stands.
 pub(super) struct Flow {
     pub(super) peer: Arc<Peer>,
-    pub(super) dial: Option<Dial>,
+    /// Boxed: most connections are those of phones, which have none.
+    pub(super) dial: Option<Box<Dial>>,
     /// When a message last came by it.
     used: Instant,
     /// When it is looked at for idleness next.
@@ -51,7 +52,7 @@ impl Flow {
 
     /// The phone whose own connection to a switch this is.
     pub(super) fn line(&self) -> Option<InstanceId> {
-        self.dial?.affinity.map(InstanceId)
+        self.dial.as_ref()?.affinity.map(InstanceId)
     }
 
     /// The certificate, or the address, whose share of connections it counts against.
@@ -122,9 +123,10 @@ impl Flows {
     }
 
     fn insert(&mut self, now: Instant, id: FlowId, peer: Arc<Peer>, dial: Option<Dial>, idle: Duration) {
+        let dial = dial.map(Box::new);
         let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0, crossed: 0 };
         if let Some(certificate) = flow.certificate() {
-            self.by_certificate.entry(certificate).or_default().push(id);
+            self.by_certificate.entry(certificate).or_insert_with(|| Vec::with_capacity(1)).push(id);
         }
         if let Some(suspect) = flow.address() {
             self.by_address.insert((suspect, id));
