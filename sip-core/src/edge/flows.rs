@@ -102,15 +102,19 @@ impl Flows {
 
     /// Whether a switch said something since, over a connection that was made to it.
     pub(super) fn heard_from(&self, switch: Switch, since: Instant) -> bool {
-        let mut made =
-            self.table.values().filter(|flow| flow.dial.is_some_and(|d| Switch::from(d) == switch));
+        let mut made = self
+            .table
+            .values()
+            .filter(|flow| flow.dial.as_deref().is_some_and(|d| Switch::from(*d) == switch));
         made.any(|flow| flow.heard && flow.used > since)
     }
 
     /// Whether a connection that was made to a switch stands and is younger than that, or brought something since.
     pub(super) fn reached(&self, switch: Switch, since: Instant) -> bool {
-        let mut made =
-            self.table.values().filter(|flow| flow.dial.is_some_and(|d| Switch::from(d) == switch));
+        let mut made = self
+            .table
+            .values()
+            .filter(|flow| flow.dial.as_deref().is_some_and(|d| Switch::from(*d) == switch));
         made.any(|flow| flow.used > since)
     }
 
