@@ -78,7 +78,7 @@ impl Edge {
                 answer = answer.header(*name, value.as_bytes());
             }
             self.layer.respond_without_transaction(source, peer, message, answer.build());
-            self.tell_refused(&incoming, Some(503), refusal.reason);
+            self.tell_refused(&incoming, Some(503), refusal.reason, None);
         } else {
             self.drop_message(peer, DropCause::Flood);
         }
