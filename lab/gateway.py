@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -199,6 +200,13 @@ class Gateway:
         """TCP ports on which somebody listens in the gateway's namespace."""
         lines = self.lab.net.run("gw", "ss", "-Hlnt").stdout.splitlines()
         return {int(line.split()[3].rsplit(":", 1)[1]) for line in lines}
+
+    def held(self):
+        """Open descriptors and resident memory in MiB (`ip netns exec` becomes the gateway: its id is ours)."""
+        pid = self.proc.pid
+        with open(f"/proc/{pid}/status") as status:
+            memory = int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) // 1024
+        return len(os.listdir(f"/proc/{pid}/fd")), memory
 
     def peers(self, port=5061):
         """Far ends of the established connections of that port."""

@@ -100,7 +100,7 @@ class Wire:
                     continue
                 except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
                     pass
-            select.select([], [self.sock], [], 0.05)
+            self._ready(select.POLLOUT)
 
     def close(self, reset=False):
         """End the connection: FIN, or RST as when the phone loses power."""
@@ -128,10 +128,16 @@ class Wire:
                 self._deliver(data)
         self.closed.set()
 
+    def _ready(self, what):
+        """Waits a moment; select() would end at descriptor 1,024."""
+        poll = select.poll()
+        poll.register(self.sock, what)
+        return poll.poll(50)
+
     def _read(self):
         """Bytes, b"" at the end, None when there is nothing yet. One thread at a time uses the TLS object."""
         try:
-            if not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()) and not select.select([self.sock], [], [], 0.05)[0]:
+            if not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()) and not self._ready(select.POLLIN):
                 return None
             with self._lock:
                 return self.sock.recv(65536)
@@ -161,7 +167,7 @@ class Wire:
                     break
                 data = rest[length:]
                 self._deliver(head + mark + rest[:length])
-        self.closed.set()
+        self.close()
 
 
 def tls_client(lab, sock, cert, roots, remote, timeout=8.0):

@@ -96,9 +96,9 @@ def notify(caller, stored, mac):
     return answers
 
 
-def location(kamailios, since=None):
+def location(kamailios, since):
     """What each phone registered at the switches: {MAC: (switch, Contact)}."""
-    return {mac: (k.address, uri) for k in kamailios for mac, uri in k.registered(since[k] if since else 0).items()}
+    return {mac: (k.address, uri) for k in kamailios for mac, uri in k.registered(since[k]).items()}
 
 
 async def reach(callers, stored):
@@ -122,10 +122,11 @@ async def reach(callers, stored):
 
 
 async def story(gateway, crowd, kamailios, callers):
+    since = {k: k.proc.size() for k in kamailios}
     lives = [asyncio.create_task(crowd.live(n, mac)) for n, mac in enumerate(crowd.macs)]
     try:
         await crowd.all_registered(60)
-        stored = location(kamailios)
+        stored = location(kamailios, since)
         same(len(stored), len(crowd.macs), "phones at the switches")
         statuses = await reach(callers, stored)
         same(set(statuses.values()), {200}, "status of a NOTIFY to each")

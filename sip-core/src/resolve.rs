@@ -100,8 +100,6 @@ pub enum Destination {
     /// A name under an internal domain, or that of a server: look it up, and use only an answer that lies inside as a
     /// whole. A port is the server's own; `None` takes that of the URI.
     Lookup(String, Option<u16>),
-    /// Ourselves.
-    Own,
     /// Nobody that we know: 403, no look-up, no packet.
     Forbidden,
 }

@@ -20,7 +20,7 @@ use crate::uri::Uri;
 
 /// How long the first address may be silent before the next is asked as well. An INVITE is answered 100 within 200 ms
 /// (RFC 3261 §17.2.1), any other request after 3.5 s at most (RFC 4320 §4.1).
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 /// Addresses of one target that are tried at most.
 const ADDRESSES: usize = 16;
 
@@ -149,7 +149,7 @@ impl Edge {
         {
             // Anything else may take its time.
             if exchange.incoming.method() == Method::Invite {
-                self.judge(now, dial.into(), Verdict::Silent);
+                self.blame(now, dial.into(), Verdict::Silent, PATIENCE);
             }
             if self.fail_over(now, &mut exchange, index, Why::Timeout) {
                 let answer = Answer::Own(408, "Request Timeout", Reason::Unreachable);
@@ -175,7 +175,8 @@ impl Edge {
         if let Some(Hop::Switch(dials)) = exchange.branches.get(index).map(|branch| &branch.way.hop)
             && let Some(dial) = dials.front().copied()
         {
-            self.judge(now, dial.into(), Verdict::Silent);
+            let span = self.config.transactions.lifetime();
+            self.blame(now, dial.into(), Verdict::Silent, span);
         }
     }
 }

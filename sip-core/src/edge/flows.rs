@@ -12,6 +12,7 @@ use super::Edge;
 use super::event::{Closing, Event};
 use super::exchange::{Exchange, Hop, owner_key};
 use super::guard::Suspect;
+use super::switches::Switch;
 use super::uri_codec::with_user;
 use crate::flow::{Dial, FlowId, Peer, Side, Source};
 use crate::numbered::Numbered;
@@ -22,8 +23,10 @@ use crate::uri::Uri;
 pub(super) struct Flow {
     pub(super) peer: Arc<Peer>,
     pub(super) dial: Option<Dial>,
-    /// When a message last came by it.
+    /// When a message last came by it; before the first, when it was opened.
     used: Instant,
+    /// Whether a message came by it.
+    heard: bool,
     /// When it is looked at for idleness next.
     due: Instant,
     /// Requests in progress that came by it or went to the phone on it.
@@ -92,7 +95,15 @@ impl Flows {
     pub(super) fn touch(&mut self, now: Instant, flow: FlowId) {
         if let Some(flow) = self.table.get_mut(&flow) {
             flow.used = now;
+            flow.heard = true;
         }
+    }
+
+    /// Whether a switch said something since, over a connection that was made to it.
+    pub(super) fn heard_from(&self, switch: Switch, since: Instant) -> bool {
+        let mut made =
+            self.table.values().filter(|flow| flow.dial.is_some_and(|d| Switch::from(d) == switch));
+        made.any(|flow| flow.heard && flow.used > since)
     }
 
     /// Something it brought goes to another shard, which hears of its end too.
@@ -122,7 +133,7 @@ impl Flows {
     }
 
     fn insert(&mut self, now: Instant, id: FlowId, peer: Arc<Peer>, dial: Option<Dial>, idle: Duration) {
-        let flow = Flow { peer, dial, used: now, due: now + idle, exchanges: 0, crossed: 0 };
+        let flow = Flow { peer, dial, used: now, heard: false, due: now + idle, exchanges: 0, crossed: 0 };
         if let Some(certificate) = flow.certificate() {
             self.by_certificate.entry(certificate).or_default().push(id);
         }

@@ -24,8 +24,10 @@ const ALLOW: &[u8] = b"INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, PRACK, SUBSC
 
 impl Edge {
     pub(super) fn receive(&mut self, now: Instant, source: Source, peer: Arc<Peer>, message: Message) {
-        if let Some(flow) = source.flow() {
-            self.flows.touch(now, flow);
+        match source {
+            Source::Flow(flow) => self.flows.touch(now, flow),
+            Source::Datagram { remote, .. } if peer.side == Side::Inside => self.switches.hear(now, remote),
+            Source::Datagram { .. } => {}
         }
         if !self.passes(now, source, &peer, &message) {
             return self.note("guard", Verdict::Refused, || "see what was told".to_owned());

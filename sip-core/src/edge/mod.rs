@@ -425,6 +425,8 @@ impl Machine for Edge {
                 self.layer.reconfigure(transactions(&config, self.shard));
                 self.locator.doubt(now, config.timers.lookup);
                 let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
+                // They say what was a place of ours under the old one.
+                self.seals = RefCell::default();
                 if keep_alive != self.config.keep_alive {
                     self.watch_anew(now);
                 }

@@ -66,6 +66,8 @@ impl Edge {
                 "an address of our making that is forged".to_owned()
             });
         })?;
+        let (revealed, was_place) =
+            revealed.map_or((None, false), |(text, was_place)| (Some(text), was_place));
         let target = match &revealed {
             Some(text) => Uri::parse(text).map_err(|_| Refusal::forbidden(Reason::Token))?,
             None => uri,
@@ -81,10 +83,10 @@ impl Edge {
         if follow {
             onward.extend(routes.foreign);
         }
-        // What we showed to a phone ourselves holds for as long as its dialog, whatever the configuration says now.
+        // What we showed to a phone ourselves, out of our own table, holds for as long as its dialog, whatever the configuration says now.
         let hop = match onward.first() {
             Some(first) => self.hop_to_route(first, phone, known && routes_shown)?,
-            None => self.hop_to(&target, phone, known && revealed.is_some())?,
+            None => self.hop_to(&target, phone, known && was_place)?,
         };
         let hop = self.known_address(hop, dialog.as_ref());
         // A remote target is the PBX's word (RFC 3261 §12.2.1.1). A new request that names us means the switch.
@@ -277,8 +279,9 @@ impl Edge {
         Ok(id)
     }
 
-    /// The PBX address behind one that we showed to a phone. `None` when it is not such a one.
-    fn revealed(&self, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    /// The address behind one that we showed to a phone, and whether it was a place of ours then. `None` when it is not such
+    /// a one.
+    fn revealed(&self, uri: &Uri<'_>) -> Result<Option<(Vec<u8>, bool)>, Refusal> {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return Ok(None);
         }
@@ -288,8 +291,13 @@ impl Edge {
             return Err(Refusal::forbidden(Reason::Token));
         }
         let Some(sealed) = sealed else { return Ok(None) };
-        let text = self.opened(Seal::Contact, sealed);
-        text.map(|text| Some(text.to_vec())).ok_or_else(|| Refusal::forbidden(Reason::Token))
+        self.opened_contact(sealed).map(Some).ok_or_else(|| Refusal::forbidden(Reason::Token))
+    }
+
+    /// Whether a URI's host is ourselves, or one that our own table leads to (S8).
+    pub(super) fn is_place(&self, uri: &Uri<'_>) -> bool {
+        let host = host_of(uri);
+        self.is_own(&host) || !matches!(self.directory().destination(&host), Destination::Forbidden)
     }
 
     /// The Request-URI towards the switch where the phone named us instead.
@@ -383,7 +391,7 @@ impl Edge {
                 let port = port.or(given);
                 Ok(Hop::Name(Sought { name, port, over: self.over(uri) }))
             }
-            Destination::Own | Destination::Forbidden => {
+            Destination::Forbidden => {
                 let address =
                     uri.host().and_then(|host| host.ip()).filter(|_| shown).ok_or_else(forbidden)?;
                 Ok(Hop::Switch([self.dial(transport, address, given, phone)].into()))

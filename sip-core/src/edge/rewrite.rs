@@ -241,7 +241,7 @@ impl Edge {
             return Ok(None);
         }
         let (plain, headers) = split_headers(uri);
-        let sealed = self.sealed(Seal::Contact, plain).ok_or(TooLong)?;
+        let sealed = self.sealed_contact(plain, || self.is_place(uri)).ok_or(TooLong)?;
         let mut text = own_uri(face, is_secure(uri), uri.user(), &[(SEALED_CONTACT, &sealed)]);
         // It comes back as a Request-URI.
         if text.len() > Limits::default().uri {
@@ -256,7 +256,7 @@ impl Edge {
         if !uri.is_sip() || !self.is_own(&host_of(uri)) {
             return None;
         }
-        let mut text = self.opened(Seal::Contact, uri.param(SEALED_CONTACT)?)?.to_vec();
+        let (mut text, _) = self.opened_contact(uri.param(SEALED_CONTACT)?)?;
         text.extend_from_slice(split_headers(uri).1);
         Some(text)
     }

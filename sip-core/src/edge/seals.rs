@@ -12,6 +12,9 @@ const TEXTS: usize = 4096;
 /// The longest that are.
 const LENGTH: usize = 512;
 
+/// Before the text of a Contact whose host is no place of ours; no URI begins so.
+const STRANGE: &[u8] = b"!";
+
 /// What went in and what came out, under the keys as they are: all is forgotten when those change.
 struct Recent<V: ?Sized>(HashMap<Box<[u8]>, Arc<V>>);
 
@@ -88,6 +91,26 @@ impl Edge {
     pub(super) fn sealed(&self, seal: Seal, text: &[u8]) -> Option<Arc<str>> {
         let make = || self.keys.seal(seal.label(), text).map(Arc::from);
         self.seals.borrow_mut().kind(seal).sealed.get(text, make)
+    }
+
+    /// A Contact for a phone. `known` says whether its host is a place of ours; of another one the text says so, since who
+    /// made it is anybody's guess: a PBX passes on what phones write (a 302).
+    pub(super) fn sealed_contact(&self, text: &[u8], known: impl FnOnce() -> bool) -> Option<Arc<str>> {
+        let make = || {
+            let label = Seal::Contact.label();
+            let marked = if known() { None } else { Some([STRANGE, text].concat()) };
+            self.keys.seal(label, marked.as_deref().unwrap_or(text)).map(Arc::from)
+        };
+        self.seals.borrow_mut().contacts.sealed.get(text, make)
+    }
+
+    /// The Contact that [`Edge::sealed_contact`] hid, and whether its host was a place of ours then.
+    pub(super) fn opened_contact(&self, token: &[u8]) -> Option<(Vec<u8>, bool)> {
+        let text = self.opened(Seal::Contact, token)?;
+        Some(match text.strip_prefix(STRANGE) {
+            Some(strange) => (strange.to_vec(), false),
+            None => (text.to_vec(), true),
+        })
     }
 
     /// The name of a phone, sealed by the key its binding was born with. The name stands for one binding, so that it is

@@ -15,10 +15,14 @@ use std::time::{Duration, Instant};
 
 use super::Edge;
 use super::event::{Event, Health, SwitchState};
+use super::failover::PATIENCE;
 use crate::flow::{Dial, Side, Transport};
 
 /// The most switches that are remembered; who was judged earliest makes way.
 const SWITCHES: usize = 1_024;
+
+/// Switches whose last datagram is remembered.
+const HEARD: usize = 16;
 
 /// The default of `sip.blacklist`.
 pub(super) const BLACKLIST: Duration = Duration::from_secs(41);
@@ -66,6 +70,8 @@ struct Record {
 #[derive(Default)]
 pub(super) struct Switches {
     table: HashMap<Switch, Record>,
+    /// When datagrams last came from inside, and where from. Of streams the connections know it.
+    heard: Vec<(SocketAddr, Instant)>,
 }
 
 impl Switches {
@@ -106,11 +112,27 @@ impl Switches {
         usable
     }
 
+    /// A datagram came from inside.
+    pub(super) fn hear(&mut self, now: Instant, remote: SocketAddr) {
+        if let Some((_, at)) = self.heard.iter_mut().find(|(known, _)| *known == remote) {
+            *at = now;
+            return;
+        }
+        if self.heard.len() >= HEARD
+            && let Some(oldest) =
+                (0..self.heard.len()).min_by_key(|at| self.heard.get(*at).map(|(_, at)| *at))
+        {
+            self.heard.swap_remove(oldest);
+        }
+        self.heard.push((remote, now));
+    }
+
+    /// Who was judged first makes way. What the monitor calls down stays while there is any other: it says so once.
     fn make_room(&mut self, now: Instant) {
         self.table.retain(|_, record| record.down || record.until > now);
+        let age = |(_, record): &(&Switch, &Record)| (record.down, record.until);
         if self.table.len() >= SWITCHES
-            && let Some(first) =
-                self.table.iter().min_by_key(|(_, record)| record.until).map(|(switch, _)| *switch)
+            && let Some(first) = self.table.iter().min_by_key(age).map(|(switch, _)| *switch)
         {
             self.table.remove(&first);
         }
@@ -140,8 +162,30 @@ impl Edge {
         self.tell(Event::Judged { switch, verdict });
     }
 
-    /// Takes a verdict that another shard found; nobody is told again.
+    /// Holds against a switch that a request failed there, unless it spoke with anybody since that began: a switch that
+    /// leaves one phone's request unanswered is not to be lost to all the others (a phone could see to that).
+    pub(super) fn blame(&mut self, now: Instant, switch: Switch, verdict: Verdict, span: Duration) {
+        if !self.has_heard(now, switch, span) {
+            self.judge(now, switch, verdict);
+        }
+    }
+
+    /// Whether a switch spoke within the last while, as far as this shard knows.
+    fn has_heard(&self, now: Instant, switch: Switch, span: Duration) -> bool {
+        let Some(since) = now.checked_sub(span) else { return false };
+        match switch.transport {
+            Transport::Udp => {
+                self.switches.heard.iter().any(|(remote, at)| *remote == switch.remote && *at > since)
+            }
+            _ => self.flows.heard_from(switch, since),
+        }
+    }
+
+    /// Takes a verdict that another shard found; nobody is told again. This one may know better.
     pub(super) fn told(&mut self, now: Instant, switch: Switch, verdict: Verdict) {
+        if matches!(verdict, Verdict::Refused | Verdict::Silent) && self.has_heard(now, switch, PATIENCE) {
+            return;
+        }
         if verdict != Verdict::Up {
             self.monitor.hasten(now, switch);
         }
@@ -183,7 +227,7 @@ impl Edge {
     /// A connection to a switch could not be made, and that was the switch's doing.
     pub(super) fn switch_refused(&mut self, now: Instant, dial: Dial) {
         if dial.side == Side::Inside {
-            self.judge(now, dial.into(), Verdict::Refused);
+            self.blame(now, dial.into(), Verdict::Refused, PATIENCE);
         }
     }
 }
@@ -228,5 +272,25 @@ mod tests {
         }
         assert_eq!(switches.table.len(), SWITCHES);
         assert!(!switches.is_usable(now, switch(2_999)));
+    }
+
+    #[test]
+    fn what_the_monitor_calls_down_is_not_pushed_out_by_refusals() {
+        let (now, mut switches) = (Instant::now(), Switches::default());
+        switches.judge(now, switch(1), Verdict::Down, BLACKLIST);
+        for port in 2..3_000 {
+            switches.judge(now, switch(port), Verdict::Refused, BLACKLIST);
+        }
+        assert!(!switches.is_usable(now + 2 * BLACKLIST, switch(1)));
+    }
+
+    #[test]
+    fn of_datagrams_the_latest_senders_are_remembered() {
+        let (now, mut switches) = (Instant::now(), Switches::default());
+        for port in 1..100 {
+            switches.hear(now + Duration::from_secs(port.into()), switch(port).remote);
+        }
+        assert_eq!(switches.heard.len(), HEARD);
+        assert!(switches.heard.iter().all(|(remote, _)| remote.port() > 99 - HEARD as u16));
     }
 }

@@ -8,7 +8,7 @@ use sip_core::flow::Transport;
 use sip_core::resolve::Server;
 use sip_core::resolve::records::{Kind, Naptr, Records, Srv};
 
-use crate::register::{MAC_A, registered};
+use crate::register::{MAC_A, MAC_B, registered};
 use crate::script::{from_pbx, from_phone, sdp, target};
 use crate::world::{End, World, config, reply, row};
 
@@ -396,4 +396,50 @@ fn a_dead_switch_in_the_middle_of_a_call_does_not_hold_up_others() {
     world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.52", "other", 1, "", &sdp("")));
     invited(&mut world, SECOND);
     assert_eq!(world.now, before);
+}
+
+#[test]
+fn a_request_that_the_switch_leaves_unanswered_costs_nobody_else_the_switch() {
+    let mut world = two_switches(named());
+    let phone = phone(&mut world);
+    let (other, line, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
+    for (n, method) in ["MESSAGE", "INVITE"].into_iter().enumerate() {
+        world.say(phone, &from_phone(method, "sips:200@10.0.1.50", &format!("odd{n}"), 1, "", ""));
+        world.wait(Duration::from_secs(20));
+        // The switch lives: it answers others, also by other connections.
+        let ask = |n: &str| from_phone("OPTIONS", "sips:x@10.0.1.50", n, 1, "", "");
+        world.say(other, &ask(&format!("a{n}")));
+        let asked = world.hear_start(line, "OPTIONS ");
+        world.say(line, &reply(&asked, "200 OK", "t", ""));
+        world.hear_start(other, "SIP/2.0 200 ");
+        world.wait(Duration::from_secs(20));
+        assert_eq!(world.saw(|e| matches!(e, Event::Judged { .. })), 0, "{method}");
+        world.say(other, &ask(&format!("b{n}")));
+        let asked = world.hear_start(line, "OPTIONS ");
+        world.say(line, &reply(&asked, "200 OK", "t", ""));
+        world.hear_start(other, "SIP/2.0 200 ");
+    }
+    // It falls silent for everybody.
+    world.say(phone, &from_phone("MESSAGE", "sips:200@10.0.1.50", "dead", 1, "", ""));
+    world.wait(Duration::from_secs(40));
+    assert_eq!(world.saw(|e| matches!(e, Event::Judged { verdict: Verdict::Silent, .. })), 1);
+}
+
+#[test]
+fn a_connection_that_a_living_switch_refuses_is_only_one_connection() {
+    let mut world = two_switches(named());
+    let (first, line, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    // Its queue is full: the next phone's own line is refused.
+    world.down.insert("10.0.1.50:5061".parse().unwrap());
+    let other = world.phone(MAC_B, "198.51.100.8:40000");
+    world.say(other, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
+    world.hear_start(other, "SIP/2.0 503 ");
+    assert_eq!(world.saw(|e| matches!(e, Event::Judged { .. })), 0);
+    world.say(first, &from_phone("OPTIONS", "sips:x@10.0.1.50", "p", 1, "", ""));
+    world.hear_start(line, "OPTIONS ");
+    // Nothing was heard of it for a while: now it counts.
+    world.wait(Duration::from_secs(20));
+    world.say(other, &from_phone("OPTIONS", "sips:x@10.0.1.50", "q", 1, "", ""));
+    world.hear_start(other, "SIP/2.0 503 ");
+    assert_eq!(world.saw(|e| matches!(e, Event::Judged { verdict: Verdict::Refused, .. })), 1);
 }

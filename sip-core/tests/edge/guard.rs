@@ -289,6 +289,22 @@ fn a_scanner_is_gone_at_its_first_packet() {
 }
 
 #[test]
+fn a_scanner_that_comes_back_after_its_block_is_a_scanner_still() {
+    let mut world = World::new();
+    let seconds = [300, 600, 1200];
+    for (n, length) in seconds.into_iter().enumerate() {
+        let phone = world.phone(MAC_A, "198.51.100.7:40000");
+        let more = "User-Agent: friendly-scanner";
+        world.say(phone, &from_phone("OPTIONS", "sips:100@10.0.1.50", &format!("s{n}"), 1, "", more));
+        assert!(!world.stands(phone), "round {n}");
+        world.wait(Duration::from_secs(length));
+    }
+    let expected = seconds.map(|length| (key(MAC_A), Offence::Scanner, length));
+    assert_eq!(blocked(&world), expected);
+    assert!(world.dials.is_empty());
+}
+
+#[test]
 fn sql_in_a_user_is_an_injection_and_an_apostrophe_is_none() {
     let mut world = World::new();
     for (n, (user, bad)) in [

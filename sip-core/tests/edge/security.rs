@@ -9,7 +9,7 @@ use sip_core::flow::{ListenerId, Source, Transport};
 
 use crate::register::{MAC_A, MAC_B, register, registered};
 use crate::script::{Call, from_pbx, from_phone, target};
-use crate::world::{End, PBX, World, config, reply, row, rows};
+use crate::world::{End, PBX, World, between, config, reply, row, rows};
 
 #[test]
 fn nothing_leaves_to_where_a_phone_points() {
@@ -481,4 +481,31 @@ fn a_register_with_a_token_that_is_not_its_own_is_refused() {
     };
     world.say(phone, &route("aeaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
     world.hear_start(phone, "SIP/2.0 403 ");
+}
+
+/// A phone that redirects, a PBX that passes that on, and the same attacker's other phone: what we seal for it is what
+/// the first one wrote.
+#[test]
+fn an_address_that_a_phone_brought_in_is_no_address_of_a_running_dialog() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    for (n, strange) in
+        ["sips:x@203.0.113.9:25", "sip:x@127.0.0.1:22;transport=tcp", "sip:x@evil.test"].iter().enumerate()
+    {
+        let id = format!("r{n}");
+        world.say(call.phone, &from_phone("INVITE", "sips:200@10.0.1.50", &id, 1, "", ""));
+        let invite = world.hear_start(call.own, "INVITE ");
+        world.say(call.own, &reply(&invite, "302 Moved", "m", &format!("Contact: <{strange}>")));
+        world.hear_start(call.own, "ACK ");
+        let moved = world.hear_start(call.phone, "SIP/2.0 302 ");
+        let shown = between(row(&moved, "Contact"), "<", ">").to_owned();
+        let dials = world.dials.len();
+        let info = call.of_phone("INFO", 7 + u32::try_from(n).unwrap(), "");
+        world.say(call.phone, &info.replace(&call.phone_target, &shown));
+        world.hear_start(call.phone, "SIP/2.0 403 ");
+        assert_eq!((world.dials.len(), world.asked.len()), (dials, 0), "{}", world.story());
+    }
+    // The PBX's own address still leads to it.
+    world.say(call.phone, &call.of_phone("INFO", 20, ""));
+    world.hear_start(call.own, "INFO ");
 }

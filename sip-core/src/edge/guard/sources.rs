@@ -190,12 +190,13 @@ impl Sources {
         true
     }
 
-    /// Forgets a source, with all that it did.
+    /// Forgets what a source did. Its User-Agent is looked at anew: a scanner that comes back is one still.
     pub(crate) fn forget(&mut self, suspect: &Suspect) {
-        if let Some(source) = self.table.get_mut(&Key::Suspect(*suspect))
-            && source.offences.take().is_some()
-        {
-            self.offenders -= 1;
+        if let Some(source) = self.table.get_mut(&Key::Suspect(*suspect)) {
+            source.agent = 0;
+            if source.offences.take().is_some() {
+                self.offenders -= 1;
+            }
         }
     }
 
