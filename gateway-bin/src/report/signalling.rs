@@ -116,8 +116,8 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FlowClosed { remote, why: Closing::Blocked } => {
             info!(%remote, class = IDS, "the connection of a blocked peer was closed");
         }
-        Event::Blocked { suspect, offence, seconds } => {
-            warn!(%suspect, offence = offence.name(), seconds, class = IDS, "blocked");
+        Event::Blocked { suspect, subject, offence, seconds } => {
+            warn!(%suspect, subject, offence = offence.name(), seconds, class = IDS, "blocked");
         }
         Event::Unblocked { suspect, why } => {
             let why = match why {

@@ -181,6 +181,8 @@ pub enum Event {
     Blocked {
         /// Who.
         suspect: Suspect,
+        /// The subject of its certificate, where that is known: operators know no hashes.
+        subject: Option<String>,
         /// For what.
         offence: Offence,
         /// For how long.
