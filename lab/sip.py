@@ -116,7 +116,12 @@ class Wire:
     def _deliver(self, raw):
         if self.trace:
             self.trace("<", raw)
-        self.on_message(self, Msg(raw))
+        try:
+            self.on_message(self, Msg(raw))
+        except OSError:
+            # Its own end was closed while it answered.
+            if not self.closed.is_set():
+                raise
 
     def _datagrams(self):
         while True:

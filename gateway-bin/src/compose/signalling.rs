@@ -215,6 +215,7 @@ fn limits(settings: &Settings, descriptors: usize, count: usize) -> Limits {
     limits.streams = settings.guard.connections.min(descriptors / 2).div_ceil(count);
     limits.dialled = limits.dialled.min(descriptors / 4).div_ceil(count);
     limits.dials = limits.dials.div_ceil(count);
+    limits.dials_each = limits.dials_each.div_ceil(count);
     limits.lookups = limits.lookups.div_ceil(count);
     limits
 }

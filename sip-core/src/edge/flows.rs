@@ -106,6 +106,13 @@ impl Flows {
         made.any(|flow| flow.heard && flow.used > since)
     }
 
+    /// Whether a connection that was made to a switch stands and is younger than that, or brought something since.
+    pub(super) fn reached(&self, switch: Switch, since: Instant) -> bool {
+        let mut made =
+            self.table.values().filter(|flow| flow.dial.is_some_and(|d| Switch::from(d) == switch));
+        made.any(|flow| flow.used > since)
+    }
+
     /// Something it brought goes to another shard, which hears of its end too.
     pub(super) fn crossed(&mut self, flow: FlowId, shard: u8) {
         if let Some(flow) = self.table.get_mut(&flow) {

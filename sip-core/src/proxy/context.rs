@@ -311,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_heard_and_decided_is_told() {
+        let now = Instant::now();
+        let mut context = forked(now, 2);
+        assert!(context.is_silent(0) && context.awaits(0) && !context.is_concluded());
+        context.handle_answer(now, 0, 180, "ringing");
+        assert!(!context.is_silent(0) && context.awaits(0));
+        assert!(context.handle_answer(now, 0, 486, "busy").is_empty());
+        // The same branch says it again: that does not stand for the other one.
+        assert!(context.handle_answer(now, 0, 486, "busy").is_empty());
+        assert!(!context.awaits(0) && !context.is_concluded());
+        assert!(!context.handle_answer(now, 1, 404, "nobody").is_empty());
+        assert!(context.is_concluded());
+        assert!(context.handle_answer(now, 1, 603, "late").is_empty());
+    }
+
+    #[test]
     fn the_best_answer_waits_for_the_last() {
         let now = Instant::now();
         for (answers, best) in [
