@@ -258,8 +258,8 @@ impl Edge {
                 self.reuse.closed(flow, &closed.peer);
             }
             if let Some(dial) = closed.dial {
-                self.monitor.hasten(now, dial.into());
-                self.lines.closed(dial, Some(flow));
+                self.monitor.hasten(now, (*dial).into());
+                self.lines.closed(*dial, Some(flow));
             }
         }
         self.lose_path(Source::Flow(flow));
