@@ -185,9 +185,10 @@ class Gateway:
         with open(self.config, "w") as out:
             out.write(self.text(**self.options))
 
-    def start(self, seconds=10):
-        self.proc = Proc(self.lab.net, "gw", os.path.basename(self.folder), self.lab.folder, [self.lab.farend, "run", "-c", self.config], cwd=self.folder,
-                         env={"RUST_BACKTRACE": "1"})
+    def start(self, seconds=10, limit=None):
+        """`limit`: how many descriptors it may have."""
+        command = [*(["prlimit", f"--nofile={limit}"] if limit else []), self.lab.farend, "run", "-c", self.config]
+        self.proc = Proc(self.lab.net, "gw", os.path.basename(self.folder), self.lab.folder, command, cwd=self.folder, env={"RUST_BACKTRACE": "1"})
         until("the gateway listens on 5061, 6586 and 6587", self._up, seconds)
         return self
 

@@ -15,7 +15,7 @@ from cases import case, check, same
 from cases.attack import PLAIN_ROW, Stranger
 from cases.reload import call_up
 from gateway import Gateway
-from net import CALLER, GW_IN4, GW_OUT4, KAMAILIO, LITERAL
+from net import CALLER, GW_IN4, GW_OUT4, KAMAILIO, LITERAL, sh
 from proc import Proc, until
 from sip import Caller, Phone, tls_client, token
 from switch import Switch
@@ -284,3 +284,105 @@ def connections(lab):
         held.stop()
     took.append(afterwards(lab, number=9, mac="08000FA00003"))
     return f"1,500 held: descriptors {at_most[0]}, memory {at_most[1]} MiB, REGISTER beside them {took[0] * 1000:.0f} ms, after them {took[1] * 1000:.0f} ms; {as_before(gateway, before)}"
+
+
+@case("siege-descriptors")
+def descriptors(lab):
+    """256 descriptors, the narrowest port range, and 400 connections of one address: it refuses, goes on, and afterwards a phone registers"""
+    gateway = Gateway(lab, start=False, replace=[('level = "debug"', 'level = "info"'), ("port_range = [16384, 32767]", "port_range = [16384, 16483]")])
+    gateway.start(limit=256)
+    Switch(lab)
+    before = settled(gateway)
+    first = Phone(lab, "first", "home1", 7, "08000FA00001", LITERAL).connect()
+    same(first.register().status, 200, "REGISTER before")
+    held = Proc(lab.net, "home2", "held", lab.folder, ["python3", "-c", HOLD.replace("1500", "400"), GW_OUT4])
+    try:
+        held.wait_for("held", 20)
+        time.sleep(1)
+        at_most, start = gateway.held()[0], cpu_seconds(gateway)
+        time.sleep(2)
+        busy = (cpu_seconds(gateway) - start) / 2
+        same(first.register().status, 200, "REGISTER of the phone that is there")
+    finally:
+        held.stop()
+    check(busy < 0.5, f"{busy * 100:.0f} % of a core while nothing can be accepted")
+    took = afterwards(lab, number=9, mac="08000FA00003")
+    return f"{at_most} of 256 descriptors, {busy * 100:.0f} % of a core meanwhile; REGISTER afterwards {took * 1000:.0f} ms; {as_before(gateway, before)}"
+
+
+def cpu_seconds(gateway):
+    with open(f"/proc/{gateway.proc.pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@case("siege-full-disk")
+def full_disk(lab):
+    """state_dir on a full disk of 1 MB: phones register and are called, a rotation of keys is refused and nothing is lost; with room again it works, after a restart too"""
+    gateway = Gateway(lab, start=False, replace=[('level = "debug"', 'level = "info"')])
+    state, filler = f"{gateway.folder}/state", f"{gateway.folder}/state/filler"
+    sh("mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", state)
+    lab.opened.insert(0, type("Mount", (), {"close": lambda self: sh("umount", "-l", state)})())
+    gateway.start()
+    first = Phone(lab, "first", "home1", 7, "08000FA00001", KAMAILIO).connect()
+    same(first.register().status, 200, "REGISTER with room")
+    stored = lab.kamailio.contacts()
+    fill_up(filler)
+    with open(f"{state}/token.key") as f:
+        keys = f.read()
+    other = Phone(lab, "other", "home2", 7, "08000FA00002", KAMAILIO).connect()
+    for phone in (first, other):
+        same(phone.register().status, 200, "REGISTER on a full disk")
+    gateway.proc.send(signal.SIGUSR1)
+    done = lab.net.run("gw", lab.farend, "keys", "rotate", gateway.config, check=False)
+    time.sleep(0.7)
+    with open(f"{state}/token.key") as f:
+        same(f.read(), keys, "the keys")
+    caller = Caller(lab, CALLER, KAMAILIO)
+    same([caller.ring(p.mac) for p in (first, other)], [180, 180], "calls on a full disk")
+    for n in range(80):
+        same(other.register().status, 200, f"REGISTER {n} on a full disk")
+    os.unlink(filler)
+    gateway.proc.send(signal.SIGUSR1)
+    until("the keys turn once there is room", lambda: open(f"{state}/token.key").read() != keys, 3)
+    late = Phone(lab, "late", "home2", 8, "08000FA00003", KAMAILIO).connect()
+    same(late.register().status, 200, "REGISTER with room again")
+    time.sleep(1)
+    gateway.proc.stop(signal.SIGKILL)
+    gateway.start()
+    statuses = [caller.ring(p.mac) for p in (first, other, late)]
+    same((statuses[0], statuses[2]), (480, 480), "those that registered with room, after kill -9")
+    same(first.connect().register().status, 200, "REGISTER after the restart")
+    same([c for c in lab.kamailio.contacts() if first.mac in c[1]], stored, "its Contact")
+    return f"keys rotate on a full disk ends with {done.returncode}; the phone that first registered on the full disk is {statuses[1]} after kill -9, the others 480"
+
+
+def fill_up(path):
+    with open(path, "wb", buffering=0) as out:
+        try:
+            while True:
+                out.write(b"x" * 512)
+        except OSError:
+            pass
+
+
+@case("siege-ignored")
+def ignored(lab):
+    """a phone whose requests the switch leaves without an answer, time after time: the switch stays in use for everybody else"""
+    gateway = Gateway(lab, replace=[('level = "debug"', 'level = "info"'), ("[sip]\n", "[sip]\nt1 = 0.1\nother_retrans = 4\n")])
+    switch = Switch(lab)
+    answer = switch.on_other
+    switch.on_other = lambda wire, msg: None if msg.method == "MESSAGE" else answer(wire, msg)
+    bad, good = Phone(lab, "bad", "home2", 7, "08000FA00001", LITERAL).connect(), Phone(lab, "good", "home1", 7, "08000FA00002", LITERAL).connect()
+    for phone in (bad, good):
+        same(phone.register().status, 200, "REGISTER")
+    start, asked = time.monotonic(), 0
+    while time.monotonic() < start + 9:
+        bad.wire.send(f"MESSAGE sips:100@{LITERAL} SIP/2.0\r\nVia: {bad.via(bad.wire)}\r\nMax-Forwards: 70\r\nFrom: <sips:a@b>;tag={token()}\r\nTo: <sips:100@{LITERAL}>\r\n"
+                      f"Call-ID: {token()}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n")
+        same(good.options().status, 200, f"OPTIONS of another phone after {time.monotonic() - start:.1f} s")
+        asked += 1
+        time.sleep(0.2)
+    timed_out = sum(e["status"] == 408 for e in gateway.events("refused"))
+    check(timed_out > 5, f"{timed_out} requests ended with 408")
+    return f"{asked} of {asked} OPTIONS answered beside as many requests that the switch ignored, {timed_out} of which ended meanwhile"

@@ -143,7 +143,12 @@ impl Edge {
             503 => self.busy(&exchange.incoming, phrase, reason),
             _ => Refusal::new(status, phrase, reason),
         };
-        self.refuse(now, &exchange.incoming, &refusal);
+        let mut phone = self.phone(exchange.phone);
+        if let Some(registration) = &exchange.registration {
+            phone.tag.clone_from(&registration.record.tag);
+            phone.user.clone_from(&registration.record.user);
+        }
+        self.refuse(now, &exchange.incoming, &refusal.about(phone));
         for branch in 0..exchange.branches.len() {
             self.release(exchange, branch);
         }

@@ -223,11 +223,8 @@ impl Edge {
     /// Known, but not connected: 480, or 430 for a phone that speaks RFC 5626.
     pub(super) fn gone(&self, id: InstanceId) -> Refusal {
         let outbound = self.bindings.get(id).is_some_and(|b| b.record.outbound);
-        if outbound {
-            Refusal::new(430, "Flow Failed", Reason::PhoneGone)
-        } else {
-            Refusal::new(480, "Temporarily Unavailable", Reason::PhoneGone)
-        }
+        let (status, phrase) = if outbound { (430, "Flow Failed") } else { (480, "Temporarily Unavailable") };
+        Refusal::new(status, phrase, Reason::PhoneGone).about(self.phone(id))
     }
 }
 

@@ -59,7 +59,9 @@ impl Edge {
             }
         }
         if stolen || unnamed {
-            return Err(Refusal::forbidden(Reason::Ownership));
+            let mut phone = self.phone(id);
+            phone.tag = Some(tag.to_owned());
+            return Err(Refusal::forbidden(Reason::Ownership).about(phone));
         }
         Ok(())
     }
@@ -103,8 +105,9 @@ impl Edge {
         if lives {
             let phone = self.phone(probe.phone);
             let identity = probe.incoming.peer.identity.clone();
+            let refusal = Refusal::forbidden(Reason::Ownership).about(phone.clone());
             self.tell(Event::Mismatch { phone, identity, takeover: true, accepted: false });
-            return self.refuse(now, &probe.incoming, &Refusal::forbidden(Reason::Ownership));
+            return self.refuse(now, &probe.incoming, &refusal);
         }
         // Whoever claims it must still be there, and still be alone in doing so.
         let old = self.bindings.get(probe.phone).and_then(|b| b.path).and_then(|path| path.flow());
