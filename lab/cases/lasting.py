@@ -8,7 +8,8 @@ from cases import case, check, same
 from gateway import Gateway
 from net import CALLER, GW_OUT4, KAMAILIO
 from proc import Proc, until
-from sip import Caller, Phone, Wire, tls_client, token
+from servers import listening
+from sip import Caller, Phone, tls_client, token
 from sipp import Sipp, answering, calling, waiting
 from cases.sipp import WIRE
 
@@ -167,6 +168,7 @@ def asked(lab, home, transport, port):
 def allow(lab):
     """allow_from over UDP, TCP and TLS: the carrier's address is answered, another gets nothing, the phones' row takes both"""
     Gateway(lab, replace=(("[net.networks]", '[net.networks]\ncarrier = ["198.51.100.2"]'), ('[[sip.ports]]\nname = "switches"', ROWS)))
+    until("UDP 5060 is bound", lambda: listening(lab.net, "gw", 5060, "u"))
     ways = (("udp", 5060), ("tcp", 5060), ("tls", 5063), ("tls", 5061))
     got = {(home, *way): asked(lab, home, *way)[:11] for home in ("home1", "home2") for way in ways}
     for (home, transport, port), answer in got.items():
