@@ -381,6 +381,7 @@ pub(super) fn edge(settings: &Settings) -> Config {
         },
     };
     config.preloaded_routes = sip.preloaded_routes;
+    config.class_3xx = sip.class_3xx;
     config.users = sip.users.clone();
     config.default_policy = sip.default_policy;
     config.filters = sip.filters.clone();

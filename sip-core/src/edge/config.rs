@@ -56,6 +56,8 @@ pub struct Config {
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
     pub preloaded_routes: PreloadedRoutes,
+    /// What happens to a 3xx that a switch answers a phone with: `sip.class_3xx`.
+    pub class_3xx: Class3xx,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
     /// Which requests are served, by rules: `[[sip.filter]]` and its kin.
@@ -97,6 +99,7 @@ impl Config {
             monitor: Vec::new(),
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
+            class_3xx: Class3xx::Forward,
             default_policy: Policy::ProcessAll,
             filters: Filters::default(),
             max_forwards: 70,
@@ -247,6 +250,16 @@ pub enum PreloadedRoutes {
     Allow,
     /// The same, once the user of From has shown credentials of [`Config::users`]: 407 until then.
     Authenticate,
+}
+
+/// `sip.class_3xx`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class3xx {
+    /// It passes.
+    #[default]
+    Forward,
+    /// A new request of a phone goes to its Contact, where that lies inside.
+    Follow,
 }
 
 /// `sip.default_policy`.

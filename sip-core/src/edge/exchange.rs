@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::dialogs::DialogKey;
 use super::event::{Phone, Reason, shown};
+use super::redirect::Past;
 use super::register::Registration;
 use crate::flow::{Dial, FlowId, Peer, Side, Source, Target, Transport};
 use crate::header::{CallId, To};
@@ -115,6 +116,8 @@ pub(super) struct Way {
     pub(super) request_uri: Option<Vec<u8>>,
     /// Route values to send along (towards the inside).
     pub(super) routes: Vec<Vec<u8>>,
+    /// What went before, if another branch stood in this one's place.
+    pub(super) past: Option<Box<Past>>,
 }
 
 #[derive(Clone)]

@@ -217,7 +217,7 @@ impl Edge {
             }
             (None, None) => return None,
         };
-        Some(Way { hop, phone: id, request_uri: Some(own), routes: Vec::new() })
+        Some(Way { hop, phone: id, request_uri: Some(own), routes: Vec::new(), past: None })
     }
 
     /// Known, but not connected: 480, or 430 for a phone that speaks RFC 5626.

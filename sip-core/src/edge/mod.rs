@@ -37,6 +37,7 @@ mod offer;
 mod outbound;
 mod owner;
 mod pace;
+mod redirect;
 mod referral;
 mod register;
 mod registrar;

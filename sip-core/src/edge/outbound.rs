@@ -94,7 +94,7 @@ impl Edge {
             Some(text) if known || self.is_whole(&target) => Some(text.clone()),
             _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
-        let way = Way { hop, phone, request_uri, routes: onward };
+        let way = Way { hop, phone, request_uri, routes: onward, past: None };
         Ok(Plan { phone, dialog, ways: vec![way] })
     }
 

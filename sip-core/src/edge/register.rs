@@ -71,7 +71,7 @@ impl Edge {
         self.adopt(now, incoming, id);
         let hop = self.hop_to(&uri, id, false)?;
         let request_uri = self.towards_switch(&uri, id);
-        let way = Way { hop, phone: id, request_uri, routes: routes.sealed };
+        let way = Way { hop, phone: id, request_uri, routes: routes.sealed, past: None };
         registration.provisional = self.expect(now, incoming, &registration);
         Ok((Plan { phone: id, dialog: None, ways: vec![way] }, Box::new(registration)))
     }

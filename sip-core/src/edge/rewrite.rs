@@ -115,6 +115,10 @@ impl Edge {
             edit.set_header(Name::To, &to);
         }
         remove_untrusted(message, edit);
+        self.consume_credentials(incoming, edit);
+        if let Some(past) = &way.past {
+            past.write(edit);
+        }
         edit.remove(Name::RecordRoute);
         if way.routes.is_empty() {
             edit.remove(Name::Route);

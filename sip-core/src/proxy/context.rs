@@ -205,6 +205,12 @@ impl<R> Context<R> {
         matches!(self.branches.get(branch), Some(State::Left))
     }
 
+    /// A branch was redirected, and another one is to be added in its place: the 3xx is nobody's answer (RFC 3261 §16.7
+    /// step 4).
+    pub fn recurse(&mut self, branch: usize) {
+        self.finish(branch);
+    }
+
     /// Marks a branch as done; `false` when it was.
     fn finish(&mut self, branch: usize) -> bool {
         match self.branches.get_mut(branch) {

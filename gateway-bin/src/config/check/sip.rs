@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acme_store::publish::Versions;
 use ipnet::IpNet;
-use sip_core::edge::config::{CertBinding, TagRouting, UserMatching};
+use sip_core::edge::config::{CertBinding, Class3xx, TagRouting, UserMatching};
 use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
@@ -47,7 +47,8 @@ pub(super) fn settings(
     );
     let timers = Timers::judged(sip, judge);
     let keep_alive = fent::settings(&file.fent, judge);
-    judge.only(&["sip", "class_3xx"], &sip.class_3xx, "forward", &["follow"]);
+    let choices = [("forward", Class3xx::Forward), ("follow", Class3xx::Follow)];
+    let class_3xx = judge.one_of(&["sip", "class_3xx"], &sip.class_3xx, &choices);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
@@ -55,6 +56,7 @@ pub(super) fn settings(
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
+        class_3xx: class_3xx?,
         users,
         default_policy: default_policy?,
         filters,
