@@ -445,8 +445,9 @@ fn listeners<'s>(settings: &'s Settings, row: &'s SipPort) -> impl Iterator<Item
         row.transports.iter().map(move |over| {
             let mut listener = config::Listener::new(side(row), *local, transport(*over));
             listener.intercept = row.intercept;
+            let public = row.host.clone().or_else(|| public.map(|public| public.to_string()));
             if let Some(public) = public {
-                listener.face.host = public.to_string();
+                listener.face.host = public;
             }
             listener
         })

@@ -211,6 +211,8 @@ pub struct SipPort {
     pub trust_source: bool,
     /// Requests that name somebody else are served too.
     pub intercept: bool,
+    /// What we call ourselves to who comes by it, in place of the address: the certificate's common name.
+    pub host: Option<String>,
 }
 
 /// A SIP transport.

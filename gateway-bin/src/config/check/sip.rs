@@ -1,6 +1,6 @@
 //! The signalling half.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use acme_store::publish::Versions;
@@ -188,7 +188,30 @@ fn port(
         tls,
         trust_source: row.trust_source,
         intercept: row.intercept,
+        host: if row.use_cn_fqdn { common_name(at, row, names, judge) } else { None },
     })
+}
+
+/// SIP-05: the host name that the row's certificate is for.
+fn common_name(at: &str, row: &file::Port, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<String> {
+    let key = ["sip", "ports", at, "use_cn_fqdn"];
+    if row.transport != "tls" {
+        judge.refuse(&key, "there is no certificate here: expected transport = \"tls\", or false");
+        return None;
+    }
+    let name = match names.certificates.get(row.certificate.as_deref()?)? {
+        CertificateOrigin::Requested { common_name, .. } => Some(common_name.clone()),
+        CertificateOrigin::Imported(credential) => credential.details().common_names.first().cloned(),
+    };
+    let is_host = |name: &String| {
+        let labels = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        name.contains('.') && name.parse::<IpAddr>().is_err() && name.chars().all(labels)
+    };
+    let host = name.filter(is_host);
+    if host.is_none() {
+        judge.refuse(&key, "the certificate's common name is no host name: expected false");
+    }
+    host
 }
 
 fn row_tls(at: &str, row: &file::Port, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<ListenTls> {

@@ -385,6 +385,19 @@ fn names_need_a_name_server() {
     refused("dns = [\"10.0.0.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
 }
 
+/// SIP-05: what we call ourselves is the certificate's common name, if that is a host's.
+#[test]
+fn a_row_may_be_called_by_its_certificate() {
+    let phones = "transport = \"tls\"\nallow_from = \"internet\"";
+    let called = format!("{phones}\nuse_cn_fqdn = true");
+    let (settings, _) = changed(phones, &called).unwrap();
+    assert_eq!(settings.sip.ports[0].host.as_deref(), Some("mivc.example.com"));
+    assert_eq!(settings.sip.ports[1].host, None);
+    let key = "sip.ports[1].use_cn_fqdn";
+    let switches = "transport = \"tls\"\nallow_from = \"mitel-appliances\"";
+    refused(switches, &format!("{switches}\nuse_cn_fqdn = true"), key, "no host name");
+}
+
 #[test]
 fn revocation_lists_are_read_and_a_bad_one_is_refused() {
     let bundles = "bundles = [\"authorized_ca_bundle_plus_minet.pem\"]";
