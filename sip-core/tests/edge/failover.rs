@@ -24,7 +24,10 @@ fn named() -> Config {
 
 /// Two switches behind one name, the first one preferred.
 fn two_switches(config: Config) -> World {
-    let mut world = World::with(config);
+    among(World::with(config))
+}
+
+fn among(mut world: World) -> World {
     srv(&mut world, "_sips._tcp.example.internal", &[(10, "a.example.internal"), (20, "b.example.internal")]);
     world.a("a.example.internal", &["10.0.1.51"]);
     world.a("b.example.internal", &["10.0.1.52"]);
@@ -400,7 +403,8 @@ fn a_dead_switch_in_the_middle_of_a_call_does_not_hold_up_others() {
 
 #[test]
 fn a_request_that_the_switch_leaves_unanswered_costs_nobody_else_the_switch() {
-    let mut world = two_switches(named());
+    // What a shard heard of a switch is its own.
+    let mut world = among(World::sharded(named(), 1));
     let phone = phone(&mut world);
     let (other, line, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
     for (n, method) in ["MESSAGE", "INVITE"].into_iter().enumerate() {
@@ -427,7 +431,8 @@ fn a_request_that_the_switch_leaves_unanswered_costs_nobody_else_the_switch() {
 
 #[test]
 fn a_connection_that_a_living_switch_refuses_is_only_one_connection() {
-    let mut world = two_switches(named());
+    // What a shard heard of a switch is its own.
+    let mut world = among(World::sharded(named(), 1));
     let (first, line, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     // Its queue is full: the next phone's own line is refused.
     world.down.insert("10.0.1.50:5061".parse().unwrap());

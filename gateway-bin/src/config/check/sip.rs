@@ -35,6 +35,10 @@ pub(super) fn settings(
     let servers = switches::servers(sip, net, judge);
     let monitor = switches::monitor(file, net, &ports, inside.as_ref(), judge);
     let interop = interop(file, names, judge);
+    if sip.shards != 1 && interop.as_ref().is_some_and(|it| !it.transports.tls_reuse.is_empty()) {
+        // A connection that a switch opened belongs to one shard; the phones of the others would meet 503.
+        judge.refuse(&["sip", "interop", "tls_reuse"], "needs one shard: expected sip.shards = 1");
+    }
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
     let users = users::users(sip, judge);

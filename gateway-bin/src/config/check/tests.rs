@@ -385,6 +385,14 @@ fn names_need_a_name_server() {
     refused("dns = [\"10.0.0.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
 }
 
+#[test]
+fn connections_that_switches_opened_are_used_by_one_shard() {
+    let reuse = "[sip.interop]\ntls_reuse = [\"mitel-appliances\"]\n[media]";
+    refused("[media]", reuse, "sip.interop.tls_reuse", "expected sip.shards = 1");
+    let alone = FIRST.replacen("[media]", reuse, 1).replacen("[sip]\n", "[sip]\nshards = 1\n", 1);
+    judged(&alone).unwrap();
+}
+
 /// SIP-05: what we call ourselves is the certificate's common name, if that is a host's.
 #[test]
 fn a_row_may_be_called_by_its_certificate() {
