@@ -268,8 +268,12 @@ class Agent:
     def _ack_failure(self, wire, invite, answer):
         head = Msg(invite.encode())
         routes = "".join(f"Route: {r}\r\n" for r in head.all("route"))
-        wire.send(f"ACK {head.uri} SIP/2.0\r\nVia: {head.all('via')[0]}\r\nMax-Forwards: 70\r\n{routes}From: {head.one('from')}\r\nTo: {answer.one('to')}\r\n"
+        ack = (f"ACK {head.uri} SIP/2.0\r\nVia: {head.all('via')[0]}\r\nMax-Forwards: 70\r\n{routes}From: {head.one('from')}\r\nTo: {answer.one('to')}\r\n"
                   f"Call-ID: {head.one('call-id')}\r\nCSeq: {head.one('cseq').split()[0]} ACK\r\nContent-Length: 0\r\n\r\n")
+        try:
+            wire.send(ack)
+        except OSError:
+            pass  # who refused has closed the connection: nobody waits for it
 
     def message(self, wire, msg):
         if msg.status:
