@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -184,9 +185,10 @@ class Gateway:
         with open(self.config, "w") as out:
             out.write(self.text(**self.options))
 
-    def start(self, seconds=10):
-        self.proc = Proc(self.lab.net, "gw", os.path.basename(self.folder), self.lab.folder, [self.lab.farend, "run", "-c", self.config], cwd=self.folder,
-                         env={"RUST_BACKTRACE": "1"})
+    def start(self, seconds=10, limit=None):
+        """`limit`: how many descriptors it may have."""
+        command = [*(["prlimit", f"--nofile={limit}"] if limit else []), self.lab.farend, "run", "-c", self.config]
+        self.proc = Proc(self.lab.net, "gw", os.path.basename(self.folder), self.lab.folder, command, cwd=self.folder, env={"RUST_BACKTRACE": "1"})
         until("the gateway listens on 5061, 6586 and 6587", self._up, seconds)
         return self
 
@@ -199,6 +201,13 @@ class Gateway:
         """TCP ports on which somebody listens in the gateway's namespace."""
         lines = self.lab.net.run("gw", "ss", "-Hlnt").stdout.splitlines()
         return {int(line.split()[3].rsplit(":", 1)[1]) for line in lines}
+
+    def held(self):
+        """Open descriptors and resident memory in MiB (`ip netns exec` becomes the gateway: its id is ours)."""
+        pid = self.proc.pid
+        with open(f"/proc/{pid}/status") as status:
+            memory = int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) // 1024
+        return len(os.listdir(f"/proc/{pid}/fd")), memory
 
     def peers(self, port=5061):
         """Far ends of the established connections of that port."""

@@ -39,8 +39,9 @@ class Kamailio:
         self.socket = f"{self.folder}/kamailio.sock"
         self.proc = None
 
-    def start(self, direct=False):
-        move = [(KAMAILIO, self.address)]
+    def start(self, direct=False, change=()):
+        """`change` replaces text of the configuration."""
+        move = [*change, (KAMAILIO, self.address)]
         config = fill(self.lab, "kamailio.cfg", self.folder, move)
         fill(self.lab, "kamailio-tls.cfg", self.folder, move)
         define = ["-A", "DIRECT"] if direct else []
@@ -62,10 +63,10 @@ class Kamailio:
 
     close = stop  # as something that a case opened
 
-    def restart(self, direct=False):
+    def restart(self, direct=False, change=()):
         """An empty location."""
         self.stop()
-        self.start(direct)
+        self.start(direct, change)
 
     def rpc(self, *command, check=True):
         return self.lab.net.run("inside", "kamcmd", "-s", f"unix:{self.socket}", *command, check=check).stdout

@@ -100,7 +100,7 @@ class Wire:
                     continue
                 except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
                     pass
-            select.select([], [self.sock], [], 0.05)
+            self._ready(select.POLLOUT)
 
     def close(self, reset=False):
         """End the connection: FIN, or RST as when the phone loses power."""
@@ -116,7 +116,12 @@ class Wire:
     def _deliver(self, raw):
         if self.trace:
             self.trace("<", raw)
-        self.on_message(self, Msg(raw))
+        try:
+            self.on_message(self, Msg(raw))
+        except OSError:
+            # Its own end was closed while it answered.
+            if not self.closed.is_set():
+                raise
 
     def _datagrams(self):
         while True:
@@ -128,10 +133,16 @@ class Wire:
                 self._deliver(data)
         self.closed.set()
 
+    def _ready(self, what):
+        """Waits a moment; select() would end at descriptor 1,024."""
+        poll = select.poll()
+        poll.register(self.sock, what)
+        return poll.poll(50)
+
     def _read(self):
         """Bytes, b"" at the end, None when there is nothing yet. One thread at a time uses the TLS object."""
         try:
-            if not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()) and not select.select([self.sock], [], [], 0.05)[0]:
+            if not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()) and not self._ready(select.POLLIN):
                 return None
             with self._lock:
                 return self.sock.recv(65536)
@@ -161,7 +172,7 @@ class Wire:
                     break
                 data = rest[length:]
                 self._deliver(head + mark + rest[:length])
-        self.closed.set()
+        self.close()
 
 
 def tls_client(lab, sock, cert, roots, remote, timeout=8.0):
@@ -257,8 +268,12 @@ class Agent:
     def _ack_failure(self, wire, invite, answer):
         head = Msg(invite.encode())
         routes = "".join(f"Route: {r}\r\n" for r in head.all("route"))
-        wire.send(f"ACK {head.uri} SIP/2.0\r\nVia: {head.all('via')[0]}\r\nMax-Forwards: 70\r\n{routes}From: {head.one('from')}\r\nTo: {answer.one('to')}\r\n"
+        ack = (f"ACK {head.uri} SIP/2.0\r\nVia: {head.all('via')[0]}\r\nMax-Forwards: 70\r\n{routes}From: {head.one('from')}\r\nTo: {answer.one('to')}\r\n"
                   f"Call-ID: {head.one('call-id')}\r\nCSeq: {head.one('cseq').split()[0]} ACK\r\nContent-Length: 0\r\n\r\n")
+        try:
+            wire.send(ack)
+        except OSError:
+            pass  # who refused has closed the connection: nobody waits for it
 
     def message(self, wire, msg):
         if msg.status:

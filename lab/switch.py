@@ -76,7 +76,9 @@ class Switch(Agent):
         contact = msg.one("contact")
         found = re.search(r'\+sip\.instance="?<([^>]*)>', contact)
         instance = found.group(1) if found else uri_of(contact)
-        if "expires=0" in contact or msg.one("expires") == "0":
+        if not contact:
+            pass  # a question
+        elif "expires=0" in contact or msg.one("expires") == "0":
             self.bindings.pop(instance, None)
         else:
             self.bindings[instance] = (uri_of(contact), wire, contact)

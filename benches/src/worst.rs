@@ -134,7 +134,7 @@ impl Reader {
         for read in bytes.chunks(4096) {
             framer.push(read);
             while let Some(frame) = framer.next() {
-                if black_box(frame).is_err() {
+                if black_box(&frame).is_err() {
                     return;
                 }
             }

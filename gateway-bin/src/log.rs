@@ -2,6 +2,8 @@
 
 mod sparing;
 
+use std::io::BufWriter;
+
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
@@ -37,7 +39,8 @@ pub fn install(settings: &LogSettings) -> Log {
         .buffered_lines_limit(WAITING)
         .lossy(true)
         .thread_name("log")
-        .finish(std::io::stderr());
+        // Lines that wait together are written together: the thread flushes when no more wait.
+        .finish(BufWriter::new(std::io::stderr()));
     let builder = fmt().with_env_filter(filter).with_writer(lines).with_target(false).with_ansi(false);
     // It fails only when a log is installed already, which then stays.
     let sparing = sparing::Sparing::default();

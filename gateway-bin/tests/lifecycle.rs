@@ -123,6 +123,16 @@ async fn a_second_gateway_leaves_the_state_of_the_first_alone() {
     Gateway::start(place.settings(&row("b", 5062))).await.unwrap().stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_fewer_ports_than_the_relay_would_keep_ready_is_enough() {
+    let place = Place::new();
+    // Both sides on one address: the second finds 72 of the 128 pairs it would like.
+    let rows = format!("{}[media]\nport_range = [20000, 20399]\n", row("a", 5060));
+    let gateway = Gateway::start(place.settings(&rows)).await.unwrap();
+    assert_eq!(place.ask("117", 5060), "SIP/2.0 404 Not Found");
+    gateway.stop().await;
+}
+
 /// A registration as a gateway that ran before has left it behind (§1.1 step 8).
 const REGISTERED: &str = r#"{"until":4102444800,"change":{"Put":{"id":81985529216486895,"tag":"08000FD4CBBF","contact":"sips:117@192.168.1.7","user":"117","domain":"10.0.1.50","users":["anonymous"],"expires_in":3600,"certificate":[7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7],"contact_token":"abc","flow_tokens":["d","e"],"switch":null,"outbound":false}}}"#;
 

@@ -3,7 +3,6 @@
 A decoy waits wherever a message must not go; the switch inside writes down everything that reaches it.
 """
 
-import os
 import queue
 import re
 import socket
@@ -158,14 +157,8 @@ class Stage:
         self.wrong = []
         same(status(self.stranger.ask(self.stranger.text())), 200, "an OPTIONS to the switch passes")
         # The relay opens its ports ahead of need.
-        until("the gateway has opened what it wants", lambda: self.held()[0] == (time.sleep(0.5), self.held()[0])[1], 10)
-        self.descriptors, self.memory = self.held()
-
-    def held(self):
-        pid = self.lab.net.run("gw", "pgrep", "-x", "-n", "farend").stdout.strip()
-        with open(f"/proc/{pid}/status") as f:
-            memory = int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1)) // 1024
-        return len(os.listdir(f"/proc/{pid}/fd")), memory
+        until("the gateway has opened what it wants", lambda: self.gateway.held()[0] == (time.sleep(0.5), self.gateway.held()[0])[1], 10)
+        self.descriptors, self.memory = self.gateway.held()
 
     def inside(self):
         return len(self.switch.received)
@@ -205,7 +198,7 @@ class Stage:
             until("a phone registers and asks", lambda: other.register().status == 200 and other.options().status == 200, 20)
         except TimeoutError as problem:
             self.wrong.append(f"afterwards: {problem}")
-        descriptors, memory = self.held()
+        descriptors, memory = self.gateway.held()
         if descriptors > self.descriptors + 50:
             self.wrong.append(f"descriptors: {self.descriptors} -> {descriptors}")
         if memory > self.memory + 64:

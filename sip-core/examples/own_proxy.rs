@@ -27,16 +27,17 @@ struct Proxy {
     sent: HashMap<ClientKey, ServerKey>,
 }
 
+/// The request as it left, its branch, and the answer for a next hop that gives none.
 struct Open {
     sent: Message,
     branch: String,
-    context: Context<Answer>,
-    /// The answer for a next hop that gives none.
+    context: Answers,
     silent: Bytes,
 }
 
-/// Status and text.
 type Answer = (u16, Bytes);
+type Answers = Context<Answer>;
+type Actions = Vec<Action<Answer>>;
 type Done = Result<(), Box<dyn Error>>;
 
 impl Proxy {
@@ -52,26 +53,21 @@ impl Proxy {
                     status,
                     response(&message, status, "CANCEL", Some("proxy"), &[]),
                 );
-                if let Some((invite, open)) = invite.and_then(|key| Some((key, self.open.get_mut(&key)?))) {
-                    let actions = open.context.cancel(now);
-                    self.act(now, invite, actions);
-                }
+                self.act(now, invite, |context| context.cancel(now));
             }
             Received::Response { key, message } => {
-                let mut edit = message.edit();
+                let (status, mut edit) = (message.status().unwrap_or(500), message.edit());
                 edit.pop_via();
-                self.answered(now, key, message.status().unwrap_or(500), edit.to_bytes()?);
+                self.answered(now, key, (status, edit.to_bytes()?));
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn answered(&mut self, now: Instant, client: ClientKey, status: u16, bytes: Bytes) {
-        let Some(key) = self.sent.get(&client).copied() else { return };
-        let Some(open) = self.open.get_mut(&key) else { return };
-        let actions = open.context.handle_answer(now, 0, status, (status, bytes));
-        self.act(now, key, actions);
+    fn answered(&mut self, now: Instant, client: ClientKey, answer: Answer) {
+        let key = self.sent.get(&client).copied();
+        self.act(now, key, |context| context.handle_answer(now, 0, answer.0, answer));
     }
 
     fn forward(&mut self, now: Instant, key: ServerKey, request: Message) -> Done {
@@ -82,17 +78,15 @@ impl Proxy {
             return Ok(());
         }
         // RFC 3261 §16.6: one hop less, our Via.
-        let branch = self.random.branch(LoopHash::new([request.request_uri()]));
-        let mut edit = request.edit();
+        let (branch, mut edit) = (self.random.branch(LoopHash::new([request.request_uri()])), request.edit());
         let hops = request.header::<MaxForwards>().and_then(Result::ok).unwrap_or(70);
         edit.set_max_forwards(hops.saturating_sub(1));
         edit.push_via(format!("SIP/2.0/UDP {OURS};branch={branch}").as_bytes());
-        let bytes = edit.to_bytes()?;
-        let method = request.method().ok_or("a request has a method")?;
+        let (bytes, method) = (edit.to_bytes()?, request.method().ok_or("a request has a method")?);
         let client = self.layer.request(now, self.next_hop, &branch, method, bytes.clone());
         let ringing = Ringing { silence: Duration::from_secs(180), maximum: Duration::from_secs(300) };
-        let mut context =
-            if method == Method::Invite { Context::invite(now, ringing) } else { Context::other() };
+        let invite = method == Method::Invite;
+        let mut context = if invite { Context::invite(now, ringing) } else { Context::other() };
         context.add();
         let silent = response(&request, 408, "Request Timeout", Some("proxy"), &[]);
         let sent = Message::parse(bytes, &Limits::default())?;
@@ -101,12 +95,13 @@ impl Proxy {
         Ok(())
     }
 
-    fn act(&mut self, now: Instant, key: ServerKey, actions: Vec<Action<Answer>>) {
-        let Some(open) = self.open.get(&key) else { return };
-        for action in actions {
+    /// Does what the response context (RFC 3261 §16.7) makes of this.
+    fn act(&mut self, now: Instant, key: Option<ServerKey>, of: impl FnOnce(&mut Answers) -> Actions) {
+        let Some((key, open)) = key.and_then(|key| Some((key, self.open.get_mut(&key)?))) else { return };
+        for action in of(&mut open.context) {
             match action {
-                Action::Forward(_, (status, bytes)) | Action::Conclude(_, (status, bytes)) => {
-                    self.layer.respond(now, &key, status, bytes);
+                Action::Forward(_, (status, text)) | Action::Conclude(_, (status, text)) => {
+                    self.layer.respond(now, &key, status, text);
                 }
                 Action::Cancel(_) => {
                     let Some(cancel) = RequestBuilder::cancel(&open.sent) else { continue };
@@ -123,8 +118,11 @@ impl Proxy {
             match event {
                 Event::ClientTimedOut(client) | Event::ClientFailed(client) => {
                     let open = self.sent.get(&client).and_then(|key| self.open.get(key));
-                    let Some(silent) = open.map(|open| open.silent.clone()) else { continue };
-                    self.answered(now, client, 408, silent);
+                    self.answered(
+                        now,
+                        client,
+                        (408, open.map(|open| open.silent.clone()).unwrap_or_default()),
+                    );
                     self.sent.remove(&client);
                 }
                 Event::ClientEnded(client) => drop(self.sent.remove(&client)),
@@ -137,36 +135,30 @@ impl Proxy {
 
 /// Gives the proxy a message from there and prints what leaves.
 fn say(proxy: &mut Proxy, remote: &str, text: &str) -> Result<Vec<String>, Box<dyn Error>> {
-    let (now, remote) = (Instant::now(), remote.parse()?);
+    let (now, remote, local) = (Instant::now(), remote.parse()?, OURS.parse()?);
     let (transport, side, listener) = (Transport::Udp, Side::Inside, Some(ListenerId(1)));
-    let peer =
-        Peer { remote, local: OURS.parse()?, transport, side, listener, identity: None, verified: false };
+    let peer = Peer { remote, local, transport, side, listener, identity: None, verified: false };
     let message = Message::parse(Bytes::from(text.replace('\n', "\r\n")), &Limits::default())?;
     proxy.receive(now, &peer, message)?;
     proxy.tick(now);
     let left = std::iter::from_fn(|| proxy.layer.poll_transmit());
-    let left: Vec<String> = left.map(|sent| String::from_utf8_lossy(&sent.bytes).into_owned()).collect();
+    let left: Vec<_> = left.map(|sent| String::from_utf8_lossy(&sent.bytes).into_owned()).collect();
     left.iter().for_each(|text| println!("{}", text.lines().take(3).collect::<Vec<_>>().join(" | ")));
     Ok(left)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (layer, random) = (Layer::new(Config::default()), Random::new([7; 32]));
-    let remote = "192.0.2.9:5060".parse()?;
+    let (caller, callee) = ("192.0.2.7:5060", "192.0.2.9:5060");
+    let (layer, random, remote) = (Layer::new(Config::default()), Random::new([7; 32]), callee.parse()?);
     let next_hop = Dial { transport: Transport::Udp, remote, side: Side::Inside, affinity: None }.into();
     let mut proxy = Proxy { layer, random, next_hop, open: HashMap::new(), sent: HashMap::new() };
-    let rows =
-        "Via: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKa;rport\nFrom: <sip:a@a.example>;tag=1\nCall-ID: c\n";
-    let (caller, callee) = ("192.0.2.7:5060", "192.0.2.9:5060");
-    let invite = format!("INVITE sip:b@b.example SIP/2.0\n{rows}To: <sip:b@b.example>\nCSeq: 1 INVITE\n\n");
-    let invite = say(&mut proxy, caller, &invite)?;
+    let rows = "Via: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKa\nFrom: <sip:a@a.example>;tag=1\nCall-ID: c\n";
+    let request = format!("INVITE sip:b@b.example SIP/2.0\n{rows}To: <sip:b@b.example>\nCSeq: 1 INVITE\n\n");
+    let invite = say(&mut proxy, caller, &request)?;
     let via = invite[0].lines().find(|line| line.starts_with("Via")).ok_or("no Via")?;
     let answer = format!("{via}\n{rows}To: <sip:b@b.example>;tag=2\nCSeq: 1 INVITE\n\n");
     say(&mut proxy, callee, &format!("SIP/2.0 180 Ringing\n{answer}"))?;
     let ok = say(&mut proxy, callee, &format!("SIP/2.0 200 OK\n{answer}"))?;
-    if ok[0].starts_with("SIP/2.0 200") && ok[0].matches("Via").count() == 1 {
-        Ok(())
-    } else {
-        Err("no 200".into())
-    }
+    let good = ok[0].starts_with("SIP/2.0 200") && ok[0].matches("Via").count() == 1;
+    if good { Ok(()) } else { Err("no 200".into()) }
 }

@@ -51,14 +51,8 @@ async fn listen(
     handle: Handle<Command>,
 ) -> Result<(), Box<dyn Error>> {
     if transport == Transport::Udp {
-        let rules = Datagrams {
-            listener: ROW,
-            side: Side::Inside,
-            verified: false,
-            allow: Vec::new(),
-            stun: false,
-            blocked: Default::default(),
-        };
+        let (side, allow, blocked) = (Side::Inside, Vec::new(), Default::default());
+        let rules = Datagrams { listener: ROW, side, verified: false, allow, stun: false, blocked };
         handle.socket(UdpSocket::bind(local).await?, rules).await?;
         return Ok(());
     }

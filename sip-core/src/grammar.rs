@@ -3,6 +3,7 @@
 const TOKEN: u8 = 1;
 const URI: u8 = 2;
 const VALUE: u8 = 4;
+const PLAIN_URI: u8 = 8;
 
 /// Class bits of every byte.
 static CLASS: [u8; 256] = classes();
@@ -28,6 +29,10 @@ const fn classes() -> [u8; 256] {
         if c > 0x20 && c != 0x7f && !matches!(c, b'"' | b';' | b',') {
             table[b] |= VALUE;
         }
+        // None of the delimiters of a SIP URI.
+        if table[b] & URI != 0 && !matches!(c, b'@' | b':' | b';' | b'?') {
+            table[b] |= PLAIN_URI;
+        }
         b += 1;
     }
     table
@@ -41,6 +46,12 @@ pub(crate) fn is_token_byte(b: u8) -> bool {
 #[inline(always)]
 pub(crate) fn is_uri_byte(b: u8) -> bool {
     CLASS[b as usize] & URI != 0
+}
+
+/// What may stand in a URI and delimits nothing in it.
+#[inline(always)]
+pub(crate) fn is_plain_uri_byte(b: u8) -> bool {
+    CLASS[b as usize] & PLAIN_URI != 0
 }
 
 #[inline(always)]
@@ -84,27 +95,21 @@ pub(crate) fn skip_lws(bytes: &[u8], mut at: usize) -> usize {
 }
 
 #[inline(always)]
-pub(crate) fn skip_token(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && is_token_byte(bytes[at]) {
-        at += 1;
-    }
-    at
+pub(crate) fn skip_token(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|b| !is_token_byte(*b)).unwrap_or(rest.len())
 }
 
 #[inline(always)]
-pub(crate) fn skip_uri(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && is_uri_byte(bytes[at]) {
-        at += 1;
-    }
-    at
+pub(crate) fn skip_uri(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|b| !is_uri_byte(*b)).unwrap_or(rest.len())
 }
 
 #[inline(always)]
-pub(crate) fn skip_value(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && is_value_byte(bytes[at]) {
-        at += 1;
-    }
-    at
+pub(crate) fn skip_value(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|b| !is_value_byte(*b)).unwrap_or(rest.len())
 }
 
 /// `at` points at the opening quote; the index behind the closing one, or `None` when it never closes
@@ -173,4 +178,97 @@ pub(crate) fn push_number(out: &mut Vec<u8>, n: u32) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// An IPv4 address as it is spelt, appended.
+pub(crate) fn push_ipv4(out: &mut Vec<u8>, address: std::net::Ipv4Addr) {
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        push_number(out, u32::from(octet));
+    }
+}
+
+/// Where the line feeds stand. A search for each costs as much as some thirty octets: nothing for usual lines, and more than
+/// all the rest for thousands of short ones, which are looked for within a few octets first.
+pub(crate) struct LineFeeds<'a> {
+    bytes: &'a [u8],
+    /// The search, which began at `base`.
+    search: memchr::Memchr<'a>,
+    base: usize,
+    next: usize,
+    /// The last line was a short one.
+    dense: bool,
+    /// The search is behind.
+    behind: bool,
+}
+
+impl<'a> LineFeeds<'a> {
+    #[inline(always)]
+    pub(crate) fn new(bytes: &'a [u8], from: usize) -> Self {
+        let search = memchr::memchr_iter(b'\n', bytes.get(from..).unwrap_or_default());
+        Self { bytes, search, base: from, next: from, dense: false, behind: false }
+    }
+
+    /// The next one, if it stands within sixteen octets.
+    #[inline]
+    fn near(&self) -> Option<usize> {
+        const ONES: u64 = u64::from_le_bytes([1; 8]);
+        const FEEDS: u64 = u64::from_le_bytes([b'\n'; 8]);
+        let (words, _) = self.bytes.get(self.next..)?.first_chunk::<16>()?.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            let zero_at_feed = u64::from_le_bytes(*word) ^ FEEDS;
+            // The lowest marked byte is the first that is zero; marks above it may be wrong.
+            let marks = zero_at_feed.wrapping_sub(ONES) & !zero_at_feed & (ONES << 7);
+            if marks != 0 {
+                return Some(self.next + index * 8 + (marks.trailing_zeros() / 8) as usize);
+            }
+        }
+        None
+    }
+}
+
+impl Iterator for LineFeeds<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        if self.dense {
+            if let Some(hit) = self.near() {
+                (self.next, self.behind) = (hit + 1, true);
+                return Some(hit);
+            }
+            if self.behind {
+                *self = Self::new(self.bytes, self.next);
+            }
+        }
+        let hit = self.base + self.search.next()?;
+        self.dense = hit - self.next < 12;
+        self.next = hit + 1;
+        Some(hit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_feeds_are_where_memchr_finds_them() {
+        let mut state = 1_u32;
+        for length in 0..200 {
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    [b'\n', b'\r', 0x0b, 0x8a, 0, b'a', 0xff, b'\n'][(state >> 29) as usize]
+                })
+                .collect();
+            for from in [0, length / 3, length] {
+                let expected: Vec<usize> =
+                    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).collect();
+                assert_eq!(LineFeeds::new(&bytes, from).collect::<Vec<_>>(), expected, "{bytes:?}");
+            }
+        }
+    }
 }

@@ -324,7 +324,10 @@ impl Random {
         let random = self.number() >> 5 | u64::from(self.shard) << 59;
         raw[..8].copy_from_slice(&random.to_be_bytes());
         raw[8..].copy_from_slice(&hash.0.to_be_bytes());
-        format!("{BRANCH}{}", encode(&raw))
+        let mut branch = String::with_capacity(40);
+        branch.push_str(BRANCH);
+        lower().encode_append(&raw, &mut branch);
+        branch
     }
 }
 

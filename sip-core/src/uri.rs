@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::grammar::{is_uri_byte, number};
+use crate::grammar::{is_plain_uri_byte, is_uri_byte, number};
 use crate::header::Params;
 
 /// Why bytes are no URI.
@@ -85,10 +85,10 @@ impl<'a> Uri<'a> {
         if raw.is_empty() {
             return Err(UriError::Empty);
         }
-        if let Some(bad) = raw.iter().position(|&b| !is_uri_byte(b)) {
-            return Err(UriError::Byte { offset: bad as u32 });
-        }
-        let (name, opaque) = split_scheme(raw).ok_or(UriError::Scheme)?;
+        let Some((name, opaque)) = split_scheme(raw) else {
+            clean(raw, 0)?;
+            return Err(UriError::Scheme);
+        };
         let scheme = match name {
             s if s.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
             s if s.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
@@ -107,42 +107,41 @@ impl<'a> Uri<'a> {
             params: Params::default(),
             headers: None,
         };
-        if uri.is_sip() { uri.read_sip() } else { Ok(uri) }
+        if uri.is_sip() {
+            return uri.read_sip();
+        }
+        clean(opaque, raw.len() - opaque.len())?;
+        Ok(uri)
     }
 
     /// `[ userinfo ] hostport uri-parameters [ headers ]`
     fn read_sip(mut self) -> Result<Self, UriError> {
-        let mut rest = self.opaque;
-        // `;` and `?` may stand in the user part (RFC 4475 §3.1.1.9), so the `@` comes first.
-        if let Some(at) = memchr::memchr(b'@', rest) {
-            let userinfo = &rest[..at];
-            rest = &rest[at + 1..];
-            let (user, password) = match memchr::memchr(b':', userinfo) {
-                Some(colon) => (&userinfo[..colon], Some(&userinfo[colon + 1..])),
-                None => (userinfo, None),
+        let text = self.opaque;
+        let marks = Marks::of(text, self.raw.len() - text.len())?;
+        let start = marks.at.map_or(0, |at| at + 1);
+        if let Some(at) = marks.at {
+            let (user, password) = match marks.user_colon {
+                Some(colon) => (&text[..colon], Some(&text[colon + 1..at])),
+                None => (&text[..at], None),
             };
             if user.is_empty() {
                 return Err(UriError::User);
             }
             (self.user, self.password) = (Some(user), password);
         }
-        if let Some(question) = memchr::memchr(b'?', rest) {
-            self.headers = Some(&rest[question + 1..]);
-            rest = &rest[..question];
-        }
         // A second `@` would let two readers see two hosts.
-        if memchr::memchr(b'@', rest).is_some() {
+        if marks.second_at {
             return Err(UriError::User);
         }
-        if let Some(semicolon) = memchr::memchr(b';', rest) {
-            let params = &rest[semicolon..];
-            rest = &rest[..semicolon];
-            if params[1..].split(|&b| b == b';').any(|param| matches!(param, [] | [b'=', ..])) {
-                return Err(UriError::Parameter);
-            }
-            self.params = Params::unchecked(params);
+        if marks.bad_param {
+            return Err(UriError::Parameter);
         }
-        let (host, port) = split_port(rest)?;
+        let params_end = marks.question.unwrap_or(text.len());
+        let host_end = marks.semicolon.unwrap_or(params_end);
+        self.headers = marks.question.map(|question| &text[question + 1..]);
+        self.params = Params::unchecked(&text[host_end..params_end]);
+        let colon = marks.colon.filter(|colon| *colon < host_end).map(|colon| colon - start);
+        let (host, port) = split_port(&text[start..host_end], colon)?;
         self.host_bytes = host;
         self.host = Some(Host::parse(host).ok_or(UriError::Host)?);
         self.port = port;
@@ -236,16 +235,76 @@ pub(crate) fn split_scheme(raw: &[u8]) -> Option<(&[u8], &[u8])> {
     (raw[end] == b':').then(|| (&raw[..end], &raw[end + 1..]))
 }
 
-/// `host [ ":" port ]`; the colons of an IPv6 reference stand in brackets.
-fn split_port(hostport: &[u8]) -> Result<(&[u8], Option<u16>), UriError> {
-    let search = match hostport.first() {
-        Some(b'[') => memchr::memchr(b']', hostport).ok_or(UriError::Host)?,
-        _ => 0,
+/// Every byte may stand in a URI; `start` is where `bytes` begin in it.
+fn clean(bytes: &[u8], start: usize) -> Result<(), UriError> {
+    match bytes.iter().position(|&b| !is_uri_byte(b)) {
+        Some(bad) => Err(UriError::Byte { offset: (start + bad) as u32 }),
+        None => Ok(()),
+    }
+}
+
+/// Where the delimiters of a SIP URI stand behind its scheme, found in one pass: URIs are short, and a search of their own for
+/// each costs more than all the rest.
+#[derive(Default)]
+struct Marks {
+    /// The first `@`. `;` and `?` may stand in the user part (RFC 4475 §3.1.1.9), so what came before it is no delimiter.
+    at: Option<usize>,
+    user_colon: Option<usize>,
+    /// The first colon behind that.
+    colon: Option<usize>,
+    /// The first of the parameters.
+    semicolon: Option<usize>,
+    question: Option<usize>,
+    /// Another `@`, not in the headers.
+    second_at: bool,
+    /// A parameter without a name.
+    bad_param: bool,
+}
+
+impl Marks {
+    /// `start` is where `text` begins in the URI.
+    #[inline]
+    fn of(text: &[u8], start: usize) -> Result<Self, UriError> {
+        let mut marks = Self::default();
+        for (here, &b) in text.iter().enumerate() {
+            if is_plain_uri_byte(b) {
+                continue;
+            }
+            match b {
+                b'@' if marks.at.is_none() => {
+                    marks = Self { at: Some(here), user_colon: marks.colon, ..Self::default() };
+                }
+                b'@' => marks.second_at |= marks.question.is_none(),
+                b':' => {
+                    marks.colon.get_or_insert(here);
+                }
+                b'?' => {
+                    marks.question.get_or_insert(here);
+                }
+                b';' if marks.question.is_none() => {
+                    marks.semicolon.get_or_insert(here);
+                    marks.bad_param |= matches!(text.get(here + 1), None | Some(b';' | b'=' | b'?'));
+                }
+                _ if !is_uri_byte(b) => return Err(UriError::Byte { offset: (start + here) as u32 }),
+                _ => {}
+            }
+        }
+        Ok(marks)
+    }
+}
+
+/// `host [ ":" port ]`, with the first colon; the colons of an IPv6 reference stand in brackets.
+fn split_port(hostport: &[u8], colon: Option<usize>) -> Result<(&[u8], Option<u16>), UriError> {
+    let colon = match hostport.first() {
+        Some(b'[') => {
+            let close = memchr::memchr(b']', hostport).ok_or(UriError::Host)?;
+            memchr::memchr(b':', &hostport[close..]).map(|colon| close + colon)
+        }
+        _ => colon,
     };
-    match memchr::memchr(b':', &hostport[search..]) {
+    match colon {
         None => Ok((hostport, None)),
         Some(colon) => {
-            let colon = search + colon;
             let port = number(&hostport[colon + 1..]).and_then(|n| u16::try_from(n).ok());
             Ok((&hostport[..colon], Some(port.ok_or(UriError::Port)?)))
         }

@@ -1,5 +1,5 @@
-//! `count_edge refused|answered N`: N calls of the PBX to a phone through the signalling gateway, for `callgrind.sh` to
-//! count; prints the time a call takes.
+//! `count_edge refresh|refused|answered N`: N registrations of a phone, or calls of the PBX to it, through the signalling
+//! gateway, for `callgrind.sh` to count; prints the time one takes.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         return usage();
     };
     let call = match task.as_str() {
+        "refresh" => Gateway::refresh,
         "refused" => Gateway::refused_call,
         "answered" => Gateway::answered_call,
         _ => return usage(),
@@ -27,6 +28,6 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("count_edge refused|answered N");
+    eprintln!("count_edge refresh|refused|answered N");
     ExitCode::FAILURE
 }

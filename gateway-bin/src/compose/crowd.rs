@@ -235,7 +235,7 @@ mod tests {
     fn a_blocked_address_meets_a_closed_port_but_where_certificates_are_seen() {
         let (crowd, blocked) = crowd(&[]);
         let suspect = Suspect::address(ONE);
-        blocked.heed(&Event::Blocked { suspect, offence: Offence::Credentials, seconds: 300 });
+        blocked.heed(&Event::Blocked { suspect, subject: None, offence: Offence::Credentials, seconds: 300 });
         assert_eq!(crowd.enter(ONE, false).err(), Some(TurnedAway::Blocked));
         assert!(crowd.enter(ONE, true).is_ok() && crowd.enter(OTHER, false).is_ok());
         let rules = TlsGuard { connections: 0, ..TlsGuard::default() };

@@ -121,7 +121,7 @@ impl Gateway {
         let switches = Switches::new(&settings, &draft)?;
         let (location, known) = Location::open(&settings.state_dir)?;
         let media_side = media.clone();
-        let signalling = Signalling::start(
+        let mut signalling = Signalling::start(
             &settings,
             keys.ring(),
             media_side,
@@ -131,6 +131,8 @@ impl Gateway {
             descriptors,
         )?;
         signalling.locate(known).await;
+        // Every shard knows them before anybody can ask one for a phone of another.
+        let _ = signalling.snapshot().await;
         let crowd = Crowd::new(descriptors, signalling.blocklist(), settings.guard.tls.clone());
         let mut gateway = Self {
             settings,

@@ -72,8 +72,12 @@ impl MediaPlane {
             while !plane.lock().is_ready() {
                 plane.with(|_| ());
                 match reports.recv().await {
-                    Some(Report::Exhausted { realm, reason, .. }) => {
-                        return Err(MediaError::Exhausted { side: realm.side, reason });
+                    // Fewer than wanted will do: a narrow range, or few descriptors.
+                    Some(Report::Exhausted { realm, missing, reason }) => {
+                        plane.take(Report::Exhausted { realm, missing, reason: reason.clone() });
+                        if plane.lock().is_barren(realm) {
+                            return Err(MediaError::Exhausted { side: realm.side, reason });
+                        }
                     }
                     Some(report) => plane.take(report),
                     None => return Err(MediaError::NoPorts),

@@ -167,7 +167,7 @@ impl Replicas {
         }
         match event {
             // A certificate is one thread's, and what was told is known.
-            Event::Blocked { suspect: suspect @ Suspect::Address(_), offence, seconds }
+            Event::Blocked { suspect: suspect @ Suspect::Address(_), offence, seconds, .. }
                 if *offence != Offence::Told =>
             {
                 let length = Duration::from_secs(*seconds);

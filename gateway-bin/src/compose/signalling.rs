@@ -215,6 +215,7 @@ fn limits(settings: &Settings, descriptors: usize, count: usize) -> Limits {
     limits.streams = settings.guard.connections.min(descriptors / 2).div_ceil(count);
     limits.dialled = limits.dialled.min(descriptors / 4).div_ceil(count);
     limits.dials = limits.dials.div_ceil(count);
+    limits.dials_each = limits.dials_each.div_ceil(count);
     limits.lookups = limits.lookups.div_ceil(count);
     limits
 }
@@ -380,6 +381,7 @@ pub(super) fn edge(settings: &Settings) -> Config {
         },
     };
     config.preloaded_routes = sip.preloaded_routes;
+    config.class_3xx = sip.class_3xx;
     config.users = sip.users.clone();
     config.default_policy = sip.default_policy;
     config.filters = sip.filters.clone();
@@ -443,8 +445,9 @@ fn listeners<'s>(settings: &'s Settings, row: &'s SipPort) -> impl Iterator<Item
         row.transports.iter().map(move |over| {
             let mut listener = config::Listener::new(side(row), *local, transport(*over));
             listener.intercept = row.intercept;
+            let public = row.host.clone().or_else(|| public.map(|public| public.to_string()));
             if let Some(public) = public {
-                listener.face.host = public.to_string();
+                listener.face.host = public;
             }
             listener
         })

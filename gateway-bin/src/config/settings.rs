@@ -13,7 +13,7 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
-use sip_core::edge::config::{Monitored, Policy as SipPolicy, PreloadedRoutes};
+use sip_core::edge::config::{Class3xx, Monitored, Policy as SipPolicy, PreloadedRoutes};
 use sip_core::edge::filter::Filters;
 use sip_core::edge::interop::{self, InteropProfile, MediaSwitches};
 use tunnel::policy::{NetworkError, Networks, Policy, PortError, Ports, Rule};
@@ -152,6 +152,8 @@ pub struct SipSettings {
     pub users: sip_core::edge::credentials::Users,
     /// What becomes of Routes a phone preloaded.
     pub preloaded_routes: PreloadedRoutes,
+    /// What happens to a 3xx of a switch.
+    pub class_3xx: Class3xx,
     /// Which requests from outside are served at all.
     pub default_policy: SipPolicy,
     /// Rules that come before both.
@@ -209,6 +211,8 @@ pub struct SipPort {
     pub trust_source: bool,
     /// Requests that name somebody else are served too.
     pub intercept: bool,
+    /// What we call ourselves to who comes by it, in place of the address: the certificate's common name.
+    pub host: Option<String>,
 }
 
 /// A SIP transport.

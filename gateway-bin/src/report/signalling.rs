@@ -63,8 +63,9 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::PhoneMoved { phone, source } => {
             info!(tag = tag(phone), flow = flow(source), "the phone is back");
         }
-        Event::Refused { side, remote, method, status, reason, call_id } => {
-            refused(*side, remote, method, *status, reason, call_id);
+        Event::Refused { side, remote, method, status, reason, phone, call_id } => {
+            let tag = phone.as_deref().map_or("-", tag);
+            refused(*side, remote, method, *status, reason, tag, call_id);
         }
         Event::Resolved { step, phone, method, call_id } => {
             info!(
@@ -115,8 +116,8 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::FlowClosed { remote, why: Closing::Blocked } => {
             info!(%remote, class = IDS, "the connection of a blocked peer was closed");
         }
-        Event::Blocked { suspect, offence, seconds } => {
-            warn!(%suspect, offence = offence.name(), seconds, class = IDS, "blocked");
+        Event::Blocked { suspect, subject, offence, seconds } => {
+            warn!(%suspect, subject, offence = offence.name(), seconds, class = IDS, "blocked");
         }
         Event::Unblocked { suspect, why } => {
             let why = match why {
@@ -174,13 +175,14 @@ fn refused(
     method: &str,
     status: Option<u16>,
     reason: &Reason,
+    tag: &str,
     call_id: &str,
 ) {
     // An unreachable switch is the site's fault; everything else is the sender's.
     if matches!(reason, Reason::Unreachable | Reason::Limit(_)) {
-        warn!(?side, %remote, method, status, ?reason, call_id, "refused");
+        warn!(?side, %remote, method, status, ?reason, tag, call_id, "refused");
     } else {
-        info!(?side, %remote, method, status, ?reason, call_id, "refused");
+        info!(?side, %remote, method, status, ?reason, tag, call_id, "refused");
     }
 }
 

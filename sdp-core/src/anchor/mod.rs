@@ -120,6 +120,12 @@ impl Anchor {
         self.ports.is_ready()
     }
 
+    /// Whether a realm has no pair to give and none is on its way: until the anchor asks again in some seconds, its calls
+    /// are refused.
+    pub fn is_barren(&self, realm: Realm) -> bool {
+        self.ports.is_barren(realm)
+    }
+
     /// New settings for offers to come. The addresses stay: ports are bound on them.
     pub fn reconfigure(&mut self, policy: Policy) {
         self.config.policy = policy;

@@ -56,6 +56,11 @@ impl Ports {
         self.shelves.iter().all(|shelf| !shelf.free.is_empty())
     }
 
+    /// Whether a realm has nothing to give and is promised nothing.
+    pub(super) fn is_barren(&self, realm: Realm) -> bool {
+        self.shelves.iter().any(|shelf| shelf.realm == realm && shelf.free.is_empty() && shelf.asked == 0)
+    }
+
     /// A pair for a stream; `None`: the lease is used up, and a larger one will be asked for.
     pub(super) fn take(&mut self, now: Instant, realm: Realm) -> Option<Leased> {
         let shelf = self.shelf(realm)?;

@@ -9,6 +9,7 @@ use super::dialogs::{Dialog, DialogKey};
 use super::event::{DropCause, Event, Reason, Why};
 use super::exchange::{Answer, End, Exchange, Hop, Refusal};
 use super::failover::unreachable_switch;
+use super::redirect::Redirection;
 use super::register::user_of;
 use crate::flow::{Peer, Side};
 use crate::header::{Contact, From};
@@ -42,8 +43,18 @@ impl Edge {
             return self.park(exchange);
         }
         let actions = if sound {
-            let answer = Answer::Received(message, peer.remote.ip());
-            exchange.context.handle_answer(now, index, status, answer)
+            let redirection = match status {
+                300..=399 => self.redirected(now, &mut exchange, index, message),
+                _ => Redirection::Passes(message),
+            };
+            match redirection {
+                Redirection::Passes(message) => {
+                    let answer = Answer::Received(message, peer.remote.ip());
+                    exchange.context.handle_answer(now, index, status, answer)
+                }
+                Redirection::Loops(answer) => exchange.context.handle_answer(now, index, 482, answer),
+                Redirection::Followed => Vec::new(),
+            }
         } else {
             self.drop_message(peer, DropCause::Unusable);
             // A final answer that can't be used is one all the same; waiting for another would be in vain.
@@ -132,7 +143,12 @@ impl Edge {
             503 => self.busy(&exchange.incoming, phrase, reason),
             _ => Refusal::new(status, phrase, reason),
         };
-        self.refuse(now, &exchange.incoming, &refusal);
+        let mut phone = self.phone(exchange.phone);
+        if let Some(registration) = &exchange.registration {
+            phone.tag.clone_from(&registration.record.tag);
+            phone.user.clone_from(&registration.record.user);
+        }
+        self.refuse(now, &exchange.incoming, &refusal.about(phone));
         for branch in 0..exchange.branches.len() {
             self.release(exchange, branch);
         }

@@ -72,16 +72,17 @@ impl Binding {
 /// All phones, by id, user, connection and certificate.
 #[derive(Default)]
 pub struct Bindings {
-    by_id: Numbered<InstanceId, Binding>,
+    /// Boxed, for a table is up to twice as long as what it holds.
+    by_id: Numbered<InstanceId, Box<Binding>>,
     by_user: HashMap<String, Vec<InstanceId>>,
     by_path: Numbered<Source, Vec<InstanceId>>,
     by_certificate: Numbered<[u8; 32], Vec<InstanceId>>,
     /// Handles of the address form *shorter*, lower case.
     by_handle: HashMap<String, InstanceId>,
     /// How many were born with each key.
-    keys: HashMap<u8, usize>,
+    keys: Numbered<u8, usize>,
     /// Further connections of phones that speak RFC 5626.
-    spares: HashMap<InstanceId, Spares>,
+    spares: Numbered<InstanceId, Spares>,
     expiries: BTreeSet<(Instant, InstanceId)>,
     changes: VecDeque<Change>,
     /// Those forgotten since they were last asked for.
@@ -105,7 +106,7 @@ impl Bindings {
 
     /// The phone of this id.
     pub fn get(&self, id: InstanceId) -> Option<&Binding> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|binding| &**binding)
     }
 
     /// How many there are, guests included.
@@ -120,7 +121,7 @@ impl Bindings {
 
     /// Every phone.
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.by_id.values()
+        self.by_id.values().map(|binding| &**binding)
     }
 
     /// How many a certificate has.
@@ -193,6 +194,11 @@ impl Bindings {
         if registered {
             self.changes.push_back(Change::Put(Box::new(record.clone())));
         }
+        if let Some((at, peer)) = &path
+            && self.is_refresh(&record, registered, at)
+        {
+            return self.refresh(expires, record, peer.clone());
+        }
         let was = self.get(id).filter(|b| b.registered).and_then(|b| b.path);
         let arrival = self.next_arrival();
         self.insert(Binding { id, record, registered, expires, path: None, peer: None, away: None, arrival });
@@ -202,6 +208,26 @@ impl Bindings {
         if self.get(id).is_some_and(|b| b.path != was) {
             self.tell_place(id);
         }
+    }
+
+    /// Whether a phone is where it was, by every name that it had: no index changes, and with thousands of phones that share one
+    /// user no list of them is searched.
+    fn is_refresh(&self, record: &Record, registered: bool, at: &Source) -> bool {
+        let id = InstanceId(record.id);
+        let stays = |b: &Binding| b.registered == registered && b.path == Some(*at);
+        // Who came last on a connection stands last.
+        self.get(id).is_some_and(|b| stays(b) && b.record.is_indexed_as(record))
+            && self.of_path(at).last() == Some(&id)
+    }
+
+    fn refresh(&mut self, expires: Instant, record: Record, peer: Arc<Peer>) {
+        let id = InstanceId(record.id);
+        let arrival = self.next_arrival();
+        let Some(binding) = self.by_id.get_mut(&id) else { return };
+        self.expiries.remove(&(binding.expires, id));
+        self.expiries.insert((expires, id));
+        binding.record = record;
+        (binding.expires, binding.peer, binding.arrival) = (expires, Some(peer), arrival);
     }
 
     fn next_arrival(&mut self) -> u64 {
@@ -226,7 +252,7 @@ impl Bindings {
         for user in &binding.record.users {
             self.index_user(user, id);
         }
-        self.by_certificate.entry(binding.record.certificate).or_default().push(id);
+        self.by_certificate.entry(binding.record.certificate).or_insert_with(one).push(id);
         for (handle, _) in binding.record.address.iter().flat_map(|address| &address.handles) {
             self.by_handle.insert(handle.clone(), id);
         }
@@ -234,11 +260,11 @@ impl Bindings {
             *self.keys.entry(key).or_default() += 1;
         }
         self.expiries.insert((binding.expires, id));
-        self.by_id.insert(id, binding);
+        self.by_id.insert(id, Box::new(binding));
     }
 
     fn index_user(&mut self, user: &str, id: InstanceId) {
-        let ids = self.by_user.entry(user.to_owned()).or_default();
+        let ids = self.by_user.entry(user.to_owned()).or_insert_with(one);
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -255,7 +281,7 @@ impl Bindings {
         if let Some(binding) = self.by_id.get_mut(&id) {
             binding.path = Some(path);
             binding.peer = Some(peer);
-            self.by_path.entry(path).or_default().push(id);
+            self.by_path.entry(path).or_insert_with(one).push(id);
         }
     }
 
@@ -308,7 +334,7 @@ impl Bindings {
     }
 
     fn take(&mut self, id: InstanceId) -> Option<Binding> {
-        let binding = self.by_id.remove(&id)?;
+        let binding = *self.by_id.remove(&id)?;
         drop_id(&mut self.by_user, &binding.record.user, id);
         for user in &binding.record.users {
             drop_id(&mut self.by_user, user, id);
@@ -426,6 +452,11 @@ impl Bindings {
             }
         }
     }
+}
+
+/// A list of an index: mostly of one phone, where a growing `Vec` would take room for four.
+fn one() -> Vec<InstanceId> {
+    Vec::with_capacity(1)
 }
 
 /// Takes an id out of one list of an index, and the list with it when it was the last.

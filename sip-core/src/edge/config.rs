@@ -18,6 +18,7 @@ use super::interop::InteropProfile;
 pub use super::monitor::Monitored;
 use super::route_tag::Pattern;
 use crate::flow::Transport;
+use crate::grammar::push_number;
 use crate::resolve::{Networks, Server};
 use crate::transaction;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub ambiguous_user: Ambiguous,
     /// What happens to Route entries that a phone brings and that are not ours: `sip.preloaded_routes`.
     pub preloaded_routes: PreloadedRoutes,
+    /// What happens to a 3xx that a switch answers a phone with: `sip.class_3xx`.
+    pub class_3xx: Class3xx,
     /// Which requests from outside are served at all: `sip.default_policy`.
     pub default_policy: Policy,
     /// Which requests are served, by rules: `[[sip.filter]]` and its kin.
@@ -96,6 +99,7 @@ impl Config {
             monitor: Vec::new(),
             ambiguous_user: Ambiguous::Fork,
             preloaded_routes: PreloadedRoutes::Remove,
+            class_3xx: Class3xx::Forward,
             default_policy: Policy::ProcessAll,
             filters: Filters::default(),
             max_forwards: 70,
@@ -169,10 +173,18 @@ impl Face {
 
     /// `host:port` as it stands in a URI or Via; IPv6 in brackets.
     pub fn authority(&self) -> String {
-        match bare(&self.host).parse() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
-            _ => format!("{}:{}", self.host, self.port),
+        let host = bare(&self.host);
+        // Only an IPv6 address has colons.
+        if host.contains(':')
+            && let Ok(IpAddr::V6(address)) = host.parse()
+        {
+            return format!("[{address}]:{}", self.port);
         }
+        let mut text = Vec::with_capacity(self.host.len() + 6);
+        text.extend_from_slice(self.host.as_bytes());
+        text.push(b':');
+        push_number(&mut text, u32::from(self.port));
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// The URI scheme on this face: `sips` on TLS.
@@ -238,6 +250,16 @@ pub enum PreloadedRoutes {
     Allow,
     /// The same, once the user of From has shown credentials of [`Config::users`]: 407 until then.
     Authenticate,
+}
+
+/// `sip.class_3xx`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class3xx {
+    /// It passes.
+    #[default]
+    Forward,
+    /// A new request of a phone goes to its Contact, where that lies inside.
+    Follow,
 }
 
 /// `sip.default_policy`.

@@ -243,7 +243,13 @@ impl Edge {
             let Place::At(shard) = self.of_phone(*id) else { continue };
             let known = ways.iter().any(|way| matches!(way.hop, Hop::Shard(other) if other == shard));
             if connected && !known {
-                ways.push(Way { hop: Hop::Shard(shard), phone: *id, request_uri: None, routes: Vec::new() });
+                ways.push(Way {
+                    hop: Hop::Shard(shard),
+                    phone: *id,
+                    request_uri: None,
+                    routes: Vec::new(),
+                    past: None,
+                });
             }
         }
         ways

@@ -94,6 +94,8 @@ pub enum Event {
         status: Option<u16>,
         /// Why.
         reason: Reason,
+        /// The phone it came from or was for, where that was known by then.
+        phone: Option<Box<Phone>>,
         /// The Call-ID, to find it again.
         call_id: String,
     },
@@ -179,6 +181,8 @@ pub enum Event {
     Blocked {
         /// Who.
         suspect: Suspect,
+        /// The subject of its certificate, where that is known: operators know no hashes.
+        subject: Option<String>,
         /// For what.
         offence: Offence,
         /// For how long.

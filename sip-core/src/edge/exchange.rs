@@ -8,7 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::dialogs::DialogKey;
-use super::event::{Reason, shown};
+use super::event::{Phone, Reason, shown};
+use super::redirect::Past;
 use super::register::Registration;
 use crate::flow::{Dial, FlowId, Peer, Side, Source, Target, Transport};
 use crate::header::{CallId, To};
@@ -71,15 +72,22 @@ pub(super) struct Refusal {
     pub(super) phrase: String,
     pub(super) reason: Reason,
     pub(super) extra: Vec<(&'static str, String)>,
+    /// Whom it concerns.
+    pub(super) phone: Option<Box<Phone>>,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, phrase: impl Into<String>, reason: Reason) -> Self {
-        Self { status, phrase: phrase.into(), reason, extra: Vec::new() }
+        Self { status, phrase: phrase.into(), reason, extra: Vec::new(), phone: None }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
         self.extra.push((name, value));
+        self
+    }
+
+    pub(super) fn about(mut self, phone: Phone) -> Self {
+        self.phone = Some(Box::new(phone));
         self
     }
 
@@ -108,6 +116,8 @@ pub(super) struct Way {
     pub(super) request_uri: Option<Vec<u8>>,
     /// Route values to send along (towards the inside).
     pub(super) routes: Vec<Vec<u8>>,
+    /// What went before, if another branch stood in this one's place.
+    pub(super) past: Option<Box<Past>>,
 }
 
 #[derive(Clone)]

@@ -126,7 +126,7 @@ impl Edge {
                 side: peer.side,
                 affinity: Some(line.0),
             });
-            let dial = dial.or_else(|| self.flows.get(flow).and_then(|flow| flow.dial));
+            let dial = dial.or_else(|| self.flows.get(flow)?.dial.as_deref().copied());
             copy.handle_input(now, Input::FlowOpened { flow, peer: peer.clone(), dial });
         }
         drop(copy.outputs_of(now, &message));

@@ -131,6 +131,7 @@ impl Edge {
         let Some(failed) = dials.front().copied() else { return false };
         let mut way = branch.way.clone();
         way.hop = Hop::Switch(rest);
+        self.mark_failover(&mut way, failed.remote.ip(), why);
         self.lines.hold(way.phone);
         let next = exchange.context.add();
         exchange.branches.push(Branch::new(way));

@@ -22,7 +22,8 @@ use crate::uri::Uri;
 /// A stream connection that stands.
 pub(super) struct Flow {
     pub(super) peer: Arc<Peer>,
-    pub(super) dial: Option<Dial>,
+    /// Boxed: most connections are those of phones, which have none.
+    pub(super) dial: Option<Box<Dial>>,
     /// When a message last came by it; before the first, when it was opened.
     used: Instant,
     /// Whether a message came by it.
@@ -54,7 +55,7 @@ impl Flow {
 
     /// The phone whose own connection to a switch this is.
     pub(super) fn line(&self) -> Option<InstanceId> {
-        self.dial?.affinity.map(InstanceId)
+        self.dial.as_ref()?.affinity.map(InstanceId)
     }
 
     /// The certificate, or the address, whose share of connections it counts against.
@@ -101,9 +102,20 @@ impl Flows {
 
     /// Whether a switch said something since, over a connection that was made to it.
     pub(super) fn heard_from(&self, switch: Switch, since: Instant) -> bool {
-        let mut made =
-            self.table.values().filter(|flow| flow.dial.is_some_and(|d| Switch::from(d) == switch));
+        let mut made = self
+            .table
+            .values()
+            .filter(|flow| flow.dial.as_deref().is_some_and(|d| Switch::from(*d) == switch));
         made.any(|flow| flow.heard && flow.used > since)
+    }
+
+    /// Whether a connection that was made to a switch stands and is younger than that, or brought something since.
+    pub(super) fn reached(&self, switch: Switch, since: Instant) -> bool {
+        let mut made = self
+            .table
+            .values()
+            .filter(|flow| flow.dial.as_deref().is_some_and(|d| Switch::from(*d) == switch));
+        made.any(|flow| flow.used > since)
     }
 
     /// Something it brought goes to another shard, which hears of its end too.
@@ -133,9 +145,10 @@ impl Flows {
     }
 
     fn insert(&mut self, now: Instant, id: FlowId, peer: Arc<Peer>, dial: Option<Dial>, idle: Duration) {
-        let flow = Flow { peer, dial, used: now, heard: false, due: now + idle, exchanges: 0, crossed: 0 };
+        let (dial, due) = (dial.map(Box::new), now + idle);
+        let flow = Flow { peer, dial, used: now, heard: false, due, exchanges: 0, crossed: 0 };
         if let Some(certificate) = flow.certificate() {
-            self.by_certificate.entry(certificate).or_default().push(id);
+            self.by_certificate.entry(certificate).or_insert_with(|| Vec::with_capacity(1)).push(id);
         }
         if let Some(suspect) = flow.address() {
             self.by_address.insert((suspect, id));

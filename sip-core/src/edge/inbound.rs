@@ -173,7 +173,7 @@ impl Edge {
         let domain = host_of(uri);
         // Towards us the PBX writes our address; what the phone registered at is then not to be had.
         let domain = match self.config.interop.contacts.user_matching {
-            UserMatching::UsernameAndDomain => Some(domain.as_str()),
+            UserMatching::UsernameAndDomain => Some(&*domain),
             UserMatching::Username => None,
         };
         let all = self.bindings.by_user(&user, domain);
@@ -217,17 +217,14 @@ impl Edge {
             }
             (None, None) => return None,
         };
-        Some(Way { hop, phone: id, request_uri: Some(own), routes: Vec::new() })
+        Some(Way { hop, phone: id, request_uri: Some(own), routes: Vec::new(), past: None })
     }
 
     /// Known, but not connected: 480, or 430 for a phone that speaks RFC 5626.
     pub(super) fn gone(&self, id: InstanceId) -> Refusal {
         let outbound = self.bindings.get(id).is_some_and(|b| b.record.outbound);
-        if outbound {
-            Refusal::new(430, "Flow Failed", Reason::PhoneGone)
-        } else {
-            Refusal::new(480, "Temporarily Unavailable", Reason::PhoneGone)
-        }
+        let (status, phrase) = if outbound { (430, "Flow Failed") } else { (480, "Temporarily Unavailable") };
+        Refusal::new(status, phrase, Reason::PhoneGone).about(self.phone(id))
     }
 }
 

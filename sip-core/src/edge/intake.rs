@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Edge;
 use super::event::shown;
-use super::event::{DropCause, Event, Reason};
+use super::event::{DropCause, Event, Phone, Reason};
 use super::exchange::{Incoming, Refusal};
 use super::explain::Verdict;
 use super::guard::Offence;
@@ -64,7 +64,7 @@ impl Edge {
                 // The layer has answered already.
                 let incoming = Incoming { key: None, source, peer, message, handed };
                 let limit = if self.overloaded { "backlog" } else { "transactions" };
-                self.tell_refused(&incoming, Some(503), Reason::Limit(limit));
+                self.tell_refused(&incoming, Some(503), Reason::Limit(limit), None);
             }
             Received::Absorbed => {}
             Received::Stray(_) => self.drop_message(&peer, DropCause::StrayResponse),
@@ -290,7 +290,8 @@ impl Edge {
         if let Some(key) = incoming.key {
             self.respond(now, &key, incoming, refusal.status, &refusal.phrase, &refusal.extra);
         }
-        self.tell_refused(incoming, incoming.key.map(|_| refusal.status), refusal.reason.clone());
+        let (status, phone) = (incoming.key.map(|_| refusal.status), refusal.phone.clone());
+        self.tell_refused(incoming, status, refusal.reason.clone(), phone);
         if refusal.reason == Reason::Token {
             return self.offend(now, &incoming.peer, Offence::ForgedToken);
         }
@@ -298,13 +299,20 @@ impl Edge {
         self.learn(now, incoming, refusal.status, stale);
     }
 
-    pub(super) fn tell_refused(&mut self, incoming: &Incoming, status: Option<u16>, reason: Reason) {
+    pub(super) fn tell_refused(
+        &mut self,
+        incoming: &Incoming,
+        status: Option<u16>,
+        reason: Reason,
+        phone: Option<Box<Phone>>,
+    ) {
         self.tell(Event::Refused {
             side: incoming.peer.side,
             remote: incoming.peer.remote,
             method: shown(incoming.method().as_bytes()),
             status,
             reason,
+            phone,
             call_id: incoming.call_id(),
         });
     }

@@ -37,6 +37,7 @@ mod offer;
 mod outbound;
 mod owner;
 mod pace;
+mod redirect;
 mod referral;
 mod register;
 mod registrar;
@@ -258,8 +259,8 @@ impl Edge {
                 self.reuse.closed(flow, &closed.peer);
             }
             if let Some(dial) = closed.dial {
-                self.monitor.hasten(now, dial.into());
-                self.lines.closed(dial, Some(flow));
+                self.monitor.hasten(now, (*dial).into());
+                self.lines.closed(*dial, Some(flow));
             }
         }
         self.lose_path(Source::Flow(flow));
@@ -427,6 +428,7 @@ impl Machine for Edge {
                 let keep_alive = std::mem::replace(&mut self.config, *config).keep_alive;
                 // They say what was a place of ours under the old one.
                 self.seals = RefCell::default();
+                self.free_spared(now);
                 if keep_alive != self.config.keep_alive {
                     self.watch_anew(now);
                 }

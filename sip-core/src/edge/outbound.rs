@@ -98,7 +98,7 @@ impl Edge {
             Some(text) if known || self.is_whole(&target) => Some(text.clone()),
             _ => self.towards_switch(&target, phone).or_else(|| revealed.clone()),
         };
-        let way = Way { hop, phone, request_uri, routes: onward };
+        let way = Way { hop, phone, request_uri, routes: onward, past: None };
         Ok(Plan { phone, dialog, ways: vec![way] })
     }
 
@@ -377,7 +377,7 @@ impl Edge {
         if !uri.is_sip() || self.is_own(&host) {
             return self.hop_to_own_switch(phone);
         }
-        let (host, given) = self.place_of(uri, host);
+        let (host, given) = self.place_of(uri, host.into_owned());
         let switches = &self.config.switches;
         let transport = match transport_of(uri) {
             // RFC 3261 §26.2.2: sips with transport=tcp is TLS over TCP.

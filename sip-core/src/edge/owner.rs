@@ -8,6 +8,7 @@ use super::exchange::{Incoming, Refusal};
 use super::{Edge, Errand, Probe};
 use crate::flow::{Peer, Source, Transport};
 use crate::header::Contact;
+use crate::message::Name;
 use crate::token::{InstanceId, LoopHash};
 use crate::ua::{Request, SentBy};
 
@@ -59,7 +60,9 @@ impl Edge {
             }
         }
         if stolen || unnamed {
-            return Err(Refusal::forbidden(Reason::Ownership));
+            let mut phone = self.phone(id);
+            phone.tag = Some(tag.to_owned());
+            return Err(Refusal::forbidden(Reason::Ownership).about(phone));
         }
         Ok(())
     }
@@ -69,6 +72,19 @@ impl Edge {
     pub(super) fn contested(&self, incoming: &Incoming) -> Option<InstanceId> {
         let routing = &self.config.interop.contacts.tag_routing;
         let pattern = routing.pattern.as_ref().filter(|_| routing.enabled)?;
+        // A phone that speaks for itself on its own connection: the usual case, without a search and a digest.
+        let contact = incoming.message.raw(Name::Contact)?;
+        let is_its_own = |id: &InstanceId| {
+            let own = self.bindings.get(*id).filter(|b| b.registered).map(|b| &b.record);
+            own.filter(|own| own.certificate == incoming.certificate())
+                .and_then(|own| own.tag.as_deref())
+                .is_some_and(|tag| memchr::memmem::find(contact, tag.as_bytes()).is_some())
+        };
+        if let [only] = self.bindings.of_path(&incoming.source)
+            && is_its_own(only)
+        {
+            return None;
+        }
         let tag =
             incoming.message.headers::<Contact>().flatten().find_map(|contact| pattern.tag(contact.raw()))?;
         let id = InstanceId::new(&self.config.realm, &tag);
@@ -103,8 +119,9 @@ impl Edge {
         if lives {
             let phone = self.phone(probe.phone);
             let identity = probe.incoming.peer.identity.clone();
+            let refusal = Refusal::forbidden(Reason::Ownership).about(phone.clone());
             self.tell(Event::Mismatch { phone, identity, takeover: true, accepted: false });
-            return self.refuse(now, &probe.incoming, &Refusal::forbidden(Reason::Ownership));
+            return self.refuse(now, &probe.incoming, &refusal);
         }
         // Whoever claims it must still be there, and still be alone in doing so.
         let old = self.bindings.get(probe.phone).and_then(|b| b.path).and_then(|path| path.flow());

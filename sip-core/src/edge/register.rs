@@ -7,6 +7,7 @@ use super::bindings::{Record, Switch};
 use super::event::{Arrival, Departure, Event, Reason};
 use super::exchange::{Exchange, Hop, Incoming, Plan, Refusal, Way};
 use super::explain::Verdict;
+use super::route_tag::Found;
 use super::uri_codec::encoding::{Form, same_user};
 use super::uri_codec::{CONTACT_TOKEN, GRUU, authority_of, host_of, readdress, unescape};
 use crate::header::{Address, Contact, Expires, From, Supported, To};
@@ -70,7 +71,7 @@ impl Edge {
         self.adopt(now, incoming, id);
         let hop = self.hop_to(&uri, id, false)?;
         let request_uri = self.towards_switch(&uri, id);
-        let way = Way { hop, phone: id, request_uri, routes: routes.sealed };
+        let way = Way { hop, phone: id, request_uri, routes: routes.sealed, past: None };
         registration.provisional = self.expect(now, incoming, &registration);
         Ok((Plan { phone: id, dialog: None, ways: vec![way] }, Box::new(registration)))
     }
@@ -115,10 +116,12 @@ impl Edge {
             return Err(bad("* stands alone and with Expires: 0"));
         }
         // A PBX may tell phones apart by the instance: nobody speaks for another phone under its own tag (SIP-14).
-        if self.names_two_phones(&values) {
+        let found = self.read_tags(&values);
+        let mut tags = found.iter().flatten().flat_map(Found::tags);
+        if tags.next().is_some_and(|first| tags.any(|tag| tag != first)) {
             return Err(bad("two phones"));
         }
-        let tag = self.tag_of(incoming, &values);
+        let tag = self.tag_of(incoming, &values, found.as_deref());
         let id = self.identify(incoming, tag.as_deref(), &values);
         self.check_owner(incoming, id, tag.as_deref())?;
         let mut record = self.record_for(now, incoming, id, tag, &values);
@@ -146,31 +149,24 @@ impl Edge {
         Ok(Registration { record, contacts: sent, expires, reg_id, without_path: false, provisional: false })
     }
 
-    fn names_two_phones(&self, contacts: &[Address<'_>]) -> bool {
-        let Some(pattern) = self
-            .config
-            .interop
-            .contacts
-            .tag_routing
-            .pattern
-            .as_ref()
-            .filter(|_| self.config.interop.contacts.tag_routing.enabled)
-        else {
-            return false;
-        };
-        let mut tags = contacts.iter().flat_map(|contact| pattern.tags(contact.raw()));
-        tags.next().is_some_and(|first| tags.any(|tag| tag != first))
+    /// What the tag pattern finds in each Contact; `None` where tags are not looked for.
+    fn read_tags(&self, contacts: &[Address<'_>]) -> Option<Vec<Found>> {
+        let routing = &self.config.interop.contacts.tag_routing;
+        let pattern = routing.pattern.as_ref().filter(|_| routing.enabled)?;
+        Some(contacts.iter().map(|contact| pattern.read(contact.raw())).collect())
     }
 
-    fn tag_of(&mut self, incoming: &Incoming, contacts: &[Address<'_>]) -> Option<String> {
-        if !self.config.interop.contacts.tag_routing.enabled {
-            return None;
-        }
-        let pattern = self.config.interop.contacts.tag_routing.pattern.as_ref()?;
-        let tag = contacts.iter().find_map(|contact| pattern.tag(contact.raw()));
+    fn tag_of(
+        &mut self,
+        incoming: &Incoming,
+        contacts: &[Address<'_>],
+        found: Option<&[Found]>,
+    ) -> Option<String> {
+        let found = found?;
+        let tag = found.iter().find_map(Found::tag).map(str::to_owned);
         let star = contacts.iter().any(Address::is_star);
         if tag.is_none() && !contacts.is_empty() && !star {
-            let malformed = contacts.iter().any(|contact| pattern.has_head(contact.raw()));
+            let malformed = found.iter().any(Found::has_head);
             self.tell(Event::Untagged { remote: incoming.peer.remote, malformed });
         }
         tag
@@ -219,7 +215,7 @@ impl Edge {
         let outbound = contacts.iter().any(|c| c.param("reg-id").is_some())
             && incoming.message.headers::<Supported>().flatten().any(|o| o.eq_ignore_ascii_case(b"outbound"));
         let domain = match incoming.message.header::<To>() {
-            Some(Ok(to)) => to.uri().map(|uri| host_of(&uri)).unwrap_or_default(),
+            Some(Ok(to)) => to.uri().map(|uri| host_of(&uri).into_owned()).unwrap_or_default(),
             _ => String::new(),
         };
         let known = self.bindings.get(id);

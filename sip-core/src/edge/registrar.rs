@@ -67,6 +67,12 @@ impl Edge {
         if self.config.interop.contacts.gruu_passthrough {
             return value;
         }
+        // Few values have such a parameter, and those that have one have its name in them.
+        let at_name =
+            |at: usize| value.get(at..at + 4).is_some_and(|name| name.eq_ignore_ascii_case(b"gruu"));
+        if !memchr::memchr2_iter(b'g', b'G', &value).any(at_name) {
+            return value;
+        }
         let Ok(contact) = Address::parse(Name::Contact, &value) else { return value };
         let is_gruu = |name: &[u8]| GRUUS.iter().any(|gruu| name.eq_ignore_ascii_case(gruu));
         if !contact.params().iter().any(|(name, _)| is_gruu(name)) {

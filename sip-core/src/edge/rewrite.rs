@@ -1,6 +1,5 @@
 //! What changes in a message on its way across: the addresses, the hops, and what must not cross at all.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -116,6 +115,10 @@ impl Edge {
             edit.set_header(Name::To, &to);
         }
         remove_untrusted(message, edit);
+        self.consume_credentials(incoming, edit);
+        if let Some(past) = &way.past {
+            past.write(edit);
+        }
         edit.remove(Name::RecordRoute);
         if way.routes.is_empty() {
             edit.remove(Name::Route);
@@ -173,15 +176,14 @@ impl Edge {
         let side = hop.side();
         let transport = hop.transport();
         let face = self.config.face_at(hop);
-        let mut via = String::with_capacity(128);
-        let _ = write!(via, "SIP/2.0/{} {};branch={branch}", transport.via_token(), face.authority());
-        match (transport, side) {
-            (Transport::Udp, _) => via.push_str(";rport"),
+        let params = match (transport, side) {
+            (Transport::Udp, _) => ";rport",
             // A switch may send its requests over the connection that we made (RFC 5923).
-            (_, Side::Inside) => via.push_str(";rport;alias"),
-            (_, Side::Outside) => {}
-        }
-        via.into_bytes()
+            (_, Side::Inside) => ";rport;alias",
+            (_, Side::Outside) => "",
+        };
+        let parts = ["SIP/2.0/", transport.via_token(), " ", &face.authority(), ";branch=", branch, params];
+        parts.concat().into_bytes()
     }
 
     /// The rest of the route set, for a phone; `None` when there is none.

@@ -67,13 +67,18 @@ impl Pattern {
 
     /// Every tag in one contact value. A peer may read another one than the first as the phone's: with two it speaks for two phones.
     pub fn tags(&self, value: &[u8]) -> Vec<String> {
+        self.read(value).0.into_iter().flatten().collect()
+    }
+
+    /// What stands behind each head in one contact value.
+    pub(super) fn read(&self, value: &[u8]) -> Found {
         let value = plain(value);
-        let (mut tags, mut from) = (Vec::new(), 0);
+        let (mut found, mut from) = (Vec::new(), 0);
         while let Some(at) = value.get(from..).and_then(|rest| find(rest, &self.head)) {
-            tags.extend(self.tag_at(&value, from + at));
+            found.push(self.tag_at(&value, from + at));
             from += at + self.head.len();
         }
-        tags
+        Found(found)
     }
 
     /// The tag behind the head that stands at `at`.
@@ -97,22 +102,49 @@ impl Pattern {
     }
 }
 
+/// What stands behind the heads of one contact value: a tag, or something that is none.
+pub(super) struct Found(Vec<Option<String>>);
+
+impl Found {
+    /// What [`Pattern::tag`] would find.
+    pub(super) fn tag(&self) -> Option<&str> {
+        self.0.first()?.as_deref()
+    }
+
+    /// Every tag.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flatten().map(String::as_str)
+    }
+
+    /// Whether there is a head at all.
+    pub(super) fn has_head(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
 /// The value without quotes, line folding, the backslash of quoted pairs and white space around `=`: all spellings
 /// that a peer reads as the same value are one (RFC 3261 §25.1).
 fn plain(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());
-    for b in value.iter().copied().filter(|b| !matches!(b, b'"' | b'\\' | b'\r' | b'\n')) {
+    let mut rest = value;
+    let special = |b: &u8| matches!(b, b'"' | b'\\' | b'\r' | b'\n' | b'=' | b' ' | b'\t');
+    while let Some(at) = rest.iter().position(special) {
+        let (run, more) = rest.split_at(at);
+        plain.extend_from_slice(run);
+        let Some((b, more)) = more.split_first() else { break };
         match b {
             b'=' => {
                 while let Some(b' ' | b'\t') = plain.last() {
                     plain.pop();
                 }
+                plain.push(b'=');
             }
-            b' ' | b'\t' if plain.last() == Some(&b'=') => continue,
+            b' ' | b'\t' if plain.last() != Some(&b'=') => plain.push(*b),
             _ => {}
         }
-        plain.push(b);
+        rest = more;
     }
+    plain.extend_from_slice(rest);
     plain
 }
 

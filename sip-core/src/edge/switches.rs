@@ -224,9 +224,11 @@ impl Edge {
         }
     }
 
-    /// A connection to a switch could not be made, and that was the switch's doing.
+    /// A connection to a switch could not be made, and that was the switch's doing. While others to it stand up it is
+    /// slow or full, not gone: no verdict.
     pub(super) fn switch_refused(&mut self, now: Instant, dial: Dial) {
-        if dial.side == Side::Inside {
+        let stands = || now.checked_sub(PATIENCE).is_some_and(|since| self.flows.reached(dial.into(), since));
+        if dial.side == Side::Inside && !stands() {
             self.blame(now, dial.into(), Verdict::Refused, PATIENCE);
         }
     }

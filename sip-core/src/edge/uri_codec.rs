@@ -3,13 +3,15 @@
 
 pub(super) mod encoding;
 
+use std::borrow::Cow;
+
 #[cfg(doc)]
 use super::interop::UriEncoding;
 
 use super::config::Face;
 use crate::flow::Transport;
 use crate::header::Address;
-use crate::uri::{Scheme, Uri};
+use crate::uri::{Host, Scheme, Uri};
 
 /// The URI parameter that names a phone towards the PBX.
 pub const CONTACT_TOKEN: &str = "crt";
@@ -125,13 +127,13 @@ pub(super) fn authority_of(uri: &Uri<'_>) -> String {
 }
 
 /// The host as text for comparisons: an address in its canonical spelling, IPv6 without brackets.
-pub(super) fn host_of(uri: &Uri<'_>) -> String {
+pub(super) fn host_of<'u>(uri: &Uri<'u>) -> Cow<'u, str> {
     match uri.host() {
-        Some(host) => match host.ip() {
-            Some(ip) => ip.to_canonical().to_string(),
-            None => host.to_string(),
-        },
-        None => String::new(),
+        Some(Host::Name(name)) => Cow::Borrowed(name),
+        // Without leading zeros there is one spelling.
+        Some(Host::V4(_)) => std::str::from_utf8(uri.host_bytes()).unwrap_or_default().into(),
+        Some(Host::V6(address)) => Cow::Owned(address.to_canonical().to_string()),
+        None => Cow::Borrowed(""),
     }
 }
 

@@ -31,7 +31,7 @@ impl Edge {
         }
         let suspect = Suspect::of(peer);
         // A stream of a blocked peer was closed when it was blocked, or when it came.
-        if self.guard.blocks.holds(&suspect) {
+        if self.guard.blocks.holds(&suspect) && !guard.spares(peer) {
             self.drop_message(peer, DropCause::Blocked);
             return false;
         }
@@ -78,7 +78,7 @@ impl Edge {
                 answer = answer.header(*name, value.as_bytes());
             }
             self.layer.respond_without_transaction(source, peer, message, answer.build());
-            self.tell_refused(&incoming, Some(503), refusal.reason);
+            self.tell_refused(&incoming, Some(503), refusal.reason, None);
         } else {
             self.drop_message(peer, DropCause::Flood);
         }
@@ -155,9 +155,25 @@ impl Edge {
             self.tell(Event::Unblocked { suspect, why: Release::MadeWay });
         }
         self.guard.sources.forget(&suspect);
-        self.tell(Event::Blocked { suspect, offence, seconds: length.as_secs() });
-        for flow in self.flows.of_suspect(&suspect) {
-            self.close_flow(flow, Closing::Blocked);
+        let flows = self.flows.of_suspect(&suspect);
+        let known = flows.first().and_then(|flow| self.flows.get(*flow)?.peer.identity.as_ref());
+        let subject = known.map(|identity| identity.subject.clone());
+        self.tell(Event::Blocked { suspect, subject, offence, seconds: length.as_secs() });
+        for flow in flows {
+            if self.flows.get(flow).is_some_and(|flow| !self.config.guard.spares(&flow.peer)) {
+                self.close_flow(flow, Closing::Blocked);
+            }
+        }
+    }
+
+    /// Whoever is spared by a new configuration is free at once, at the listeners too.
+    pub(super) fn free_spared(&mut self, now: Instant) {
+        for state in self.guard.blocks.list(now, usize::MAX) {
+            if let Suspect::Address(address) = state.suspect
+                && self.config.guard.allow.contains(address)
+            {
+                self.unblock(state.suspect);
+            }
         }
     }
 
@@ -170,7 +186,7 @@ impl Edge {
 
     /// Whether a connection must go because its peer is blocked.
     pub(super) fn bar_flow(&mut self, flow: FlowId, peer: &Peer) -> bool {
-        let barred = !self.config.guard.trusts(peer) && self.guard.blocks.holds(&Suspect::of(peer));
+        let barred = self.guard.blocks.holds(&Suspect::of(peer)) && !self.config.guard.spares(peer);
         if barred {
             self.close_flow(flow, Closing::Blocked);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Fault, HeaderError, Params};
-use crate::grammar::{is_lws, number, push_number, skip_lws, skip_token, trim};
+use crate::grammar::{is_lws, number, push_ipv4, push_number, skip_lws, skip_token, trim};
 use crate::message::Name;
 use crate::uri::{Host, ipv6};
 
@@ -126,7 +126,9 @@ impl<'a> ViaValue<'a> {
     /// when the sender asked for it (RFC 3581 §4). What stood in either before is replaced, the rest stays.
     pub fn stamped(&self, source: SocketAddr) -> Vec<u8> {
         let head = self.raw.len() - self.params.as_bytes().len();
-        let mut text = trim(&self.raw[..head]).to_vec();
+        // `;received=` and `;rport=` with the longest of addresses are 65 octets.
+        let mut text = Vec::with_capacity(self.raw.len() + 72);
+        text.extend_from_slice(trim(&self.raw[..head]));
         for (name, value) in self.params.iter() {
             if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
                 continue;
@@ -138,7 +140,11 @@ impl<'a> ViaValue<'a> {
                 text.extend_from_slice(value);
             }
         }
-        text.extend_from_slice(format!(";received={}", source.ip().to_canonical()).as_bytes());
+        text.extend_from_slice(b";received=");
+        match source.ip().to_canonical() {
+            IpAddr::V4(address) => push_ipv4(&mut text, address),
+            IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+        }
         if self.rport().is_some() {
             text.extend_from_slice(b";rport=");
             push_number(&mut text, u32::from(source.port()));

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::parse::{Head, read_head};
 use super::{Limits, Message, ParseError, Table, refusal};
+use crate::grammar::LineFeeds;
 
 /// What stands next on a stream.
 #[derive(Clone, Debug)]
@@ -37,6 +38,17 @@ impl FrameError {
     }
 }
 
+/// How far a head was searched, counted from its start.
+#[derive(Clone, Copy, Default)]
+struct Lines {
+    /// Start of the line that has no end yet.
+    line: usize,
+    /// Start of the row that ends last.
+    row: usize,
+    /// Complete rows. The start line is the first: it is complete, and looked like SIP.
+    rows: usize,
+}
+
 /// Cuts one direction of a stream into messages and keep-alives.
 ///
 /// [`push`](Framer::push) what was read, then call [`next`](Framer::next) until it gives `None`. However the stream
@@ -49,8 +61,8 @@ pub struct Framer {
     start: usize,
     /// The head was searched up to here, counted from `start`.
     searched: usize,
-    /// The start line was complete and looked like SIP.
-    start_line: bool,
+    /// What was seen of the head up to there.
+    lines: Lines,
     /// The head is complete: its index and the length of the whole message.
     head: Option<(Table, Head, usize)>,
     /// The last thing seen was a first line end.
@@ -66,7 +78,7 @@ impl Framer {
             buffer: Vec::new(),
             start: 0,
             searched: 0,
-            start_line: false,
+            lines: Lines::default(),
             head: None,
             line_end: false,
             failed: false,
@@ -92,7 +104,7 @@ impl Framer {
 
     /// Whether the start line of the pending message is complete and looks like SIP.
     pub fn has_start_line(&self) -> bool {
-        self.start_line || self.head.is_some()
+        self.lines.rows > 0 || self.head.is_some()
     }
 
     /// The stream failed; no frame will come any more.
@@ -152,7 +164,7 @@ impl Framer {
             }
             bytes
         };
-        (self.searched, self.start_line) = (0, false);
+        (self.searched, self.lines) = (0, Lines::default());
         Ok(Some(Frame::Message(Message { bytes, table, head })))
     }
 
@@ -162,43 +174,57 @@ impl Framer {
 
     /// Searches what was not searched yet for the end of the head.
     fn find_head(&mut self) -> Result<(), ParseError> {
-        let mut start_line = self.start_line;
+        let Lines { mut line, mut row, mut rows } = self.lines;
         let held = self.held();
         // An error is found where it stands, however the stream is split: nothing behind the limit is looked at.
         let end = held.len().min(self.limits.message);
         // A method and the version around the longest URI.
         let longest_start_line = self.limits.uri + 128;
-        let from = self.searched;
-        for hit in memchr::memchr_iter(b'\n', held.get(from..end).unwrap_or_default()) {
-            let lf = from + hit;
-            if !start_line && lf > longest_start_line {
+        for lf in LineFeeds::new(held.get(..end).unwrap_or_default(), self.searched) {
+            if rows == 0 && lf > longest_start_line {
                 break;
             }
-            let before = held.get(..lf).unwrap_or_default();
+            let text = held.get(line..lf).unwrap_or_default();
             // Patterns, not `ends_with`, which calls: a head may have thousands of lines.
-            let [.., b'\r'] = before else {
+            let [text @ .., b'\r'] = text else {
                 return Err(ParseError::BareLf { offset: lf as u32 });
             };
-            if !start_line {
-                // Plain junk is refused at the first line; a near miss may still hold a Via to answer to.
-                if memchr::memmem::find(before, b"SIP/").is_none() {
-                    return Err(ParseError::StartLine { offset: 0 });
+            match text {
+                [] => {
+                    self.head = Some(index_head(held, &self.limits)?);
+                    return Ok(());
                 }
-                start_line = true;
+                // RFC 3261 §7.3.1: the row above goes on.
+                [b' ' | b'\t', ..] if rows > 0 => {}
+                _ => {
+                    // Plain junk is refused at the first line; a near miss may still hold a Via to answer to.
+                    if rows == 0 && memchr::memmem::find(text, b"SIP/").is_none() {
+                        return Err(ParseError::StartLine { offset: 0 });
+                    }
+                    row = line;
+                    rows += 1;
+                }
             }
-            if let [.., b'\r', b'\n', b'\r'] = before {
-                self.head = Some(index_head(held, &self.limits)?);
-                return Ok(());
+            line = lf + 1;
+            // The start line is none of the rows. What is too much is refused where it is reached, not at the end of the head.
+            if rows > self.limits.rows + 1 || (rows > 1 && line - row > self.limits.row_bytes) {
+                return Err(self.excess(held.get(..line).unwrap_or_default()));
             }
         }
-        if !start_line && end > longest_start_line {
+        if rows == 0 && end > longest_start_line {
             return Err(ParseError::UriTooLong { limit: self.limits.uri });
         }
         if held.len() >= self.limits.message {
             return Err(ParseError::TooLarge { limit: self.limits.message });
         }
-        (self.searched, self.start_line) = (end, start_line);
+        (self.searched, self.lines) = (end, Lines { line, row, rows });
         Ok(())
+    }
+
+    /// What is wrong with a head that has too many rows or too long a one: that, or what stands before it.
+    fn excess(&self, head: &[u8]) -> ParseError {
+        let error = read_head(head, &self.limits, &mut Table::default()).err();
+        error.unwrap_or(ParseError::TooManyRows { limit: self.limits.rows })
     }
 
     fn fail(&mut self, error: ParseError) -> FrameError {

@@ -2,7 +2,8 @@
 
 use super::{Limits, Message, Method, Name, ResponseBuilder};
 use crate::header::{
-    CSeq, CallId, Contact, From, Header, HeaderError, MaxForwards, ProxyRequire, RecordRoute, Route, To, Via,
+    CSeq, CSeqValue, CallId, Contact, From, Header, HeaderError, MaxForwards, ProxyRequire, RecordRoute,
+    Route, To, Via,
 };
 use crate::uri::{Scheme, Uri};
 
@@ -80,19 +81,37 @@ impl Message {
         }
         check.single_fields();
         check.mandatory::<Via>();
-        check.mandatory::<From>();
-        check.mandatory::<To>();
+        let from = check.mandatory::<From>();
+        let to = check.mandatory::<To>();
         check.mandatory::<CallId>();
-        check.mandatory::<CSeq>();
-        check.all::<Via>();
-        check.all::<Route>();
-        check.all::<RecordRoute>();
-        check.contacts(limits);
-        if self.values(Name::Via, true).count() > limits.vias {
+        let cseq = check.mandatory::<CSeq>();
+        let vias = check.all::<Via>(|_| {});
+        let mut bad_route = false;
+        check.all::<Route>(|route| bad_route |= self.is_request() && route.uri().is_err());
+        check.all::<RecordRoute>(|_| {});
+        let mut bad_contact = false;
+        let contacts = check.all::<Contact>(|contact| {
+            bad_contact |= self.is_request() && !contact.is_star() && contact.uri().is_err();
+        });
+        if self.is_request() && contacts > limits.contacts {
+            check.found(400, "Contact", "too many values");
+        }
+        if vias > limits.vias {
             check.found(483, "Via", "too many values");
         }
         if self.is_request() {
-            check.request();
+            check.request(cseq);
+            // URIs of any scheme may stand in these, but a SIP URI has to be one.
+            for (field, bad) in [
+                ("From", from.is_some_and(|from| from.uri().is_err())),
+                ("To", to.is_some_and(|to| to.uri().is_err())),
+                ("Contact", bad_contact),
+                ("Route", bad_route),
+            ] {
+                if bad {
+                    check.found(400, field, "malformed URI");
+                }
+            }
         }
         check.findings
     }
@@ -103,7 +122,7 @@ struct Check<'m> {
     findings: Vec<Finding>,
 }
 
-impl Check<'_> {
+impl<'m> Check<'m> {
     fn found(&mut self, status: u16, field: &'static str, reason: &'static str) {
         self.findings.push(Finding { status, field, reason });
     }
@@ -124,36 +143,46 @@ impl Check<'_> {
         }
     }
 
-    /// RFC 3261 §8.1.1
-    fn mandatory<H: Header>(&mut self) {
-        match self.message.header::<H>() {
+    /// RFC 3261 §8.1.1. Lists are judged value by value elsewhere.
+    fn mandatory<H: Header>(&mut self) -> Option<H::View<'m>> {
+        let message = self.message;
+        if H::LIST {
+            if message.raw(H::NAME).is_none() {
+                self.found(400, H::NAME.as_str(), "missing");
+            }
+            return None;
+        }
+        match message.header::<H>() {
             None => self.found(400, H::NAME.as_str(), "missing"),
-            // Lists are judged value by value elsewhere.
-            Some(Err(error)) if !H::LIST => self.malformed(&error),
-            Some(_) => {}
+            Some(Err(error)) => self.malformed(&error),
+            Some(Ok(value)) => return Some(value),
         }
+        None
     }
 
-    fn all<H: Header>(&mut self) {
-        if let Some(error) = self.message.headers::<H>().find_map(Result::err) {
-            self.malformed(&error);
+    /// Every value of a field, once; how many there are.
+    fn all<H: Header>(&mut self, mut look: impl FnMut(H::View<'m>)) -> usize {
+        let message = self.message;
+        let (mut count, mut sound) = (0, true);
+        for value in message.headers::<H>() {
+            count += 1;
+            match value {
+                Ok(value) => look(value),
+                Err(error) if sound => {
+                    sound = false;
+                    self.malformed(&error);
+                }
+                Err(_) => {}
+            }
         }
+        count
     }
 
-    fn contacts(&mut self, limits: &Limits) {
-        self.all::<Contact>();
-        if self.message.is_request() && self.message.values(Name::Contact, true).count() > limits.contacts {
-            self.found(400, "Contact", "too many values");
-        }
-    }
-
-    fn request(&mut self) {
+    fn request(&mut self, cseq: Option<CSeqValue<'_>>) {
         let message = self.message;
         self.request_uri();
         // RFC 3261 §8.2.1 by way of §20.16: the method in CSeq is the request's.
-        if let Some(Ok(cseq)) = message.header::<CSeq>()
-            && message.method() != Some(cseq.method)
-        {
+        if cseq.is_some_and(|cseq| message.method() != Some(cseq.method)) {
             self.found(400, "CSeq", "another method");
         }
         match message.header::<MaxForwards>() {
@@ -166,7 +195,6 @@ impl Check<'_> {
         if message.headers::<ProxyRequire>().next().is_some() && message.method() != Some(Method::Ack) {
             self.found(420, "Proxy-Require", "option not supported");
         }
-        self.uris();
     }
 
     fn request_uri(&mut self) {
@@ -179,29 +207,6 @@ impl Check<'_> {
             // RFC 3261 §19.1.1: not allowed in a Request-URI
             Ok(uri) if uri.headers().is_some() => self.found(400, "Request-URI", "has URI headers"),
             Ok(_) => {}
-        }
-    }
-
-    /// URIs of any scheme may stand in these, but a SIP URI has to be one.
-    fn uris(&mut self) {
-        let message = self.message;
-        if let Some(Ok(from)) = message.header::<From>()
-            && from.uri().is_err()
-        {
-            self.found(400, "From", "malformed URI");
-        }
-        if let Some(Ok(to)) = message.header::<To>()
-            && to.uri().is_err()
-        {
-            self.found(400, "To", "malformed URI");
-        }
-        for (field, bad) in [
-            ("Contact", message.headers::<Contact>().flatten().any(|c| !c.is_star() && c.uri().is_err())),
-            ("Route", message.headers::<Route>().flatten().any(|r| r.uri().is_err())),
-        ] {
-            if bad {
-                self.found(400, field, "malformed URI");
-            }
         }
     }
 }

@@ -73,9 +73,9 @@ mod tests {
         let list = Blocklist::default();
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let suspect = Suspect::address(address("2001:db8::1"));
-        list.heed(&Event::Blocked { suspect, offence: Offence::Flood, seconds: 1 });
+        list.heed(&Event::Blocked { suspect, subject: None, offence: Offence::Flood, seconds: 1 });
         let key = Suspect::Certificate([1; 32]);
-        list.heed(&Event::Blocked { suspect: key, offence: Offence::Flood, seconds: 1 });
+        list.heed(&Event::Blocked { suspect: key, subject: None, offence: Offence::Flood, seconds: 1 });
         assert!(list.clone().holds(address("2001:db8::2")) && !list.holds(address("2001:db9::1")));
         list.heed(&Event::Unblocked { suspect, why: Release::Over });
         assert!(!list.holds(address("2001:db8::2")));

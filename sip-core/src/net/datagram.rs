@@ -1,13 +1,17 @@
 //! Datagram sockets: one task each, receiving and sending.
+//!
+//! A socket is watched for what comes, and not for room: that of a datagram socket comes back with every datagram that leaves the
+//! machine, and each time the thread would be woken for nothing.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use tokio::net::UdpSocket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::blocklist::Blocklist;
@@ -42,11 +46,27 @@ impl Datagrams {
     }
 }
 
+/// A socket that does not block, watched for what comes.
+pub(super) type Watched = Arc<AsyncFd<UdpSocket>>;
+
+/// Has the current runtime watch a socket for what comes.
+pub(super) fn watch(socket: UdpSocket) -> io::Result<Watched> {
+    watch_for(socket, Interest::READABLE).map(Arc::new)
+}
+
+#[expect(
+    deprecated,
+    reason = "deprecated for what does not own its descriptor, as this socket does; the function in its place is unsafe"
+)]
+fn watch_for(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 /// The way to send by a socket, from any thread.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     pub(super) listener: ListenerId,
-    pub(super) socket: Arc<UdpSocket>,
+    pub(super) socket: Watched,
     /// What the socket has no room for at the moment. The drop of the last one ends the socket's task.
     pub(super) queue: mpsc::Sender<(SocketAddr, Bytes)>,
     pub(super) local: SocketAddr,
@@ -58,7 +78,7 @@ impl Outlet {
     pub(super) fn send(&self, remote: SocketAddr, bytes: Bytes) {
         let queued = self.queue.capacity() < self.queue.max_capacity();
         if !queued
-            && !matches!(self.socket.try_send_to(&bytes, remote), Err(error) if error.kind() == ErrorKind::WouldBlock)
+            && !matches!(self.socket.get_ref().send_to(&bytes, remote), Err(error) if error.kind() == ErrorKind::WouldBlock)
         {
             return;
         }
@@ -71,7 +91,7 @@ const LARGEST: usize = 65_536;
 
 /// Everything a socket's task owns.
 pub(super) struct Socket {
-    pub(super) socket: Arc<UdpSocket>,
+    pub(super) socket: Watched,
     pub(super) local: SocketAddr,
     pub(super) rules: Datagrams,
     /// Ends the task when its sending end is dropped.
@@ -85,17 +105,30 @@ impl Socket {
         let mut buffer = vec![0; LARGEST];
         loop {
             tokio::select! {
-                received = self.socket.recv_from(&mut buffer) => match received {
+                received = self.socket.async_io(Interest::READABLE, |socket| socket.recv_from(&mut buffer)) => match received {
                     Ok((n, remote)) => self.receive(buffer.get(..n).unwrap_or_default(), remote).await,
                     // The socket lives on; should the error repeat, it must not spin.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 },
                 queued = self.queue.recv() => match queued {
                     // What can't be sent is lost, as datagrams are; retransmission is above.
-                    Some((remote, bytes)) => drop(self.socket.send_to(&bytes, remote).await),
+                    Some((remote, bytes)) => self.send(&bytes, remote).await,
                     None => return,
                 },
             }
+        }
+    }
+
+    /// Sends, and waits for room if there is none.
+    async fn send(&self, bytes: &[u8], remote: SocketAddr) {
+        let socket = self.socket.get_ref();
+        if !matches!(socket.send_to(bytes, remote), Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            return;
+        }
+        // Watched for room by a descriptor of its own, and only so long.
+        let clone = socket.try_clone().and_then(|clone| watch_for(clone, Interest::WRITABLE));
+        if let Ok(clone) = clone {
+            drop(clone.async_io(Interest::WRITABLE, |socket| socket.send_to(bytes, remote)).await);
         }
     }
 
@@ -111,7 +144,7 @@ impl Socket {
         if self.rules.stun
             && let Some(answer) = stun::answer(bytes, remote)
         {
-            drop(self.socket.try_send_to(&answer, remote));
+            drop(self.socket.get_ref().send_to(&answer, remote));
             return drop(self.inbox.try_send(Arrival::Ping { source }));
         }
         let peer = Arc::new(Peer {
@@ -129,7 +162,7 @@ impl Socket {
                 let response = refusal(bytes, &error);
                 let status = response.as_ref().map(|_| error.status());
                 if let Some(response) = response {
-                    drop(self.socket.send_to(&response, remote).await);
+                    self.send(&response, remote).await;
                 }
                 Arrival::Unframeable { source, peer, status }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 use super::crossing::{self, Crossing, Crossings};
 use super::datagram::{Datagrams, Outlet};
+use super::dials::{Admission, Dials};
 use super::links::Links;
 use super::stream::Arrival;
 use super::{Connect, Limits, Resolve, Stream};
@@ -230,8 +232,7 @@ impl<C: Send> Driver<C> {
             resolve,
             events,
             links: Links::new(inbox, limits.clone(), self.crossings),
-            dials: JoinSet::new(),
-            dialling: HashMap::new(),
+            dials: Dials::default(),
             lookups: JoinSet::new(),
             asked: HashMap::new(),
             inbox: limits.inbox.max(1),
@@ -244,7 +245,7 @@ impl<C: Send> Driver<C> {
 }
 
 /// What came of a dial.
-type Connected = io::Result<(Box<dyn Stream>, Peer)>;
+pub(super) type Connected = io::Result<(Box<dyn Stream>, Peer)>;
 
 /// What came of a look-up.
 type Found = io::Result<Answer>;
@@ -255,8 +256,7 @@ struct Running<M, N, R, E> {
     resolve: Arc<R>,
     events: E,
     links: Links,
-    dials: JoinSet<Connected>,
-    dialling: HashMap<Id, Dial>,
+    dials: Dials,
     lookups: JoinSet<Found>,
     asked: HashMap<Id, u64>,
     limits: Arc<Limits>,
@@ -292,7 +292,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                     self.arrive(arrival);
                 }
                 crossing = crossing::next(&mut crossed), if crossed.is_some() => self.crossed(crossing),
-                Some(done) = self.dials.join_next_with_id() => self.dialled(done),
+                Some(done) = self.dials.join_next() => self.dialled(done),
                 Some(done) = self.lookups.join_next_with_id() => self.resolved(done),
                 panicked = self.links.task_ended() => if let Some(flow) = panicked {
                     self.close(flow);
@@ -412,19 +412,36 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
 
     fn start_dials(&mut self) {
         for dial in std::mem::take(&mut self.links.wanted) {
-            if self.dials.len() >= self.limits.dials {
-                self.links.dial_failed(dial, Fault::Own);
+            match self.dials.admit(now(), dial, &self.limits) {
+                Admission::Now => self.start_dial(dial),
+                Admission::Waits => {}
+                Admission::Full => self.links.dial_failed(dial, Fault::Own),
+            }
+        }
+    }
+
+    fn start_dial(&mut self, dial: Dial) {
+        let (connect, patience) = (self.connect.clone(), self.limits.dial);
+        self.dials.start(dial, async move { timeout(patience, connect.connect(&dial)).await? });
+    }
+
+    /// Starts those that waited for one to this address to end.
+    fn next_dials(&mut self, remote: SocketAddr) {
+        while let Some((dial, late)) = self.dials.next(now(), remote, &self.limits) {
+            if !self.links.is_dialling(&dial) {
                 continue;
             }
-            let (connect, patience) = (self.connect.clone(), self.limits.dial);
-            let task = self.dials.spawn(async move { timeout(patience, connect.connect(&dial)).await? });
-            self.dialling.insert(task.id(), dial);
+            if late {
+                self.links.dial_failed(dial, Fault::Own);
+            } else {
+                self.start_dial(dial);
+            }
         }
     }
 
     fn dialled(&mut self, done: Result<(Id, Connected), JoinError>) {
         let (id, result) = split(done);
-        let Some(dial) = self.dialling.remove(&id) else { return };
+        let Some(dial) = self.dials.ended(id) else { return };
         match result {
             Ok((io, peer)) if self.links.is_dialling(&dial) => {
                 let peer = Arc::new(peer);
@@ -438,6 +455,7 @@ impl<M: Machine, N: Connect, R: Resolve, E: FnMut(M::Event)> Running<M, N, R, E>
                 self.links.dial_failed(dial, Fault::Peer);
             }
         }
+        self.next_dials(dial.remote);
     }
 
     fn look_up(&mut self, query: u64, question: Question) {

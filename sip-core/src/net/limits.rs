@@ -28,8 +28,12 @@ pub struct Limits {
     pub streams: usize,
     /// How long a connection may take to stand, TLS included. Default 5 s. Too long makes a call wait for a dead peer.
     pub dial: Duration,
-    /// Dials under way at once. More fail at once. Default 1,024: one per phone after a PBX restart.
+    /// Dials under way at once. More fail at once. Default 1,024.
     pub dials: usize,
+    /// Those to one address; the others wait for their turn, their own time not begun. Default 64.
+    pub dials_each: usize,
+    /// Dials that wait for their turn, all together, three times [`Limits::dial`] at most. More fail at once. Default 4,096.
+    pub dials_waiting: usize,
     /// Connections that we dialled, open or under way, all together. Further dials fail at once. Default 20,000: as
     /// many as [`Limits::streams`], where each phone has a connection of its own.
     pub dialled: usize,
@@ -54,6 +58,8 @@ impl Default for Limits {
             streams: 20_000,
             dial: Duration::from_secs(5),
             dials: 1024,
+            dials_each: 64,
+            dials_waiting: 4096,
             dialled: 20_000,
             resolve: Duration::from_secs(5),
             lookups: 256,

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::Stream;
 use super::crossing::Crossings;
-use super::datagram::{Datagrams, Outlet, Socket};
+use super::datagram::{self, Datagrams, Outlet, Socket};
 use super::limits::Limits;
 use super::queue::Queue;
 use super::stream::{Arrival, Connection};
@@ -46,7 +46,8 @@ pub(super) struct Links {
 
 struct Flow {
     queue: Queue,
-    dial: Option<Dial>,
+    /// Boxed: most connections are those of phones, which have none.
+    dial: Option<Box<Dial>>,
     peer: Arc<Peer>,
 }
 
@@ -119,7 +120,7 @@ impl Links {
                 }
             }
         }
-        self.flows.insert(flow, Flow { queue, dial, peer });
+        self.flows.insert(flow, Flow { queue, dial: dial.map(Box::new), peer });
         flow
     }
 
@@ -129,7 +130,7 @@ impl Links {
         match closed.dial {
             None => self.accepted -= 1,
             Some(dial) => {
-                if matches!(self.lines.get(&dial), Some(Line::Open(open)) if *open == flow) {
+                if matches!(self.lines.get(&*dial), Some(Line::Open(open)) if *open == flow) {
                     self.lines.remove(&dial);
                 }
             }
@@ -238,14 +239,14 @@ impl Links {
     /// Starts a socket's task, in place of an earlier one of that port row.
     pub(super) fn add_socket(&mut self, socket: UdpSocket, rules: Datagrams) -> Option<Outlet> {
         // Whoever bound it may have done so on another runtime: were that to watch it, each datagram would wake two threads.
-        let socket = match socket.into_std().and_then(UdpSocket::from_std) {
-            Ok(socket) => Arc::new(socket),
+        let socket = match socket.into_std().and_then(datagram::watch) {
+            Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "a datagram socket is lost");
                 return None;
             }
         };
-        let local = socket.local_addr().ok()?;
+        let local = socket.get_ref().local_addr().ok()?;
         let (queue, end) = mpsc::channel(DATAGRAMS);
         let (listener, side) = (rules.listener, rules.side);
         let inbox = self.inbox.clone();

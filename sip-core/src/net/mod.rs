@@ -39,6 +39,7 @@ mod blocklist;
 mod crossing;
 mod datagram;
 mod dial;
+mod dials;
 mod driver;
 mod limits;
 mod links;

@@ -1,16 +1,21 @@
 //! One stream connection: a task that reads frames, answers keep-alives and writes what is queued.
+//!
+//! There are as many of these tasks as phones, nearly all at rest. So a task holds only what a rest needs: whatever is rare (a
+//! timer, the wait for a busy driver, the end) is put on the heap when it comes.
 
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::limits::Limits;
@@ -79,7 +84,7 @@ const READ: usize = 4096;
 
 impl Connection {
     /// Runs until the connection ends, and says so.
-    pub(super) async fn run(self) {
+    pub(super) fn run(self) -> impl Future<Output = ()> + Send {
         let (input, output) = tokio::io::split(self.io);
         let stall = self.limits.write_stall;
         let mut writer = Writer { output, queue: self.queue, rest: Bytes::new(), stall };
@@ -93,29 +98,32 @@ impl Connection {
             pings: Pings { second: Instant::now(), count: 0, limit: self.limits.pings },
             limits: self.limits,
         };
-        let why = tokio::select! {
-            why = reader.run() => why,
-            why = writer.run() => why,
-        };
-        // The driver has gone if nobody takes this.
-        let _ = reader.inbox.send(Arrival::Closed { flow: reader.flow, why }).await;
-        match why {
-            Ending::Eof | Ending::Unframeable | Ending::Done => {
-                // The driver lets go of the queue when it learns of the end. Until then answers to what was heard come in, and
-                // still go out, as does the refusal of what can't be framed.
-                if writer.run().await == Ending::Done
-                    && timeout(stall, writer.output.shutdown()).await.is_ok()
-                {
-                    reader.linger(why).await;
-                }
-            }
-            Ending::Broken
-            | Ending::Silent
-            | Ending::Slow
-            | Ending::Junk
-            | Ending::Stalled
-            | Ending::Pings => {}
+        // Not an `async fn`: that would keep its argument beside what is made of it.
+        async move {
+            let why = tokio::select! {
+                why = reader.run() => why,
+                why = writer.run() => why,
+            };
+            Box::pin(end(&mut reader, &mut writer, why)).await;
         }
+    }
+}
+
+/// Says that the connection has ended, and lets it end as well as it can.
+async fn end(reader: &mut Reader, writer: &mut Writer, why: Ending) {
+    // The driver has gone if nobody takes this.
+    let _ = reader.inbox.send(Arrival::Closed { flow: reader.flow, why }).await;
+    match why {
+        Ending::Eof | Ending::Unframeable | Ending::Done => {
+            // The driver lets go of the queue when it learns of the end. Until then answers to what was heard come in, and
+            // still go out, as does the refusal of what can't be framed.
+            if writer.run().await == Ending::Done
+                && timeout(writer.stall, writer.output.shutdown()).await.is_ok()
+            {
+                reader.linger(why).await;
+            }
+        }
+        Ending::Broken | Ending::Silent | Ending::Slow | Ending::Junk | Ending::Stalled | Ending::Pings => {}
     }
 }
 
@@ -128,6 +136,19 @@ struct Reader {
     inbox: mpsc::Sender<Arrival>,
     pings: Pings,
     limits: Arc<Limits>,
+}
+
+/// The wait for a driver that is busy.
+type Busy = Pin<Box<dyn Future<Output = Result<(), Ending>> + Send>>;
+
+/// What came of a frame.
+#[derive(Default)]
+struct Taken {
+    /// It was a message.
+    heard: bool,
+    busy: Option<Busy>,
+    /// It was the last.
+    end: Option<Ending>,
 }
 
 impl Reader {
@@ -156,20 +177,19 @@ impl Reader {
                 (Some(at), _) => (Some(at + self.limits.whole_message), Ending::Slow),
                 (None, at) => (at, Ending::Silent),
             };
-            let read = self.read();
             let read = match deadline {
-                Some(at) => match timeout_at(at, read).await {
+                Some(at) => match Box::pin(timeout_at(at, self.read())).await {
                     Ok(read) => read,
                     Err(_) if late == Ending::Junk => {
-                        let (source, peer) = (Source::Flow(self.flow), self.peer.clone());
-                        return match self.tell(Arrival::Unframeable { source, peer, status: None }).await {
-                            Ok(()) => Ending::Junk,
-                            Err(ending) => ending,
-                        };
+                        if let Some(busy) = self.tell(self.unframeable(None)) {
+                            // Gone or not, it is over.
+                            let _ = busy.await;
+                        }
+                        return late;
                     }
                     Err(_) => return late,
                 },
-                None => read.await,
+                None => self.read().await,
             };
             match read {
                 Ok(0) => return Ending::Eof,
@@ -194,41 +214,62 @@ impl Reader {
     /// Hands over every frame that is complete. Says whether a message was among them.
     async fn take_frames(&mut self) -> Result<bool, Ending> {
         let mut heard = false;
-        while let Some(frame) = self.framer.next() {
-            let source = Source::Flow(self.flow);
-            match frame {
-                Ok(Frame::Message(message)) => {
-                    heard = true;
-                    let peer = self.peer.clone();
-                    self.tell(Arrival::Message { source, peer, message }).await?;
-                }
-                Ok(Frame::Ping) => {
-                    if self.pings.is_flood() {
-                        return Err(Ending::Pings);
-                    }
-                    if !self.answers.push(PONG) {
-                        return Err(Ending::Stalled);
-                    }
-                    // If the driver is busy, it hears of the next one.
-                    drop(self.inbox.try_send(Arrival::Ping { source }));
-                }
-                Ok(Frame::Pong) => {}
-                Err(error) => {
-                    let status = error.response.as_ref().map(|_| error.status());
-                    if let Some(response) = error.response {
-                        self.answers.push(response);
-                    }
-                    self.tell(Arrival::Unframeable { source, peer: self.peer.clone(), status }).await?;
-                    return Err(Ending::Unframeable);
-                }
+        while let Some(taken) = self.take_frame() {
+            heard |= taken.heard;
+            if let Some(busy) = taken.busy {
+                busy.await?;
+            }
+            if let Some(end) = taken.end {
+                return Err(end);
             }
         }
         Ok(heard)
     }
 
-    /// Waits while the driver is busy, so that the peer's octets stay in the network.
-    async fn tell(&mut self, arrival: Arrival) -> Result<(), Ending> {
-        self.inbox.send(arrival).await.map_err(|_| Ending::Done)
+    fn take_frame(&mut self) -> Option<Taken> {
+        let mut taken = Taken::default();
+        let source = Source::Flow(self.flow);
+        match self.framer.next()? {
+            Ok(Frame::Message(message)) => {
+                taken.heard = true;
+                let peer = self.peer.clone();
+                taken.busy = self.tell(Arrival::Message { source, peer, message });
+            }
+            Ok(Frame::Ping) => {
+                if self.pings.is_flood() {
+                    taken.end = Some(Ending::Pings);
+                } else if self.answers.push(PONG) {
+                    // If the driver is busy, it hears of the next one.
+                    drop(self.inbox.try_send(Arrival::Ping { source }));
+                } else {
+                    taken.end = Some(Ending::Stalled);
+                }
+            }
+            Ok(Frame::Pong) => {}
+            Err(error) => {
+                let status = error.response.as_ref().map(|_| error.status());
+                if let Some(response) = error.response {
+                    self.answers.push(response);
+                }
+                taken.busy = self.tell(self.unframeable(status));
+                taken.end = Some(Ending::Unframeable);
+            }
+        }
+        Some(taken)
+    }
+
+    fn unframeable(&self, status: Option<u16>) -> Arrival {
+        Arrival::Unframeable { source: Source::Flow(self.flow), peer: self.peer.clone(), status }
+    }
+
+    /// Tells the driver. While that is busy there is something to wait for, so that the peer's octets stay in the network.
+    fn tell(&self, arrival: Arrival) -> Option<Busy> {
+        let arrival = match self.inbox.try_send(arrival) {
+            Ok(()) => return None,
+            Err(TrySendError::Full(arrival) | TrySendError::Closed(arrival)) => arrival,
+        };
+        let inbox = self.inbox.clone();
+        Some(Box::pin(async move { inbox.send(arrival).await.map_err(|_| Ending::Done) }))
     }
 
     /// A socket closed with octets unread resets the connection and may take the refusal with it: read some to the end.
@@ -279,7 +320,7 @@ impl Writer {
     async fn run(&mut self) -> Ending {
         loop {
             while !self.rest.is_empty() {
-                match timeout(self.stall, self.output.write(&self.rest)).await {
+                match self.patiently(Self::poll_write).await {
                     Ok(Ok(n)) if n > 0 => self.rest.advance(n),
                     Ok(_) => return Ending::Broken,
                     Err(_) => return Ending::Stalled,
@@ -289,8 +330,8 @@ impl Writer {
                 self.rest = bytes;
                 continue;
             }
-            match timeout(self.stall, self.output.flush()).await {
-                Ok(Ok(())) => {}
+            match self.patiently(Self::poll_flush).await {
+                Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Ending::Broken,
                 Err(_) => return Ending::Stalled,
             }
@@ -300,4 +341,23 @@ impl Writer {
             }
         }
     }
+
+    /// What mostly succeeds at once. If it does not, a peer that does not read has so much time.
+    async fn patiently(&mut self, work: Work) -> Result<io::Result<usize>, Elapsed> {
+        match poll_fn(|cx| Poll::Ready(work(self, cx))).await {
+            Poll::Ready(done) => Ok(done),
+            Poll::Pending => Box::pin(timeout(self.stall, poll_fn(|cx| work(self, cx)))).await,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.output).poll_write(cx, &self.rest)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.output).poll_flush(cx).map_ok(|()| 0)
+    }
 }
+
+/// A step of the writer; how many octets it took.
+type Work = fn(&mut Writer, &mut Context<'_>) -> Poll<io::Result<usize>>;

@@ -205,6 +205,12 @@ impl<R> Context<R> {
         matches!(self.branches.get(branch), Some(State::Left))
     }
 
+    /// A branch was redirected, and another one is to be added in its place: the 3xx is nobody's answer (RFC 3261 §16.7
+    /// step 4).
+    pub fn recurse(&mut self, branch: usize) {
+        self.finish(branch);
+    }
+
     /// Marks a branch as done; `false` when it was.
     fn finish(&mut self, branch: usize) -> bool {
         match self.branches.get_mut(branch) {
@@ -308,6 +314,22 @@ mod tests {
             assert_eq!(context.add(), branch);
         }
         context
+    }
+
+    #[test]
+    fn what_was_heard_and_decided_is_told() {
+        let now = Instant::now();
+        let mut context = forked(now, 2);
+        assert!(context.is_silent(0) && context.awaits(0) && !context.is_concluded());
+        context.handle_answer(now, 0, 180, "ringing");
+        assert!(!context.is_silent(0) && context.awaits(0));
+        assert!(context.handle_answer(now, 0, 486, "busy").is_empty());
+        // The same branch says it again: that does not stand for the other one.
+        assert!(context.handle_answer(now, 0, 486, "busy").is_empty());
+        assert!(!context.awaits(0) && !context.is_concluded());
+        assert!(!context.handle_answer(now, 1, 404, "nobody").is_empty());
+        assert!(context.is_concluded());
+        assert!(context.handle_answer(now, 1, 603, "late").is_empty());
     }
 
     #[test]

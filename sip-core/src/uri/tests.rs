@@ -19,6 +19,19 @@ fn the_user_part_may_hold_delimiters() {
 }
 
 #[test]
+fn a_colon_is_of_the_part_it_stands_in() {
+    let uri = Uri::parse(b"sip:a;b:c?d@h;x=1:2?y=3:4").expect("reads");
+    assert_eq!((uri.user(), uri.password()), (Some(&b"a;b"[..]), Some(&b"c?d"[..])));
+    assert_eq!((uri.host(), uri.port()), (Some(Host::Name("h")), None));
+    assert_eq!((uri.param("x"), uri.headers()), (Some(&b"1:2"[..]), Some(&b"y=3:4"[..])));
+    let uri = Uri::parse(b"sip:h:5070?to=sip:a").expect("reads");
+    assert_eq!((uri.user(), uri.port(), uri.headers()), (None, Some(5070), Some(&b"to=sip:a"[..])));
+    assert_eq!(Uri::parse(b"sip:h;lr;?x"), Err(UriError::Parameter));
+    assert_eq!(Uri::parse(b"sip:h;=x"), Err(UriError::Parameter));
+    assert_eq!(Uri::parse(b"sip:a@h;x=\""), Err(UriError::Byte { offset: 10 }));
+}
+
+#[test]
 fn other_schemes_stay_opaque() {
     let uri = Uri::parse(b"tel:+1-555;phone-context=x").expect("reads");
     assert_eq!((uri.scheme(), uri.opaque(), uri.host()), (Scheme::Tel, &b"+1-555;phone-context=x"[..], None));

@@ -289,6 +289,10 @@ fn a_phone_s_connection_that_breaks_while_it_rings() {
     assert_eq!(world.saw(|e| matches!(e, Event::PhoneLost { .. })), 1);
     world.say(pbx, &from_pbx("INVITE", &target(&token), "d", 1, "", ""));
     world.hear_start(pbx, "SIP/2.0 480 ");
+    // Both say which phone it was.
+    let named =
+        |e: &Event| matches!(e, Event::Refused { phone: Some(p), .. } if p.tag.as_deref() == Some(MAC_A));
+    assert_eq!(world.saw(named), 2);
 }
 
 #[test]

@@ -67,12 +67,18 @@ fn routes_are_followed_for_who_knows_the_password_and_a_replay_is_stale() {
     let good = credentials(&offered, "117", "secret", 1);
     assert_eq!(ask(&mut world, phone, "b", &good), None);
     let other = world.dialled("10.0.1.51:5061");
-    world.hear_start(other, "INVITE ");
+    let invite = world.hear_start(other, "INVITE ");
+    // Our realm's credentials stay here; those for the PBX go on (RFC 3261 §22.3).
+    assert!(rows(&invite, "Proxy-Authorization").is_empty(), "{invite}");
     world.silent(own);
     let stale = ask(&mut world, phone, "c", &good).expect("an answer");
     assert!(stale.starts_with("SIP/2.0 407 ") && stale.contains("stale=TRUE"), "{stale}");
-    assert_eq!(ask(&mut world, phone, "d", &credentials(&offered, "117", "secret", 2)), None);
-    world.hear_start(other, "INVITE ");
+    let pbx = "Proxy-Authorization: Digest username=\"117\", realm=\"pbx\", nonce=\"n\", uri=\"x\", response=\"00\"";
+    let both = format!("{}\n{pbx}", credentials(&offered, "117", "secret", 2));
+    assert_eq!(ask(&mut world, phone, "d", &both), None);
+    let invite = world.hear_start(other, "INVITE ");
+    let kept = rows(&invite, "Proxy-Authorization");
+    assert!(kept.len() == 1 && kept[0].contains("realm=\"pbx\""), "{invite}");
     // Without Routes nobody is asked.
     assert_eq!(ask(&mut world, phone, "e", "X: 1"), None);
     world.hear_start(own, "INVITE ");

@@ -8,7 +8,7 @@ use sip_core::flow::Transport;
 use sip_core::resolve::Server;
 use sip_core::resolve::records::{Kind, Naptr, Records, Srv};
 
-use crate::register::{MAC_A, MAC_B, registered};
+use crate::register::{MAC_A, MAC_B, register, registered};
 use crate::script::{from_pbx, from_phone, sdp, target};
 use crate::world::{End, World, config, reply, row};
 
@@ -24,7 +24,10 @@ fn named() -> Config {
 
 /// Two switches behind one name, the first one preferred.
 fn two_switches(config: Config) -> World {
-    let mut world = World::with(config);
+    among(World::with(config))
+}
+
+fn among(mut world: World) -> World {
     srv(&mut world, "_sips._tcp.example.internal", &[(10, "a.example.internal"), (20, "b.example.internal")]);
     world.a("a.example.internal", &["10.0.1.51"]);
     world.a("b.example.internal", &["10.0.1.52"]);
@@ -400,7 +403,8 @@ fn a_dead_switch_in_the_middle_of_a_call_does_not_hold_up_others() {
 
 #[test]
 fn a_request_that_the_switch_leaves_unanswered_costs_nobody_else_the_switch() {
-    let mut world = two_switches(named());
+    // What a shard heard of a switch is its own.
+    let mut world = among(World::sharded(named(), 1));
     let phone = phone(&mut world);
     let (other, line, _) = registered(&mut world, MAC_B, "198.51.100.8:40000", "192.168.1.8");
     for (n, method) in ["MESSAGE", "INVITE"].into_iter().enumerate() {
@@ -427,7 +431,8 @@ fn a_request_that_the_switch_leaves_unanswered_costs_nobody_else_the_switch() {
 
 #[test]
 fn a_connection_that_a_living_switch_refuses_is_only_one_connection() {
-    let mut world = two_switches(named());
+    // What a shard heard of a switch is its own.
+    let mut world = among(World::sharded(named(), 1));
     let (first, line, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     // Its queue is full: the next phone's own line is refused.
     world.down.insert("10.0.1.50:5061".parse().unwrap());
@@ -442,4 +447,28 @@ fn a_connection_that_a_living_switch_refuses_is_only_one_connection() {
     world.say(other, &from_phone("OPTIONS", "sips:x@10.0.1.50", "q", 1, "", ""));
     world.hear_start(other, "SIP/2.0 503 ");
     assert_eq!(world.saw(|e| matches!(e, Event::Judged { verdict: Verdict::Refused, .. })), 1);
+}
+
+#[test]
+fn one_refused_dial_is_no_verdict_while_others_to_the_same_switch_stand_up() {
+    for (pause, verdicts) in [(1, 0), (5, 1)] {
+        let mut world = World::sharded(named(), 1);
+        let phone = phone(&mut world);
+        let pbx = "10.0.1.50:5061";
+        let refused = |e: &Event| matches!(e, Event::Judged { verdict: Verdict::Refused, .. });
+        world.wait(Duration::from_secs(pause));
+        world.down.insert(pbx.parse().unwrap());
+        // The second phone's own connection fails, the first one's stands.
+        let other = world.phone(MAC_B, "198.51.100.8:40000");
+        world.say(other, &register(MAC_B, "192.168.1.8", 1, ""));
+        world.hear_start(other, "SIP/2.0 503 ");
+        assert_eq!(world.saw(refused), verdicts);
+        world.say(phone, &from_phone("OPTIONS", "sips:200@10.0.1.50", "o", 1, "", ""));
+        if verdicts == 0 {
+            let own = world.dialled(pbx);
+            world.hear_start(own, "OPTIONS ");
+        } else {
+            world.hear_start(phone, "SIP/2.0 503 ");
+        }
+    }
 }

@@ -45,7 +45,7 @@ fn snapshot(world: &mut World) -> Snapshot {
 
 fn blocked(world: &World) -> Vec<(Suspect, Offence, u64)> {
     let found = world.events.iter().filter_map(|event| match event {
-        Event::Blocked { suspect, offence, seconds } => Some((*suspect, *offence, *seconds)),
+        Event::Blocked { suspect, offence, seconds, .. } => Some((*suspect, *offence, *seconds)),
         _ => None,
     });
     found.collect()
@@ -64,6 +64,8 @@ fn the_eleventh_guess_of_a_certificate_meets_a_closed_connection_and_others_do_n
     }
     assert!(!world.stands(phone), "{}", world.story());
     assert_eq!(blocked(&world), [(key(MAC_A), Offence::Credentials, 300)]);
+    let named = |e: &Event| matches!(e, Event::Blocked { subject: Some(s), .. } if s.contains(MAC_A));
+    assert_eq!(world.saw(named), 1);
     let again = world.phone(MAC_A, "203.0.113.5:40000");
     assert!(!world.stands(again), "wherever it comes from");
     assert_eq!(world.saw(|e| matches!(e, Event::FlowClosed { why: Closing::Blocked, .. })), 2);
@@ -187,6 +189,28 @@ fn an_allowed_network_is_reported_and_never_blocked() {
     let stranger = world.connect(Side::Outside, "198.51.100.8:40000", None, false);
     world.say(stranger, &register(MAC_B, "192.168.1.8", 1, ""));
     world.hear_start(stranger, "SIP/2.0 403 ");
+}
+
+#[test]
+fn whoever_is_allowed_later_is_free_at_once() {
+    let mut world = World::new();
+    let address = Suspect::Address("198.51.100.7".parse().unwrap());
+    for suspect in [key(MAC_A), address] {
+        world.command(Command::Block { suspect, length: Duration::from_secs(300) });
+    }
+    let barred = world.phone(MAC_A, "198.51.100.7:40000");
+    assert!(!world.stands(barred));
+    let mut wider = config();
+    wider.guard.allow = ["198.51.100.0/24".parse().unwrap()].into_iter().collect();
+    world.command(Command::Reconfigure(Box::new(wider)));
+    // The listeners are told; a certificate stays blocked where it is not allowed.
+    let freed = |e: &Event| matches!(e, Event::Unblocked { suspect, .. } if *suspect == address);
+    assert_ne!(world.saw(freed), 0);
+    let elsewhere = world.phone(MAC_A, "203.0.113.5:40000");
+    assert!(!world.stands(elsewhere));
+    let phone = world.phone(MAC_A, "198.51.100.7:40001");
+    world.say(phone, &from_phone("OPTIONS", "sips:192.0.2.1:5061", "o", 1, "", ""));
+    world.hear_start(phone, "SIP/2.0 200 ");
 }
 
 #[test]

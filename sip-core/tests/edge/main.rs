@@ -17,6 +17,7 @@ mod media;
 mod monitor;
 mod overload;
 mod ownership;
+mod redirect;
 mod reg_id;
 mod register;
 mod registrar;

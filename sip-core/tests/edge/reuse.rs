@@ -43,7 +43,7 @@ fn comes_by(world: &mut World, pbx: End) -> bool {
 
 #[test]
 fn a_listed_switch_is_reached_over_its_own_connection_and_never_dialled() {
-    let mut world = World::with(listed());
+    let mut world = World::sharded(listed(), 1);
     let pbx = world.switch("10.0.1.50:33000");
     let phone = world.phone(MAC_A, "198.51.100.7:40000");
     world.say(phone, &register(MAC_A, "192.168.1.7", 1, ""));
@@ -86,7 +86,7 @@ fn a_listed_switch_is_monitored_over_its_own_connection() {
         port: 5061,
         transport: sip_core::flow::Transport::Tls,
     }];
-    let mut world = World::with(config);
+    let mut world = World::sharded(config, 1);
     world.wait(std::time::Duration::from_secs(1));
     let pbx = world.switch("10.0.1.50:33000");
     world.wait(std::time::Duration::from_secs(5));

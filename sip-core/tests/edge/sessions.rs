@@ -66,7 +66,8 @@ fn the_eleventh_call_is_refused_and_an_emergency_is_not() {
     let mut config = config();
     config.interop.sessions.max_sessions = Some(10);
     config.interop.sessions.emergency_numbers = vec!["112".to_owned()];
-    let mut world = World::with(config);
+    // Each of several shards has its part.
+    let mut world = World::sharded(config, 1);
     let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
     let invite = |n: usize| from_phone("INVITE", "sips:200@10.0.1.50", &format!("c{n}"), 1, "", &sdp(""));
     // Five that ring and five that were answered.

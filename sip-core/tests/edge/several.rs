@@ -160,14 +160,17 @@ impl Several {
                 }
                 return Some(Output::Event(Event::Location(change)));
             }
-            Output::Event(Event::Blocked { suspect: suspect @ Suspect::Address(_), offence, seconds })
-                if offence != Offence::Told =>
-            {
+            Output::Event(Event::Blocked {
+                suspect: suspect @ Suspect::Address(_),
+                subject,
+                offence,
+                seconds,
+            }) if offence != Offence::Told => {
                 let length = Duration::from_secs(seconds);
                 for other in self.edges.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(shard)) {
                     other.1.handle_command(now, Command::Block { suspect, length });
                 }
-                return Some(Output::Event(Event::Blocked { suspect, offence, seconds }));
+                return Some(Output::Event(Event::Blocked { suspect, subject, offence, seconds }));
             }
             Output::Event(Event::Judged { switch, verdict }) => {
                 for other in self.edges.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(shard)) {

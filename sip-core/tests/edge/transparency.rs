@@ -167,7 +167,8 @@ History-Info: <sip:300@10.0.1.52?Reason=SIP%3Bcause%3D302>;index=1, <sip:117@203
 Reply-To: sip:200@10.0.1.50
 Warning: 399 10.0.1.50:5061 \"odd, \\\"that\\\"\", 300 pbx.example \"x\"
 Call-Info: <http://10.0.1.50/picture?for=200>;purpose=icon
-Call-Info: <http://10.9.9.9/>, <https://10.0.1.50>";
+Call-Info: <http://10.9.9.9/>, <https://10.0.1.50>
+Call-Info: <https://pbx.example/picture>";
     world.say(pbx, &from_pbx("MESSAGE", &target(&token), "a", 1, "", named));
     let heard = world.hear_start(phone, "MESSAGE ");
     assert_eq!(
@@ -183,7 +184,7 @@ Call-Info: <http://10.9.9.9/>, <https://10.0.1.50>";
     assert_eq!(row(&heard, "Reply-To"), "<sip:200@192.0.2.1>");
     assert_eq!(rows(&heard, "Warning"), ["399 192.0.2.1 \"odd, \\\"that\\\"\"", "300 pbx.example \"x\""]);
     // What a phone fetches passes, and is counted.
-    assert_eq!(rows(&heard, "Call-Info").len(), 2);
+    assert_eq!(rows(&heard, "Call-Info").len(), 3);
     assert_eq!(world.edge.snapshot(world.now).shown, 2);
     // Answers are no different.
     world.say(phone, &from_phone("MESSAGE", "sips:200@10.0.1.50", "b", 1, "", ""));

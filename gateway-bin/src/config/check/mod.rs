@@ -241,8 +241,8 @@ impl Judge<'_> {
             return None;
         };
         if !(range.0..=range.1).contains(&span) {
-            let (low, high) = (range.0.as_secs(), range.1.as_secs());
-            self.refuse(key, format!("{text} is out of range: expected {low}s to {high}s"));
+            let (low, high) = (time(range.0), time(range.1));
+            self.refuse(key, format!("{text} is out of range: expected {low} to {high}"));
             return None;
         }
         Some(span)
@@ -265,6 +265,17 @@ impl Judge<'_> {
     }
 }
 
+/// A time as it is written in the file, in the largest unit that fits.
+fn time(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let unit = [(86_400, "d"), (3_600, "h"), (60, "m")].into_iter().find(|(length, _)| {
+        // "24h" rather than "1d".
+        seconds >= 2 * length && seconds.is_multiple_of(*length)
+    });
+    let (length, name) = unit.unwrap_or((1, "s"));
+    format!("{}{name}", seconds / length)
+}
+
 /// `; did you mean "x"?` for the nearest of `names`, or nothing.
 fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
     let text = text.to_lowercase();
@@ -278,8 +289,6 @@ fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
 /// A file that isn't TOML, or has a key or type the contract doesn't know.
 fn unparsed(error: &toml::de::Error, lines: &Lines<'_>) -> Refusal {
     let message = error.message().to_owned();
-    let near =
-        unknown_key(&message).map(|(unknown, known)| nearest(unknown, known.into_iter())).unwrap_or_default();
     let mut line = error.span().map(|span| lines.line_at(span.start));
     let mut key = error.span().map_or_else(Vec::new, |span| lines.key_at(span.start));
     if let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
@@ -291,19 +300,27 @@ fn unparsed(error: &toml::de::Error, lines: &Lines<'_>) -> Refusal {
         return Refusal { line, key: spelled(&key), rule: None, message: "this key is missing".to_owned() };
     }
     let mut message = message.replace('\n', " ");
+    if let Some((unknown, known)) = unknown_key(&message) {
+        let mut near = nearest(unknown, known.iter().copied());
+        if near.is_empty() {
+            near = format!(": expected one of {}", known.join(", "));
+        }
+        message = format!("unknown key{near}");
+    }
     for (rust, plain) in TYPES {
         if let Some(rest) = message.strip_suffix(rust) {
             message = format!("{rest}{plain}");
         }
     }
-    Refusal { line, key: spelled(&key), rule: None, message: format!("{message}{near}") }
+    Refusal { line, key: spelled(&key), rule: None, message }
 }
 
 /// How the parser calls types, and how a person does.
-const TYPES: [(&str, &str); 6] = [
+const TYPES: [(&str, &str); 7] = [
     ("expected i64", "expected an integer"),
     ("expected f64", "expected a number"),
     ("expected a boolean", "expected true or false"),
+    ("expected a string", "expected a text in quotes"),
     ("expected a map", "expected a table"),
     ("expected a sequence", "expected a list"),
     ("expected a tuple of size 2", "expected a list of two"),

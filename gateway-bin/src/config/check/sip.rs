@@ -1,11 +1,11 @@
 //! The signalling half.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use acme_store::publish::Versions;
 use ipnet::IpNet;
-use sip_core::edge::config::{CertBinding, TagRouting, UserMatching};
+use sip_core::edge::config::{CertBinding, Class3xx, TagRouting, UserMatching};
 use sip_core::edge::interop::{InteropProfile, UriEncoding};
 use sip_core::edge::route_tag::{Pattern, PatternError};
 
@@ -35,6 +35,10 @@ pub(super) fn settings(
     let servers = switches::servers(sip, net, judge);
     let monitor = switches::monitor(file, net, &ports, inside.as_ref(), judge);
     let interop = interop(file, names, judge);
+    if sip.shards != 1 && interop.as_ref().is_some_and(|it| !it.transports.tls_reuse.is_empty()) {
+        // A connection that a switch opened belongs to one shard; the phones of the others would meet 503.
+        judge.refuse(&["sip", "interop", "tls_reuse"], "needs one shard: expected sip.shards = 1");
+    }
     let preloaded_routes = filter::preloaded_routes(sip, judge);
     let default_policy = filter::default_policy(sip, judge);
     let users = users::users(sip, judge);
@@ -47,7 +51,8 @@ pub(super) fn settings(
     );
     let timers = Timers::judged(sip, judge);
     let keep_alive = fent::settings(&file.fent, judge);
-    judge.only(&["sip", "class_3xx"], &sip.class_3xx, "forward", &["follow"]);
+    let choices = [("forward", Class3xx::Forward), ("follow", Class3xx::Follow)];
+    let class_3xx = judge.one_of(&["sip", "class_3xx"], &sip.class_3xx, &choices);
     let blacklist = judge.number::<u32>(&["sip", "blacklist"], sip.blacklist, (0, 3600));
     let timers = timers?;
     Some(SipSettings {
@@ -55,6 +60,7 @@ pub(super) fn settings(
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,
+        class_3xx: class_3xx?,
         users,
         default_policy: default_policy?,
         filters,
@@ -186,7 +192,30 @@ fn port(
         tls,
         trust_source: row.trust_source,
         intercept: row.intercept,
+        host: if row.use_cn_fqdn { common_name(at, row, names, judge) } else { None },
     })
+}
+
+/// SIP-05: the host name that the row's certificate is for.
+fn common_name(at: &str, row: &file::Port, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<String> {
+    let key = ["sip", "ports", at, "use_cn_fqdn"];
+    if row.transport != "tls" {
+        judge.refuse(&key, "there is no certificate here: expected transport = \"tls\", or false");
+        return None;
+    }
+    let name = match names.certificates.get(row.certificate.as_deref()?)? {
+        CertificateOrigin::Requested { common_name, .. } => Some(common_name.clone()),
+        CertificateOrigin::Imported(credential) => credential.details().common_names.first().cloned(),
+    };
+    let is_host = |name: &String| {
+        let labels = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        name.contains('.') && name.parse::<IpAddr>().is_err() && name.chars().all(labels)
+    };
+    let host = name.filter(is_host);
+    if host.is_none() {
+        judge.refuse(&key, "the certificate's common name is no host name: expected false");
+    }
+    host
 }
 
 fn row_tls(at: &str, row: &file::Port, names: &Names<'_>, judge: &mut Judge<'_>) -> Option<ListenTls> {

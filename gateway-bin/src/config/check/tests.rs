@@ -87,7 +87,7 @@ fn every_refusal_names_line_key_and_expectation() {
 fn unknown_keys_and_wrong_types_are_refused() {
     let invalid = changed("allow_from = \"internet\"", "alow_from = \"internet\"").unwrap_err().to_string();
     assert!(
-        invalid.contains("unknown field `alow_from`") && invalid.contains("did you mean \"allow_from\"?"),
+        invalid.ends_with("sip.ports[0].alow_from: unknown key; did you mean \"allow_from\"?"),
         "{invalid}"
     );
     assert!(invalid.contains("line "), "{invalid}");
@@ -174,7 +174,7 @@ fn listeners_do_not_clash() {
         "transport = \"tls\"\nallow_from = \"internet\"",
         "transport = \"tls\"\nport2 = 1\nallow_from = \"internet\"",
         "sip.ports[0].port2",
-        "unknown field `port2`",
+        "unknown key; did you mean \"port\"?",
     );
 }
 
@@ -245,7 +245,7 @@ fn rotation_of_keys() {
     assert_eq!(settings.sip.key_rotation, days(1));
     changed(on, &written("3650d")).unwrap();
     for (bad, says) in
-        [("23h", "out of range"), ("3651d", "out of range"), ("soon", "no time"), ("", "no time")]
+        [("23h", "expected 24h to 3650d"), ("3651d", "out of range"), ("soon", "no time"), ("", "no time")]
     {
         refused(on, &written(bad), "sip.tag_routing.key_rotation", says);
     }
@@ -383,6 +383,27 @@ fn the_startup_file_fits_the_rest() {
 #[test]
 fn names_need_a_name_server() {
     refused("dns = [\"10.0.0.2\"]", "dns = []", "acme.services.letsencrypt.host", "NET-08");
+}
+
+#[test]
+fn connections_that_switches_opened_are_used_by_one_shard() {
+    let reuse = "[sip.interop]\ntls_reuse = [\"mitel-appliances\"]\n[media]";
+    refused("[media]", reuse, "sip.interop.tls_reuse", "expected sip.shards = 1");
+    let alone = FIRST.replacen("[media]", reuse, 1).replacen("[sip]\n", "[sip]\nshards = 1\n", 1);
+    judged(&alone).unwrap();
+}
+
+/// SIP-05: what we call ourselves is the certificate's common name, if that is a host's.
+#[test]
+fn a_row_may_be_called_by_its_certificate() {
+    let phones = "transport = \"tls\"\nallow_from = \"internet\"";
+    let called = format!("{phones}\nuse_cn_fqdn = true");
+    let (settings, _) = changed(phones, &called).unwrap();
+    assert_eq!(settings.sip.ports[0].host.as_deref(), Some("mivc.example.com"));
+    assert_eq!(settings.sip.ports[1].host, None);
+    let key = "sip.ports[1].use_cn_fqdn";
+    let switches = "transport = \"tls\"\nallow_from = \"mitel-appliances\"";
+    refused(switches, &format!("{switches}\nuse_cn_fqdn = true"), key, "no host name");
 }
 
 #[test]
@@ -561,7 +582,7 @@ fn the_guard_is_on_by_default_and_every_key_acts() {
 #[test]
 fn the_guard_refuses_what_would_disarm_it() {
     guard_refused("[guard.auth]\nfailures = 0", "guard.auth.failures", "expected 1 to");
-    guard_refused("[guard.auth]\nwindow = \"0s\"", "guard.auth.window", "expected 1s to 86400s");
+    guard_refused("[guard.auth]\nwindow = \"0s\"", "guard.auth.window", "expected 1s to 24h");
     guard_refused("[guard.auth]\nwindow = \"60\"", "guard.auth.window", "such as \"60s\"");
     guard_refused("[guard.auth]\nblock = \"99999999999999999999h\"", "guard.auth.block", "no time");
     guard_refused("[guard.auth]\nblock_max = \"10s\"", "guard.auth.block_max", "no less than block");

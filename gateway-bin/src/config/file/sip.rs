@@ -143,6 +143,8 @@ pub(crate) struct Port {
     pub(crate) transport: String,
     #[serde(default = "yes")]
     pub(crate) intercept: bool,
+    #[serde(default)]
+    pub(crate) use_cn_fqdn: bool,
     pub(crate) allow_from: Option<String>,
     pub(crate) certificate: Option<String>,
     #[serde(default)]

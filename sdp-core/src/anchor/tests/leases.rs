@@ -23,6 +23,30 @@ fn a_drained_lease_refuses_and_recovers() {
 }
 
 #[test]
+fn a_realm_is_barren_when_it_has_nothing_and_awaits_nothing() {
+    let mut rig = Rig::new(|_| {});
+    let realm = Realm { side: Side::Outside, family: Family::V4 };
+    let other = Realm { side: Side::Inside, family: Family::V4 };
+    let mut anchor =
+        Anchor::new(rig.now, Config::new(Addresses::from(ip("192.0.2.1")), Addresses::from(ip(INNER))));
+    assert!(!anchor.is_barren(realm) && !anchor.is_barren(other), "64 are on their way");
+    // A narrow range: the relay has fifty, and says so twice, for what it binds ahead and for the lease.
+    let pairs = rig.reports.iter().find_map(|report| match report {
+        Report::Leased { realm: of, pairs, .. } if *of == realm => Some(pairs[..50].to_vec()),
+        _ => None,
+    });
+    let exhausted = |missing| Report::Exhausted { realm, missing, reason: "narrow".into() };
+    anchor.handle_report(rig.now, exhausted(14));
+    assert!(!anchor.is_barren(realm));
+    anchor.handle_report(rig.now, Report::Leased { realm, pairs: pairs.unwrap(), lifetime_ms: 60_000 });
+    anchor.handle_report(rig.now, exhausted(14));
+    assert!(!anchor.is_barren(realm));
+    anchor.handle_report(rig.now, Report::Exhausted { realm: other, missing: 64, reason: "busy".into() });
+    assert!(anchor.is_barren(other) && !anchor.is_ready());
+    rig.settle();
+}
+
+#[test]
 fn leases_are_renewed_before_they_expire() {
     let mut rig = Rig::new(|_| {});
     for _ in 0..20 {

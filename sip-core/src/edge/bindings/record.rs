@@ -37,6 +37,17 @@ pub struct Record {
     pub address: Option<Box<NameParts>>,
 }
 
+impl Record {
+    /// Whether every index of the bindings finds both in the same places.
+    pub(super) fn is_indexed_as(&self, other: &Self) -> bool {
+        self.user == other.user
+            && self.users == other.users
+            && self.certificate == other.certificate
+            && self.flow_tokens[1] == other.flow_tokens[1]
+            && self.address == other.address
+    }
+}
+
 /// What makes up a phone's address in the forms *escape* and *shorter*; born with the binding and kept with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameParts {

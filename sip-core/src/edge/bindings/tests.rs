@@ -72,6 +72,42 @@ fn a_phone_is_found_by_token_user_path_and_certificate_until_it_expires() {
 }
 
 #[test]
+fn a_refresh_is_one_of_many_and_changes_what_it_says() {
+    let now = Instant::now();
+    let mut bindings = Bindings::default();
+    for (tag, n) in [("A", 1), ("B", 2)] {
+        bindings.put(now, record(tag, "anonymous"), true, Some((flow(n), peer())));
+    }
+    let (a, b) = (InstanceId::new("r", "A"), InstanceId::new("r", "B"));
+    let later = now + Duration::from_secs(600);
+    let mut again = record("A", "anonymous");
+    again.contact = "sips:anonymous@192.168.1.8".into();
+    bindings.put(later, again.clone(), true, Some((flow(1), peer())));
+    let binding = bindings.get(a).unwrap();
+    assert_eq!(
+        (binding.record.contact.as_str(), binding.path),
+        ("sips:anonymous@192.168.1.8", Some(flow(1)))
+    );
+    assert!(binding.arrival > bindings.get(b).unwrap().arrival, "the newest of the two");
+    assert_eq!(bindings.by_user("anonymous", None).count(), 2);
+    assert_eq!(bindings.of_path(&flow(1)), [a]);
+    assert_eq!(bindings.next_expiry(), Some(now + Duration::from_secs(3600)));
+    assert_eq!(bindings.expire(now + Duration::from_secs(3600)).map(|b| b.id), Some(b));
+    assert_eq!(bindings.next_expiry(), Some(later + Duration::from_secs(3600)));
+    assert_eq!(bindings.born_with().count(), 1);
+    // Another user, another certificate, another connection: found there, and nowhere else.
+    again.user = "117".into();
+    again.certificate = [8; 32];
+    bindings.put(later, again, true, Some((flow(3), peer())));
+    assert_eq!((bindings.by_user("anonymous", None).count(), bindings.by_user("117", None).count()), (0, 1));
+    assert!(bindings.of_path(&flow(1)).is_empty() && bindings.of_certificate(&[9; 32]).is_empty());
+    assert_eq!((bindings.of_path(&flow(3)), bindings.of_certificate(&[8; 32])), (&[a][..], &[a][..]));
+    assert!(bindings.expire(later + Duration::from_secs(3600)).is_some());
+    assert!(bindings.is_empty() && bindings.by_user.is_empty() && bindings.by_path.is_empty());
+    assert!(bindings.expiries.is_empty() && bindings.keys.is_empty() && bindings.by_certificate.is_empty());
+}
+
+#[test]
 fn a_connection_takes_its_guests_along_and_leaves_its_registrations() {
     let now = Instant::now();
     let mut bindings = Bindings::default();

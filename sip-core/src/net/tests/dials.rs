@@ -136,6 +136,57 @@ async fn dials_beyond_the_limit_fail_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dials_to_one_address_take_turns_and_their_time_begins_with_their_own() {
+    let mut rig = Rig::with(Limits { dials_each: 2, dials_waiting: 3, ..Limits::default() });
+    let own = |port, affinity| Dial { affinity: Some(affinity), ..dial(port) };
+    let start = tokio::time::Instant::now();
+    for affinity in 0..5 {
+        rig.dial(own(VOID, affinity), "x").await;
+    }
+    // The sixth finds no room to wait, and another address does not wait for this one.
+    rig.dial(own(VOID, 5), "x").await;
+    assert_eq!(rig.sees().await, Seen::DialFailed(own(VOID, 5), Fault::Own));
+    rig.dial(own(5061, 9), "x").await;
+    assert!(matches!(rig.sees().await, Seen::Opened(_, Some(dialled)) if dialled == own(5061, 9)));
+    for (affinity, after) in [(0, 5), (1, 5), (2, 10), (3, 10), (4, 15)] {
+        let Seen::DialFailed(failed, Fault::Peer) = rig.sees().await else { panic!() };
+        assert_eq!((failed.affinity.is_some(), start.elapsed().as_secs()), (true, after), "{affinity}");
+    }
+    // There is room again.
+    rig.dial(own(VOID, 6), "x").await;
+    assert_eq!(rig.sees().await, Seen::DialFailed(own(VOID, 6), Fault::Peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_dials_to_one_address_all_stand_in_turn() {
+    let mut rig = Rig::new();
+    let start = tokio::time::Instant::now();
+    for affinity in 0..1000 {
+        rig.dial(Dial { affinity: Some(affinity), ..dial(5061) }, "x").await;
+    }
+    for _ in 0..1000 {
+        assert!(matches!(rig.sees().await, Seen::Opened(..)));
+    }
+    // 16 turns of 64, 50 ms each.
+    let took = start.elapsed().as_millis();
+    assert!((800..900).contains(&took), "{took} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_for_a_turn_is_told_that_it_was_our_doing() {
+    let mut rig = Rig::with(Limits { dials_each: 1, ..Limits::default() });
+    for affinity in 0..5 {
+        rig.dial(Dial { affinity: Some(affinity), ..dial(VOID) }, "x").await;
+    }
+    let mut faults = Vec::new();
+    for _ in 0..5 {
+        let Seen::DialFailed(_, fault) = rig.sees().await else { panic!() };
+        faults.push(fault);
+    }
+    assert_eq!(faults, [Fault::Peer, Fault::Peer, Fault::Peer, Fault::Peer, Fault::Own]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_are_looked_up_within_5_s() {
     let mut rig = Rig::new();
     rig.command(Command::Resolve(7, "pbx.test")).await;

@@ -1,6 +1,8 @@
 //! Connections that peers make.
 
 use super::*;
+use crate::net::queue::Queue;
+use crate::net::stream::Connection;
 
 #[tokio::test(start_paused = true)]
 async fn a_message_may_come_octet_by_octet() {
@@ -309,4 +311,23 @@ async fn what_is_no_sip_is_closed_after_two_seconds_and_told_as_junk() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     phone.write_all(&options("again").as_bytes()[3..]).await.unwrap();
     assert!(read_message(&mut phone).await.starts_with("SIP/2.0 200 OK\r\n"));
+}
+
+/// There are as many as phones, and most are at rest: a timer or a message kept in the task itself would cost every one of them.
+#[tokio::test]
+async fn the_task_of_a_connection_at_rest_is_small() {
+    let (io, _far) = tokio::io::duplex(64);
+    let (queue, end) = Queue::new(1000);
+    let (inbox, _arrivals) = mpsc::channel(1);
+    let connection = Connection {
+        flow: FlowId(1),
+        peer: Arc::new(peer(([192, 0, 2, 1], 4000).into())),
+        io: Box::new(io),
+        queue: end,
+        answers: queue.downgrade(),
+        inbox,
+        limits: Arc::new(Limits::default()),
+    };
+    let size = size_of_val(&connection.run());
+    assert!(size <= 640, "{size} octets");
 }

@@ -52,6 +52,9 @@ fn switches_that_act_are_read() {
         "to_503",
         "remove_via_all",
         "hide_rr_all",
+        "tcp_marked_tls",
+        "large_udp",
+        "add_failover_header",
     ];
     for name in names {
         let settings = added(&interop(&format!("{name} = true")));
@@ -63,6 +66,30 @@ fn switches_that_act_are_read() {
         );
     }
     assert!(!added(&interop("translate_refer_to = false")).sip.interop.headers.translate_refer_to);
+    assert!(!added(&interop("dns_override_on_3xx = false")).sip.interop.answers.dns_override_on_3xx);
+}
+
+#[test]
+fn headers_of_a_3xx_are_any_but_the_core_ones() {
+    let settings = added(&interop("forward_3xx_headers = [\"Diversion\", \"History-Info\"]"));
+    assert_eq!(settings.sip.interop.answers.forward_3xx_headers, ["Diversion", "History-Info"]);
+    for core in ["Via", "contact", "m", "Route", "Proxy-Authorization"] {
+        let line = interop(&format!("forward_3xx_headers = [\"{core}\"]"));
+        adding_is_refused(&line, "sip.interop.forward_3xx_headers", "is ours to write");
+    }
+}
+
+#[test]
+fn who_may_say_tls_over_tcp_is_a_list_of_peers() {
+    let settings = added(&interop("tcp_marked_tls_from = [\"10.0.1.10\"]"));
+    assert!(
+        settings.sip.interop.transports.tcp_marked_tls_from.networks.contains("10.0.1.10".parse().unwrap())
+    );
+    adding_is_refused(
+        &interop("tcp_marked_tls_from = [\"nobody\"]"),
+        "sip.interop.tcp_marked_tls_from",
+        "nobody",
+    );
 }
 
 #[test]

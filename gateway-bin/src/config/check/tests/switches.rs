@@ -1,5 +1,7 @@
 //! `[[sip.servers]]`, `sip.blacklist` and what else concerns the switches.
 
+use sip_core::edge::config::Class3xx;
+
 use super::{FIRST, changed, judged, refused};
 use crate::config::settings::SipServer;
 
@@ -61,10 +63,43 @@ fn the_blacklist_has_its_default_and_its_range() {
 }
 
 #[test]
-fn a_3xx_is_forwarded_and_following_it_is_refused_by_name() {
-    changed("[sip]\n", "[sip]\nclass_3xx = \"forward\"\n").unwrap();
-    refused("[sip]\n", "[sip]\nclass_3xx = \"follow\"\n", "sip.class_3xx", "not built");
+fn a_3xx_is_forwarded_or_followed() {
+    for (text, wanted) in [("forward", Class3xx::Forward), ("follow", Class3xx::Follow)] {
+        let (settings, _) = changed("[sip]\n", &format!("[sip]\nclass_3xx = \"{text}\"\n")).unwrap();
+        assert_eq!(settings.sip.class_3xx, wanted);
+    }
     refused("[sip]\n", "[sip]\nclass_3xx = \"both\"\n", "sip.class_3xx", "forward");
+}
+
+#[test]
+fn a_row_that_takes_only_what_is_meant_for_it_is_an_outside_one() {
+    for (name, outside) in [("phones", true), ("switches", false)] {
+        let line = format!("[[sip.ports]]\nname = \"{name}\"\n");
+        let with = format!("{line}intercept = false\n");
+        assert!(
+            changed(&line, &format!("{line}intercept = true\n"))
+                .unwrap()
+                .0
+                .sip
+                .ports
+                .iter()
+                .all(|p| p.intercept)
+        );
+        if outside {
+            let (settings, _) = changed(&line, &with).unwrap();
+            assert_eq!(settings.sip.ports.iter().filter(|p| !p.intercept).count(), 1);
+        } else {
+            refused(&line, &with, "sip.ports[1].intercept", "");
+        }
+    }
+}
+
+#[test]
+fn there_are_32_shards_at_most() {
+    let (settings, _) = changed("[sip]\n", "[sip]\nshards = 32\n").unwrap();
+    assert_eq!(settings.sip.shards, 32);
+    refused("[sip]\n", "[sip]\nshards = 33\n", "sip.shards", "33");
+    refused("[sip]\n", "[sip]\nshards = -1\n", "sip.shards", "-1");
 }
 
 #[test]
