@@ -48,11 +48,7 @@ impl Edge {
             let how = if known { "by its call or flow token" } else { "by its connection or certificate" };
             format!("{} asks, known {how}", self.called(phone))
         });
-        // Its token proves a phone, not that this call is its own; Call-ID and tags are no secrets.
-        let certificate = incoming.certificate();
-        let held = dialog.as_ref().and_then(|key| self.dialogs.get(key));
-        let foreign = held.is_some_and(|held| held.certificate != certificate);
-        if incoming.in_dialog() && (!known || foreign) {
+        if incoming.in_dialog() && (!known || self.is_foreign(incoming, dialog.as_ref())) {
             self.note("in-dialog", Verdict::Refused, || "a To tag needs a call or a token (S13)".to_owned());
             return Err(Refusal::new(481, "Call/Transaction Does Not Exist", Reason::NoDialog));
         }
@@ -100,6 +96,12 @@ impl Edge {
         };
         let way = Way { hop, phone, request_uri, routes: onward, past: None };
         Ok(Plan { phone, dialog, ways: vec![way] })
+    }
+
+    /// Whether a call is another phone's: a token proves who asks, not whose call it is, and Call-ID and tags are no secrets.
+    fn is_foreign(&self, incoming: &Incoming, dialog: Option<&DialogKey>) -> bool {
+        let held = dialog.and_then(|key| self.dialogs.get(key));
+        held.is_some_and(|held| held.certificate != incoming.certificate())
     }
 
     pub(super) fn request_uri<'m>(&self, incoming: &'m Incoming) -> Result<Uri<'m>, Refusal> {
