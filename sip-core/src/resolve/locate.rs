@@ -185,13 +185,6 @@ impl Locator {
         Progress::Waiting(number)
     }
 
-    /// Nobody waits for this search any more.
-    pub fn give_up(&mut self, number: u64) {
-        if let Some(search) = self.searches.remove(&number) {
-            self.deadlines.remove(&(search.deadline, Due::Search(number)));
-        }
-    }
-
     /// The answer to a question.
     pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Answer, domains: &[String]) {
         let Some((question, deadline)) = self.asked.remove(&number) else { return };
