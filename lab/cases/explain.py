@@ -6,6 +6,7 @@ import re
 from cases import case, check, same
 from gateway import Gateway
 from net import FORBIDDEN, GW_IN4, GW_OUT4, LITERAL
+from proc import until
 from sip import Phone, token
 from switch import Switch
 
@@ -28,6 +29,13 @@ def real(agent, wire, text):
             return answer.status
 
 
+def logged(folder):
+    """Whether the log that `farend explain` reads holds every phone."""
+    with open(f"{folder}/state/location.log") as log:
+        text = log.read().upper()
+    return all(mac in text for mac in MACS)
+
+
 @case("explain")
 def explain(lab):
     """eleven messages from inside and outside: `farend explain sip` says beforehand which phone or switch gets it, or which status it meets"""
@@ -36,6 +44,8 @@ def explain(lab):
     phones = {mac: Phone(lab, mac, home, 7, mac, LITERAL).connect() for mac, home in zip(MACS, ("home1", "home2"), strict=True)}
     for phone in phones.values():
         same(phone.register().status, 200, "REGISTER")
+    # `explain` reads location.log, which the gateway writes up to 50 ms behind a burst.
+    until("both phones in location.log", lambda: logged(gateway.folder))
     inside, outside = switch.dial(), phones[MACS[1]]
     stored = {mac: switch.binding(mac)[0] for mac in MACS}
     instance = f'Accept-Contact: *;+sip.instance="<urn:uuid:00000000-0000-1000-8000-{MACS[1]}>"'
