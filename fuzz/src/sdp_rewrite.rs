@@ -20,7 +20,7 @@ pub fn sdp_rewrite(data: &[u8]) {
         if choice & 1 == 0 { [203, 0, 113, 9].into() } else { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into() };
     let rtcp = if choice & 2 == 0 { 20_001 } else { 40_001 };
     let placement = |at: usize| match choice >> (2 + at % 6) & 1 {
-        0 => Placement::Relay { rtp: 20_000, rtcp },
+        0 => Placement::relay(20_000, rtcp),
         _ => Placement::Decline,
     };
     let placements: Vec<Placement> = (0..sdp.media.len()).map(placement).collect();

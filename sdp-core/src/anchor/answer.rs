@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::offer::placement;
 use super::path::Described;
 use super::session::{Offer, Session, Stream};
+use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
 use crate::policy::Transport;
 use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId};
-use crate::rewrite::{Placement, rewrite};
+use crate::rewrite::Placement;
 use crate::sdp::Sdp;
 
 /// An accepted line: its stream, and both descriptions.
@@ -55,7 +56,8 @@ impl Anchor {
             }
         }
         self.silence_others(&mut session, &offer, &accepted);
-        let placements = placements(&session, &offer, &accepted);
+        let placements = placements(&session, &offer, &accepted, |at| self.unrelayed(sdp, at));
+        let offered = writing::offered(&offer);
         offer.answered = true;
         session.agreed = offer.lines.iter().map(|line| line.stream).collect();
         session.offer = Some(offer);
@@ -63,7 +65,7 @@ impl Anchor {
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
-        Ok(rewrite(sdp, address, &placements))
+        Ok(self.write_answer(sdp, address, &placements, &offered))
     }
 
     /// Our address as the offering side is to see it: of the family its ports were taken in.
@@ -265,10 +267,15 @@ impl Anchor {
 }
 
 /// What the answer's lines say to the offering side: our ports there.
-fn placements(session: &Session, offer: &Offer, accepted: &[Accepted]) -> Vec<Placement> {
+fn placements(
+    session: &Session,
+    offer: &Offer,
+    accepted: &[Accepted],
+    unrelayed: impl Fn(usize) -> Placement,
+) -> Vec<Placement> {
     let line = |at: usize| {
         let line = accepted.iter().find(|line| line.line == at)?;
         Some(placement(&session.stream(line.index)?.pair(offer.from)))
     };
-    (0..offer.lines.len()).map(|at| line(at).unwrap_or(Placement::Decline)).collect()
+    (0..offer.lines.len()).map(|at| line(at).unwrap_or_else(|| unrelayed(at))).collect()
 }

@@ -13,6 +13,7 @@ mod offer;
 mod path;
 mod ports;
 mod session;
+mod writing;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -87,6 +88,9 @@ pub enum NotAcceptable {
     /// A family in which that side has no address.
     #[error("no {1:?} address on the {0:?} side")]
     Family(Side, Family),
+    /// None of its codecs may be named (SDP-15).
+    #[error("no codec that may be named")]
+    Codecs,
     /// An answer to no offer.
     #[error("an answer without an offer")]
     NoOffer,
@@ -101,6 +105,8 @@ pub struct Anchor {
     /// Inside ports that descriptions of live streams name, as they name them.
     own: HashMap<SocketAddr, StreamId>,
     commands: VecDeque<Command>,
+    /// Room to write descriptions in.
+    scratch: Vec<u8>,
 }
 
 impl Anchor {
@@ -112,7 +118,7 @@ impl Anchor {
         let mut ports = Ports::new(now, realms, config.policy.lease_lifetime);
         let mut commands = VecDeque::new();
         ports.commands(now, &mut commands);
-        Self { config, ports, sessions: HashMap::new(), own: HashMap::new(), commands }
+        Self { config, ports, sessions: HashMap::new(), own: HashMap::new(), commands, scratch: Vec::new() }
     }
 
     /// Whether every address has ports leased: before that, offers are refused as [`Refusal::Unavailable`].

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::path::Described;
 use crate::relay::{LegStatistics, Pair, Side, StreamId, StreamSetup};
+use crate::rewrite::Offered;
 
 /// What the anchor knows of one session.
 #[derive(Debug, Default)]
@@ -79,4 +80,6 @@ pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
     pub(super) described: Option<Described>,
+    /// What its answer has to know, where that goes back.
+    pub(super) offered: Offered,
 }
