@@ -55,7 +55,9 @@ impl Pool {
 
     /// Takes this pair, by its even port. `false`: it is none of ours, taken, or resting.
     pub fn claim(&mut self, port: u16) -> bool {
-        let Some(index) = port.checked_sub(self.first).filter(|offset| offset % 2 == 0).map(|offset| offset / 2) else {
+        let Some(index) =
+            port.checked_sub(self.first).filter(|offset| offset % 2 == 0).map(|offset| offset / 2)
+        else {
             return false;
         };
         let free = self.taken.get(usize::from(index)) == Some(&false);

@@ -104,8 +104,9 @@ impl Table {
                 && pair.rtp.port().checked_add(1) == Some(pair.rtcp.port())
         };
         let full = self.pairs.len() >= self.config.capacity;
-        let claimed =
-            self.realm_mut(pair.realm).is_some_and(|realm| local(realm) && !full && realm.pool.claim(pair.rtp.port()));
+        let claimed = self
+            .realm_mut(pair.realm)
+            .is_some_and(|realm| local(realm) && !full && realm.pool.claim(pair.rtp.port()));
         if !claimed {
             self.give_up_exact(now);
             return None;
@@ -116,7 +117,8 @@ impl Table {
 
     /// The port may be bound ahead already, under a number of ours.
     fn rename(&mut self, pair: Pair) -> bool {
-        let Some(realm) = self.realms.iter().find(|(name, _)| *name == pair.realm).map(|(_, realm)| realm) else {
+        let Some(realm) = self.realms.iter().find(|(name, _)| *name == pair.realm).map(|(_, realm)| realm)
+        else {
             return false;
         };
         let same = |at: &&usize| {

@@ -479,7 +479,12 @@ fn every_command_and_report_survives_its_text() {
             inside: Default::default(),
             ended: true,
         },
-        Report::Snapshot { streams: vec![setup.clone()], pairs: vec![outside], records: vec![(1, vec![7])], more: false },
+        Report::Snapshot {
+            streams: vec![setup.clone()],
+            pairs: vec![outside],
+            records: vec![(1, vec![7])],
+            more: false,
+        },
     ] {
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report, "{text}");

@@ -49,7 +49,9 @@ fn a_stream_comes_back_on_the_ports_of_the_relay_before() {
 #[test]
 fn ports_that_are_bound_ahead_already_are_taken_from_there() {
     let mut before = Rig::new(|_| {});
-    let (setup, outside, inside) = before.open(7, HopLimit::Keep);
+    let (mut setup, mut outside, mut inside) = before.open(7, HopLimit::Keep);
+    (outside.id, inside.id) = (PairId(1), PairId(2));
+    (setup.outside.pair, setup.inside.pair) = (outside.id, inside.id);
     let (others, bound) = {
         let rig = Rig::new(|_| {});
         (rig.bound.clone(), rig.table.bound())
