@@ -160,6 +160,10 @@ pub struct LegStatistics {
     pub receiver: Option<SocketAddr>,
     /// Packets from this end that were dropped.
     pub dropped: Dropped,
+    /// Who was turned away last: its address may not send, the port is locked to another, or there were senders enough.
+    pub refused: Option<SocketAddr>,
+    /// The payload type that was turned away last, of a sender that nobody knew.
+    pub refused_payload: Option<u8>,
 }
 
 /// A summary of hop limits.

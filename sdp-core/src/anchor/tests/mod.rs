@@ -3,6 +3,7 @@
 mod joins;
 mod leases;
 mod orders;
+mod state;
 
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};

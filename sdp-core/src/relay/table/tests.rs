@@ -225,6 +225,8 @@ fn strangers_broken_packets_and_what_is_not_rtp() {
     let (outside, inside) = rig.statistics(setup.id);
     let dropped = outside.dropped;
     assert_eq!((dropped.stranger, dropped.malformed, dropped.stun_dtls, dropped.payload), (1, 4, 2, 1));
+    assert_eq!(outside.refused, Some("203.0.113.66:4000".parse().unwrap()));
+    assert_eq!((outside.refused_payload, inside.refused_payload), (Some(96), None));
     assert_eq!((inside.dropped.stranger, inside.sent, outside.sent), (1, 0, 0));
 }
 
