@@ -113,6 +113,13 @@ pub trait Media {
         description: Description<'_>,
     ) -> Result<Bytes, Refusal>;
 
+    /// Keep these octets with a session, unread, in place of those of before: a process that takes over gets them by
+    /// [`Command::TakeOver`](crate::edge::Command). Given when a call is answered, when it is refreshed, and when what is known of
+    /// it changes. At most 64 KiB.
+    fn record(&mut self, session: SessionId, record: Vec<u8>) {
+        let _ = (session, record);
+    }
+
     /// The call is over; nothing of this session is sent or received any more.
     fn end(&mut self, now: Instant, session: SessionId);
 }

@@ -44,15 +44,8 @@ impl Edge {
     }
 
     /// The session of the dialog, or one of this branch's own.
-    fn session_of(&mut self, exchange: &mut Exchange, index: usize) -> Option<SessionId> {
-        let held = exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key));
-        if let Some(dialog) = held {
-            if let Some(session) = dialog.session {
-                return Some(session);
-            }
-            let key = exchange.dialog.clone()?;
-            let session = self.dialogs.open_session();
-            self.dialogs.get_mut(&key)?.session = Some(session);
+    pub(super) fn session_of(&mut self, exchange: &mut Exchange, index: usize) -> Option<SessionId> {
+        if let Some(session) = exchange.dialog.as_ref().and_then(|key| self.dialogs.session_of(key)) {
             return Some(session);
         }
         let branch = exchange.branches.get_mut(index)?;
@@ -173,7 +166,7 @@ impl Edge {
 
 /// The body, if it is a session description or has one among its parts. Whatever might be read as one at the far end is
 /// taken for one: the media side then finds it, or refuses it.
-fn described(message: &Message) -> Option<Description<'_>> {
+pub(super) fn described(message: &Message) -> Option<Description<'_>> {
     let body = message.body();
     if body.is_empty() {
         return None;
