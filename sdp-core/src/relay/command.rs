@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::report::PairId;
+use super::report::{Pair, PairId};
 use crate::policy::{Family, HopLimit, SenderLimit};
 
 /// A side of the gateway.
@@ -109,6 +109,15 @@ pub enum Command {
     },
     /// Tell everything that a new signalling process needs: answered by `Snapshot`.
     Snapshot,
+    /// Every lease that no stream uses ends, and those asked for are not answered: who held them is gone.
+    Release,
+    /// Start a stream on the ports that it had at a relay that is gone; answered by `Refused` when they can't be had.
+    Restore {
+        /// Its whole state.
+        stream: StreamSetup,
+        /// Its pairs, bound anew under the numbers that they had.
+        pairs: Vec<Pair>,
+    },
 }
 
 /// The whole state of a stream.

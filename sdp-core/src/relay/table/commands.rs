@@ -40,10 +40,12 @@ impl Table {
                 }
             }
             Command::Snapshot => self.snapshot(),
+            Command::Release => self.release(),
+            Command::Restore { stream, pairs } => self.restore(now, stream, pairs),
         }
     }
 
-    fn set(&mut self, now: Instant, setup: StreamSetup) {
+    pub(super) fn set(&mut self, now: Instant, setup: StreamSetup) {
         let id = setup.id;
         let at = self.by_id.get(&id).copied();
         let usable = |pair: PairId, side: Side| self.usable(pair, side, at);
@@ -133,15 +135,5 @@ impl Table {
         self.reports.push_back(entry.statistics(true));
         self.unbind(now, entry.outside);
         self.unbind(now, entry.inside);
-    }
-
-    fn snapshot(&mut self) {
-        let entries = || self.streams.iter().flatten();
-        let streams = entries().map(|entry| entry.stream.setup().clone()).collect();
-        let pair = |at: &usize| self.slots.get(*at).and_then(Option::as_ref).map(|bound| bound.pair);
-        let pairs =
-            entries().flat_map(|entry| [entry.outside, entry.inside]).filter_map(|at| pair(&at)).collect();
-        let records = self.records.iter().map(|(session, record)| (*session, record.clone())).collect();
-        self.reports.push_back(Report::Snapshot { streams, pairs, records });
     }
 }

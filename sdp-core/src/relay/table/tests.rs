@@ -1,3 +1,5 @@
+mod restore;
+
 use std::num::NonZeroU8;
 
 use super::*;
@@ -429,11 +431,12 @@ fn a_snapshot_has_all_that_is_needed() {
         streams: vec![setup],
         pairs: vec![outside, inside],
         records: vec![(7, b"dialog".to_vec())],
+        more: false,
     };
     assert_eq!(rig.reports.last(), Some(&want));
     rig.tell(Command::End { session: 7 });
     rig.tell(Command::Snapshot);
-    let empty = Report::Snapshot { streams: vec![], pairs: vec![], records: vec![] };
+    let empty = Report::Snapshot { streams: vec![], pairs: vec![], records: vec![], more: false };
     assert_eq!(rig.reports.last(), Some(&empty));
 }
 
@@ -454,6 +457,8 @@ fn every_command_and_report_survives_its_text() {
         Command::End { session: u64::MAX },
         Command::Record { session: 1, record: vec![0, 255] },
         Command::Snapshot,
+        Command::Release,
+        Command::Restore { stream: setup.clone(), pairs: vec![outside] },
     ] {
         let text = serde_json::to_string(&command).unwrap();
         assert_eq!(serde_json::from_str::<Command>(&text).unwrap(), command, "{text}");
@@ -475,7 +480,12 @@ fn every_command_and_report_survives_its_text() {
             inside: Default::default(),
             ended: true,
         },
-        Report::Snapshot { streams: vec![setup.clone()], pairs: vec![outside], records: vec![(1, vec![7])] },
+        Report::Snapshot {
+            streams: vec![setup.clone()],
+            pairs: vec![outside],
+            records: vec![(1, vec![7])],
+            more: false,
+        },
     ] {
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report, "{text}");
