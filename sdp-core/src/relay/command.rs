@@ -139,6 +139,10 @@ pub struct StreamSetup {
     pub dtls: bool,
     /// Payload types either description names. Others come through from the known sender, but never make one known.
     pub payloads: Payloads,
+    /// Its phone and the one of another stream were told each other's address (MED-03): that nothing comes is no fault.
+    /// What comes nonetheless is carried as on any stream.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 impl StreamSetup {

@@ -84,6 +84,7 @@ impl Rig {
             secure: false,
             dtls: false,
             payloads: [0, 8].into_iter().collect(),
+            direct: false,
         };
         self.tell(Command::Open { stream: setup.clone() });
         (setup, outside, inside)
