@@ -230,7 +230,7 @@ class Agent:
         self.calls = {}  # Call-ID -> Call
         self.on_invite = "ring"
         self.media_home = None  # (namespace, address) for RTP
-        self.tone = 440
+        self.tone, self.ttl = 440, None
         self.lock = threading.Lock()
 
     # what a subclass says about itself
@@ -344,7 +344,7 @@ class Agent:
             call.ended.set()
 
     def open_media(self):
-        return rtp.Media(self.lab, *self.media_home, tone=self.tone)
+        return rtp.Media(self.lab, *self.media_home, tone=self.tone, ttl=self.ttl)
 
     def invite_text(self, wire, target, call_id, local, body, extra="", to=None):
         kind = "Content-Type: application/sdp\r\n" if body else ""
@@ -467,11 +467,11 @@ class Phone(Agent):
 class Caller(Agent):
     """The script on the inside that asks Kamailio, over UDP, for a call to one stored instance."""
 
-    def __init__(self, lab, address, switch, port=5070):
+    def __init__(self, lab, address, switch, port=5070, home="inside"):
         super().__init__(lab, "caller")
         self.address, self.switch, self.port = address, switch, port
-        self.media_home = ("inside", address)
-        sock = lab.net.socket("inside", address, socket.SOCK_DGRAM, port)
+        self.media_home = (home, address)
+        sock = lab.net.socket(home, address, socket.SOCK_DGRAM, port)
         self.wire = Wire(sock, self.message, remote=(switch, 5060), trace=self.trace)
         lab.opened.append(self)
 

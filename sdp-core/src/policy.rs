@@ -185,7 +185,8 @@ impl Policy {
 }
 
 /// The transport of a media line, as far as a relay cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// `RTP/AVP`, `RTP/AVPF`.
     Rtp,
@@ -211,6 +212,16 @@ impl Transport {
             _ if token.eq_ignore_ascii_case(b"UDP/TLS/UDPTL") => Some(Self::UdptlDtls),
             _ => None,
         }
+    }
+
+    /// Whether its RTCP may be encrypted.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Srtp | Self::DtlsSrtp)
+    }
+
+    /// Whether DTLS runs in it.
+    pub fn is_dtls(self) -> bool {
+        matches!(self, Self::DtlsSrtp | Self::UdptlDtls)
     }
 
     /// Whether RTP runs in it: with payload types, and RTCP beside it.

@@ -5,6 +5,10 @@
 //! they name addresses that are not ours; our own take their place where there are credentials for them. What else changes
 //! is told by the [`Rules`]. All other bytes stay, whatever they are and in the order they have.
 //!
+//! *Direct.* A line whose media goes past the relay (MED-03) says the address and the ports of the phone at the other end, and
+//! keeps its author's ICE. `o=` stays ours: it must not change while a session lasts (RFC 3264 §8). Where other lines keep the
+//! relay, such a line gets a `c=` of its own.
+//!
 //! *Hold.* A connection address 0.0.0.0 or `::` (RFC 2543 hold, RFC 3264 §8.4) becomes our address like any other, so that the
 //! far side keeps a real address to send to, and the direction says what it meant: `sendonly`, or `inactive`.
 //!
@@ -18,6 +22,7 @@ mod writer;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 pub use self::dtmf::added as dtmf_added;
 pub use self::hold::meant;
@@ -39,11 +44,11 @@ pub enum Placement {
         /// Ours in ICE, if the line speaks it; `None`: it leaves without.
         ice: Option<Credentials>,
     },
-    /// Somebody's own address: the media does not run through us. ICE stays as its author wrote it.
+    /// Not ours: where the phone at the other end said it receives (MED-03). ICE stays as its author wrote it.
     Direct {
-        /// Where RTP goes.
+        /// RTP.
         rtp: SocketAddr,
-        /// Where RTCP goes.
+        /// RTCP.
         rtcp: SocketAddr,
     },
     /// The line stays as it is, at its author's address.
@@ -58,7 +63,8 @@ impl Placement {
 }
 
 /// What an answer has to know of a line that was offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Offered {
     /// What its author meant: [`meant`].
     pub direction: Direction,

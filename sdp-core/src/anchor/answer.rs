@@ -10,7 +10,6 @@ use super::path::Described;
 use super::session::{Offer, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::policy::Transport;
 use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId};
 use crate::rewrite::Placement;
 use crate::sdp::Sdp;
@@ -231,8 +230,8 @@ impl Anchor {
             setup.leg_mut(side).generation = generation;
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
-        setup.secure = both().any(|described| described.transport != Transport::Rtp);
-        setup.dtls = both().any(|described| described.transport == Transport::DtlsSrtp);
+        setup.secure = both().any(|described| described.transport.is_secure());
+        setup.dtls = both().any(|described| described.transport.is_dtls());
         setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
         setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
         setup.hop_limit = self.config.policy.hop_limit;

@@ -13,6 +13,7 @@ mod offer;
 mod path;
 mod ports;
 mod session;
+mod state;
 mod writing;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use self::ports::Ports;
 use self::session::{Offer, Session, Stream};
+pub use self::state::StreamState;
 use crate::policy::{Addresses, Family, Policy};
 use crate::relay::{Command, LegStatistics, Pair, PairId, Realm, Report, Side, StreamId};
 use crate::sdp::{ParseError, Sdp};

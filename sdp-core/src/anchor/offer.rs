@@ -10,7 +10,7 @@ use super::ports::Leased;
 use super::session::{Offer, OfferedLine, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::policy::{Address, Family, Transport};
+use crate::policy::{Address, Family};
 use crate::relay::{Command, Pair, PairId, Realm, Side, StreamId, StreamSetup};
 use crate::rewrite::{Offered, Placement};
 use crate::sdp::Sdp;
@@ -272,9 +272,10 @@ impl Anchor {
             inside,
             hop_limit: self.config.policy.hop_limit,
             rtcp_mux: false,
-            secure: described.transport != Transport::Rtp,
-            dtls: described.transport == Transport::DtlsSrtp,
+            secure: described.transport.is_secure(),
+            dtls: described.transport.is_dtls(),
             payloads: described.payloads,
+            direct: false,
         };
         if let Some(address) = self.advertised(&planned.inside) {
             self.own.insert(address, stream_id);

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::NotAcceptable;
 use crate::policy::{Family, Policy, Rules, Source, Transport, bit};
 use crate::relay::{Payloads, Remote, Side};
@@ -13,7 +15,7 @@ use crate::rewrite::meant;
 use crate::sdp::{Direction, Host, Media, Sdp};
 
 /// A media line that asks for a relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Described {
     /// Where it wants RTP; unspecified address on an RFC 2543 hold.
     pub(super) rtp: SocketAddr,
@@ -23,15 +25,16 @@ pub(super) struct Described {
     pub(super) rtcp_mux: bool,
     pub(super) payloads: Payloads,
     /// The direction its author meant.
+    #[serde(default)]
     pub(super) direction: Direction,
 }
 
 impl Described {
     /// Reads a line; `None`: declined by its author, or by us because we do not carry such a thing.
-    pub(super) fn read<'a>(
+    pub(super) fn read(
         policy: &Policy,
-        sdp: &Sdp<'a>,
-        media: &Media<'a>,
+        sdp: &Sdp<'_>,
+        media: &Media<'_>,
     ) -> Result<Option<Self>, NotAcceptable> {
         let Some(transport) = Transport::parse(media.transport) else { return Ok(None) };
         // Several ports in one line are for layered coding: no pair of ours can stand for them.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::report::PairId;
+use super::report::{Pair, PairId};
 use crate::policy::{Family, HopLimit, SenderLimit};
 
 /// A side of the gateway.
@@ -104,11 +104,20 @@ pub enum Command {
     Record {
         /// Whose.
         session: u64,
-        /// The dialog record; at most 64 KiB.
+        /// The dialog record; at most 128 KiB.
         record: Vec<u8>,
     },
     /// Tell everything that a new signalling process needs: answered by `Snapshot`.
     Snapshot,
+    /// Every lease that no stream uses ends, and those asked for are not answered: who held them is gone.
+    Release,
+    /// Start a stream on the ports that it had at a relay that is gone; answered by `Refused` when they can't be had.
+    Restore {
+        /// Its whole state.
+        stream: StreamSetup,
+        /// Its pairs, bound anew under the numbers that they had.
+        pairs: Vec<Pair>,
+    },
 }
 
 /// The whole state of a stream.
@@ -130,6 +139,10 @@ pub struct StreamSetup {
     pub dtls: bool,
     /// Payload types either description names. Others come through from the known sender, but never make one known.
     pub payloads: Payloads,
+    /// Its phone and the one of another stream were told each other's address (MED-03): that nothing comes is no fault.
+    /// What comes nonetheless is carried as on any stream.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 impl StreamSetup {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Realm, Side, StreamId, StreamSetup};
 
-/// A pair of bound ports; never used twice by one relay.
+/// A pair of bound ports; never used twice by one relay, nor, as good as certain, by two after each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PairId(pub u64);
 
@@ -126,7 +126,7 @@ pub enum Report {
         /// Whether this is the last one.
         ended: bool,
     },
-    /// All that a new signalling process needs.
+    /// All that a new signalling process needs. In several parts where there are many sessions; each session is in one.
     Snapshot {
         /// The streams.
         streams: Vec<StreamSetup>,
@@ -134,6 +134,8 @@ pub enum Report {
         pairs: Vec<Pair>,
         /// The records of the sessions.
         records: Vec<(u64, Vec<u8>)>,
+        /// Another part follows.
+        more: bool,
     },
 }
 
@@ -160,6 +162,10 @@ pub struct LegStatistics {
     pub receiver: Option<SocketAddr>,
     /// Packets from this end that were dropped.
     pub dropped: Dropped,
+    /// Who was turned away last: its address may not send, the port is locked to another, or there were senders enough.
+    pub refused: Option<SocketAddr>,
+    /// The payload type that was turned away last, of a sender that nobody knew.
+    pub refused_payload: Option<u8>,
 }
 
 /// A summary of hop limits.

@@ -118,7 +118,8 @@ impl Stream {
         let (id, policy) = (self.setup.id, self.setup.hop_limit);
         let &Packet { component, source, hop_limit: received, .. } = packet;
         let leg = self.leg(side);
-        let counts = &mut leg.statistics.dropped;
+        let statistics = &mut leg.statistics;
+        let counts = &mut statistics.dropped;
         let latch = match component {
             Component::Rtp => &mut leg.rtp,
             Component::Rtcp => &mut leg.rtcp,
@@ -141,6 +142,14 @@ impl Stream {
                     Denial::Senders => counts.senders += 1,
                     Denial::Payload => counts.payload += 1,
                     Denial::Rate => counts.rate += 1,
+                }
+                match denial {
+                    Denial::Stranger | Denial::Senders => statistics.refused = Some(source),
+                    Denial::Payload => {
+                        let kind = evidence.sequence.and_then(|_| packet.bytes.get(1));
+                        statistics.refused_payload = kind.map(|octet| octet & 0x7f);
+                    }
+                    Denial::Rate => {}
                 }
                 if denial == Denial::Rate && !std::mem::replace(&mut leg.told_rate, true) {
                     reports.push_back(Report::RateExceeded { stream: id, side, source });

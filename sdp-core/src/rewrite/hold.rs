@@ -5,15 +5,15 @@ use crate::policy::Rules;
 use crate::sdp::{Direction, Media, Sdp};
 
 /// The direction a line's author meant: what stands there, and nothing received at 0.0.0.0 (RFC 3264 §8.4).
-pub fn meant<'a>(sdp: &Sdp<'a>, media: &Media<'a>) -> Direction {
+pub fn meant(sdp: &Sdp<'_>, media: &Media<'_>) -> Direction {
     let stated = sdp.direction_of(media);
     if sdp.holds_by_address(media) { stated.without_receiving() } else { stated }
 }
 
 /// The direction to write for relayed line number `at`; `None`: what stands there is right.
-pub(super) fn direction<'a>(
-    sdp: &Sdp<'a>,
-    media: &Media<'a>,
+pub(super) fn direction(
+    sdp: &Sdp<'_>,
+    media: &Media<'_>,
     at: usize,
     part: Part<'_>,
     rules: &Rules,

@@ -12,17 +12,22 @@ use crate::sdp::{Connection, Direction, Line, Lines, Media, Rtcp, Sdp, attribute
 pub(super) fn write(sdp: &Sdp<'_>, orders: &Orders<'_>, out: &mut Vec<u8>) {
     let placement = |at: usize| orders.placements.get(at).copied().unwrap_or(Placement::Decline);
     let mut lines = sdp.media.iter().enumerate();
-    let relayed_ice = lines.any(|(at, media)| own_ice(sdp, orders, placement(at), media).is_some());
+    let relayed_ice = lines.any(|(at, media)| own_ice(sdp, orders, at, media).is_some());
     // What the session says of ICE holds for lines that stay their author's.
     let foreign = |at| matches!(placement(at), Placement::Pass | Placement::Direct { .. });
     let keeps_ice = !orders.rules.strip_ice && (0..sdp.media.len()).any(foreign);
-    let mut writer = Writer { sdp, orders, out, host: 0..0, end: 0, keeps_ice, relayed_ice, unended: false };
+    let shared = shared(sdp, orders);
+    let mut writer =
+        Writer { sdp, shared, orders, out, host: 0..0, end: 0, keeps_ice, relayed_ice, unended: false };
     let mut section: Option<Section<'_, '_>> = None;
     let (mut next, mut rtcp) = (0, 0);
     for line in Lines::new(sdp.bytes).flatten() {
         if line.kind == b'm' {
             writer.finish(section.as_mut());
             section = sdp.media.get(next).map(|media| Section::new(sdp, orders, next, media));
+            if let Some(section) = section.as_mut() {
+                section.owes_host &= section.host != shared;
+            }
             (next, rtcp) = (next + 1, 0);
         }
         match section.as_mut() {
@@ -38,16 +43,44 @@ pub(super) fn write(sdp: &Sdp<'_>, orders: &Orders<'_>, out: &mut Vec<u8>) {
     writer.out.extend_from_slice(rest);
 }
 
+/// What `c=` of the session says: the address that all live lines share, else ours.
+fn shared(sdp: &Sdp<'_>, orders: &Orders<'_>) -> Host {
+    let live = sdp.media.iter().zip(orders.placements).filter(|(media, _)| media.port != 0);
+    let mut named = live.filter_map(|(_, placement)| match placement {
+        Placement::Decline => None,
+        Placement::Relay { .. } | Placement::Pass => Some(Host::Ours),
+        Placement::Direct { rtp, .. } => Some(Host::Other(rtp.ip())),
+    });
+    let first = named.next().unwrap_or(Host::Ours);
+    if named.all(|host| host == first) { first } else { Host::Ours }
+}
+
 /// Our side of ICE for a line: with credentials, and only where the line speaks it (SDP-11).
-fn own_ice<'a>(
-    sdp: &Sdp<'a>,
-    orders: &Orders<'_>,
-    placement: Placement,
-    media: &Media<'a>,
-) -> Option<Credentials> {
-    let Placement::Relay { ice, .. } = placement else { return None };
+fn own_ice(sdp: &Sdp<'_>, orders: &Orders<'_>, at: usize, media: &Media<'_>) -> Option<Credentials> {
+    let Some(Placement::Relay { ice: Some(credentials), .. }) = orders.placements.get(at) else {
+        return None;
+    };
     let wanted = orders.rules.add_ice_candidate && !orders.rules.strip_ice && media.port != 0;
-    ice.filter(|_| wanted && sdp.ice_of(media).is_some())
+    let speaks = wanted && sdp.ice_of(media).is_some();
+    (speaks && !is_emptied(media, removed(sdp, orders, at, media))).then_some(*credentials)
+}
+
+/// The payload types of a line that may not be named, and the one that was added to the offer.
+fn removed(sdp: &Sdp<'_>, orders: &Orders<'_>, at: usize, media: &Media<'_>) -> Types {
+    if !is_rtp(media) {
+        return 0;
+    }
+    let limited = orders.rules.codecs.as_ref().map_or(0, |codecs| codecs.removed(sdp.bytes, media));
+    let ours = match orders.part {
+        Part::Offer { .. } => None,
+        Part::Answer(offered) => offered.get(at).and_then(|offered| offered.dtmf),
+    };
+    limited | ours.map_or(0, bit)
+}
+
+/// Whether nothing would be left of a line.
+fn is_emptied(media: &Media<'_>, removed: Types) -> bool {
+    removed != 0 && media.payload_types().all(|payload_type| removed & bit(payload_type) != 0)
 }
 
 /// What becomes of ICE in a section.
@@ -59,7 +92,7 @@ enum Ice {
 }
 
 /// What becomes of `c=`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Host {
     Ours,
     /// Of an endpoint, which the line must name itself.
@@ -128,7 +161,8 @@ impl<'s, 'a> Section<'s, 'a> {
             }
             Placement::Direct { rtp, rtcp } => {
                 let host = Host::Other(rtp.ip());
-                let rtcp = direct_rtcp(rtp, rtcp);
+                let muxed = media.rtcp_mux && named_rtcp(media) == Some(media.port);
+                let rtcp = direct_rtcp(rtp, if muxed { rtp } else { rtcp });
                 Self { host, port: Some(rtp.port()), rtcp, ice: kept, owes_host, ..plain }
                     .codecs(sdp, orders, at)
             }
@@ -136,7 +170,7 @@ impl<'s, 'a> Section<'s, 'a> {
                 let muxed = media.rtcp_mux && named_rtcp(media) == Some(media.port);
                 // A multiplexed description may name the RTP port twice (RFC 8035 §2.1).
                 let named = if muxed { rtp } else { rtcp };
-                let speaks = own_ice(sdp, orders, placement, media);
+                let speaks = own_ice(sdp, orders, at, media);
                 Self {
                     port: Some(rtp),
                     rtcp: if rules.rtcp_attribute {
@@ -156,24 +190,12 @@ impl<'s, 'a> Section<'s, 'a> {
 
     /// The formats that go and come. A line of which nothing would be left is declined as it is (RFC 8866 §9 wants a format).
     fn codecs(mut self, sdp: &Sdp<'a>, orders: &Orders<'_>, at: usize) -> Self {
-        if !is_rtp(self.media) {
-            return self;
-        }
-        if let Some(codecs) = &orders.rules.codecs {
-            self.removed = codecs.removed(sdp.bytes, self.media);
-        }
-        match orders.part {
-            Part::Offer { dtmf } => {
-                self.dtmf = dtmf.and_then(|wished| dtmf::added(sdp, self.media, wished, orders.rules))
-            }
-            Part::Answer(offered) => {
-                let ours = offered.get(at).and_then(|offered| offered.dtmf);
-                self.removed |= ours.map_or(0, bit);
-            }
-        }
-        let mut types = self.media.payload_types();
-        if self.removed != 0 && types.all(|payload_type| self.removed & bit(payload_type) != 0) {
+        self.removed = removed(sdp, orders, at, self.media);
+        if is_emptied(self.media, self.removed) {
             return Self::declined(self.media, orders.rules);
+        }
+        if let Part::Offer { dtmf: Some(wished) } = orders.part {
+            self.dtmf = dtmf::added(sdp, self.media, wished, orders.rules);
         }
         self
     }
@@ -199,6 +221,8 @@ struct Writer<'w, 'a> {
     host: Range<usize>,
     /// How far the original was taken.
     end: usize,
+    /// What `c=` of the session says.
+    shared: Host,
     keeps_ice: bool,
     relayed_ice: bool,
     /// The last line written has no end.
@@ -210,7 +234,7 @@ impl<'a> Writer<'_, 'a> {
         match line.kind {
             b'o' => self.address(line, &self.sdp.origin.address_range, Host::Ours),
             b'c' => match &self.sdp.connection {
-                Some(connection) => self.connection(line, connection, Host::Ours),
+                Some(connection) => self.connection(line, connection, self.shared),
                 None => self.copy(line.start..line.end),
             },
             b'a' if line.value.starts_with(b"rtcp:") => {

@@ -1,7 +1,10 @@
 //! Values of `a=` lines: direction, what belongs to a payload type, what belongs to ICE.
 
+use serde::{Deserialize, Serialize};
+
 /// Who sends, from the view of the description's author (RFC 8866 §6.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Both.
     #[default]

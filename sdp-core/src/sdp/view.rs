@@ -220,7 +220,7 @@ impl<'a> Sdp<'a> {
     }
 
     /// The `c=` that holds for a stream: its own, else the session's.
-    pub fn connection_of<'s>(&'s self, media: &'s Media<'a>) -> Option<&'s Connection<'a>> {
+    pub fn connection_of<'s>(&'s self, media: &'s Media<'s>) -> Option<&'s Connection<'s>> {
         media.connection.as_ref().or(self.connection.as_ref())
     }
 
@@ -230,12 +230,12 @@ impl<'a> Sdp<'a> {
     }
 
     /// The user fragment that holds for a stream; `None`: it does not speak ICE.
-    pub fn ice_of(&self, media: &Media<'a>) -> Option<&'a [u8]> {
+    pub fn ice_of<'s>(&'s self, media: &'s Media<'s>) -> Option<&'s [u8]> {
         media.ice_ufrag.or(self.ice_ufrag)
     }
 
     /// Whether a stream's address is 0.0.0.0 or `::`: its author wants nothing sent to it (RFC 3264 §8.4).
-    pub fn holds_by_address(&self, media: &Media<'a>) -> bool {
+    pub fn holds_by_address(&self, media: &Media<'_>) -> bool {
         self.connection_of(media).is_some_and(|connection| connection.host.is_unspecified())
     }
 

@@ -4,6 +4,7 @@ mod joins;
 mod leases;
 mod orders;
 mod rules;
+mod state;
 
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};
