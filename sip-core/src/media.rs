@@ -39,6 +39,9 @@ pub struct Leg {
     pub to_signalling: IpAddr,
     /// The dialog an answer belongs to, by its To tag; `None` where it is not known to be one of several.
     pub fork: Option<Fork>,
+    /// The address that the phone of this call, sender or receiver, gives itself: the host of its Contact, else of its
+    /// topmost Via. Behind NAT it is not the one its signalling comes from. `None`: not known, or a name.
+    pub contact: Option<IpAddr>,
 }
 
 /// The media type of a session description (RFC 8866 §8.1).

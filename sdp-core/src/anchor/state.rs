@@ -7,12 +7,12 @@ use super::{Anchor, LegStatistics, StreamId};
 use crate::relay::{Side, StreamSetup};
 
 /// One stream of a session, as it stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StreamState<'a> {
     /// Which.
     pub id: StreamId,
-    /// The media line it stands for, counted from 0; `None` for one that was offered and is not in use.
-    pub line: Option<usize>,
+    /// The media lines it stands for, counted from 0: alternatives at one port share a stream (SDP-02).
+    pub lines: Vec<usize>,
     /// What the relay was told.
     pub setup: &'a StreamSetup,
     /// Whether an answer has accepted it.
@@ -58,14 +58,16 @@ impl Anchor {
     }
 
     fn stream_state<'a>(&'a self, session: u64, state: &'a Session, stream: &'a Stream) -> StreamState<'a> {
-        let agreed = state.agreed.iter().position(|index| *index == Some(stream.index));
-        let offered = || {
-            let lines = &state.offer.as_ref()?.lines;
-            lines.iter().position(|line| line.stream == Some(stream.index))
-        };
+        let mine = |index: Option<u32>| index == Some(stream.index);
+        let mut lines: Vec<usize> =
+            (0..).zip(&state.agreed).filter(|(_, at)| mine(**at)).map(|(n, _)| n).collect();
+        if lines.is_empty() {
+            let offered = state.offer.iter().flat_map(|offer| (0..).zip(&offer.lines));
+            lines = offered.filter(|(_, line)| mine(line.stream)).map(|(n, _)| n).collect();
+        }
         StreamState {
             id: StreamId { session, index: stream.index },
-            line: agreed.or_else(offered),
+            lines,
             setup: &stream.setup,
             agreed: stream.agreed,
             joined: stream.joined,

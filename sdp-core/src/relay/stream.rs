@@ -146,7 +146,7 @@ impl Stream {
                 match denial {
                     Denial::Stranger | Denial::Senders => statistics.refused = Some(source),
                     Denial::Payload => {
-                        let kind = evidence.sequence.and(packet.bytes.get(1));
+                        let kind = evidence.sequence.and_then(|_| packet.bytes.get(1));
                         statistics.refused_payload = kind.map(|octet| octet & 0x7f);
                     }
                     Denial::Rate => {}

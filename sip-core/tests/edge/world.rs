@@ -12,7 +12,7 @@ use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
 use sip_core::machine::{Input, Output};
-use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
+use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use sip_core::message::{Limits, Message};
 use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
@@ -591,11 +591,12 @@ impl Media for Relay {
             return Err(Refusal::NotAcceptable);
         }
         let line = format!(
-            "{role:?} {} from {:?} {} to {}",
+            "{role:?} {} from {:?} {} to {}, phone at {}",
             self.number(session),
             leg.side,
             leg.signalling,
-            leg.to_signalling
+            leg.to_signalling,
+            leg.contact.map_or_else(|| "?".to_owned(), |host| host.to_string())
         );
         self.calls.lock().unwrap().push(line.clone());
         // Of a multipart it finds the inside address, which is all that the tests put into one.
@@ -603,6 +604,16 @@ impl Media for Relay {
             return Ok(text.replace("10.0.1.50", &format!("{OUT} {role:?}")).into());
         }
         Ok(format!("{text}a=relay:{line}\r\n").into())
+    }
+
+    fn rollback(&mut self, _: Instant, session: SessionId, side: Side) {
+        let line = format!("Rollback {} from {side:?}", self.number(session));
+        self.calls.lock().unwrap().push(line);
+    }
+
+    fn confirm(&mut self, _: Instant, session: SessionId, fork: Fork) {
+        let line = format!("Confirm {} from {fork:?}", self.number(session));
+        self.calls.lock().unwrap().push(line);
     }
 
     fn record(&mut self, session: SessionId, record: Vec<u8>) {

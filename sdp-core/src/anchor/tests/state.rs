@@ -8,7 +8,7 @@ fn an_onlooker_sees_lines_addresses_joins_and_counters() {
     assert_eq!(rig.anchor.streams(1).count(), 0);
     let offer = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
     let state = rig.anchor.streams(1).next().unwrap();
-    assert_eq!((state.line, state.agreed, state.joined), (Some(0), false, None));
+    assert_eq!((state.lines.as_slice(), state.agreed, state.joined), (&[0][..], false, None));
     let inner = at(INNER, ports(&offer)[0]);
     assert_eq!(state.ours(Side::Inside), Some(inner));
     assert!(state.statistics.is_none());
