@@ -109,7 +109,12 @@ const FORKS: usize = 16;
 
 impl Offer {
     /// Keeps what a fork answers. Whether another's answer was in effect.
-    pub(super) fn note(&mut self, fork: Option<u64>, signalling: IpAddr, lines: &[Option<Described>]) -> bool {
+    pub(super) fn note(
+        &mut self,
+        fork: Option<u64>,
+        signalling: IpAddr,
+        lines: &[Option<Described>],
+    ) -> bool {
         let other = self.answered && self.fork != fork;
         self.fork = fork;
         if let Some(key) = fork {

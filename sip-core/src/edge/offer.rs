@@ -9,6 +9,7 @@ use super::Edge;
 use super::answer::remote_target;
 use super::dialogs::DialogKey;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
+use super::forward::OWN;
 use crate::flow::{Side, Transmit};
 use crate::header::{Address, CSeq, Contact, RecordRoute, Via};
 use crate::machine::Output;
@@ -76,7 +77,8 @@ impl Edge {
 
     /// A request with an offer has its final answer: an offer that was not answered by then changes nothing.
     pub(super) fn withdraw(&mut self, now: Instant, exchange: &Exchange) {
-        let held = exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key)).and_then(|held| held.session);
+        let held =
+            exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key)).and_then(|held| held.session);
         for branch in exchange.branches.iter().filter(|branch| branch.offered) {
             let Some(session) = held.or(branch.session) else { continue };
             // The session of a call that did not come about ends.
@@ -86,15 +88,29 @@ impl Edge {
         }
     }
 
-    /// One of several dialogs that an INVITE made was confirmed: its answer holds.
-    pub(super) fn confirm_fork(&mut self, now: Instant, exchange: &Exchange, index: usize, message: &Message) {
-        let Some(branch) = exchange.branches.get(index).filter(|branch| branch.offered) else { return };
-        let key = DialogKey::of(message, exchange.incoming.peer.side);
-        if let (Some(session), Some(key)) = (branch.session, key)
-            && !exchange.early.is_empty()
-        {
-            self.media.confirm(now, session, key.fork());
+    /// One of several dialogs that an INVITE made was confirmed: its answer holds, and the others no longer hold the media, which
+    /// ends with this one. One of them that is answered too is known again by its own 2xx.
+    pub(super) fn confirm_fork(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        answer: &Message,
+    ) {
+        if exchange.early.is_empty() {
+            return;
         }
+        let Some(branch) = exchange.branches.get(index).filter(|branch| branch.offered) else { return };
+        let key = DialogKey::of(answer, exchange.incoming.peer.side);
+        let (Some(session), Some(key)) = (branch.session, key) else { return };
+        self.media.confirm(now, session, key.fork());
+        exchange.early.retain(|other| {
+            let shares = self.dialogs.get(other).is_some_and(|dialog| dialog.session == Some(session));
+            if shares {
+                self.dialogs.remove(other);
+            }
+            !shares
+        });
     }
 
     /// The session of the dialog, or one of this branch's own.
@@ -146,7 +162,8 @@ impl Edge {
         let own = key.as_ref().filter(|_| !offered).and_then(|key| self.dialogs.session_of(key));
         let Some(session) = own.or_else(|| self.session_of(exchange, index)) else { return Ok(None) };
         let branch = exchange.branches.get(index);
-        if branch.is_some_and(|b| offered && b.rewritten.is_some() && self.dialogs.offers(session) != b.offer) {
+        if branch.is_some_and(|b| offered && b.rewritten.is_some() && self.dialogs.offers(session) != b.offer)
+        {
             // The offer was answered, and there was another since: no answer to either (RFC 6337 §3.1.1 has the asker ignore it).
             return Ok(Some(Bytes::new()));
         }
@@ -214,6 +231,8 @@ impl Edge {
         let Some(target) = branch.way.hop.target() else { return };
         let Some(contact) = remote_target(answer) else { return };
         let Some(Ok(cseq)) = answer.header::<CSeq>() else { return };
+        // An answer may say anything of who asked: what was sent is right.
+        let Ok(sent) = Message::parse(branch.sent.clone(), &OWN) else { return };
         let hash = LoopHash::new([answer.raw(Name::CallId)]);
         let both = [("ACK", cseq.number), ("BYE", cseq.number.saturating_add(1))];
         let ends = exchange.dialog.is_none();
@@ -223,8 +242,8 @@ impl Edge {
                 .header(Name::Via, &self.via(&branch.way.hop, &id))
                 .header(Name::MaxForwards, b"70")
                 .header(Name::CSeq, format!("{number} {method}").as_bytes());
-            for name in [Name::From, Name::To, Name::CallId] {
-                request = request.header(name, answer.raw(name).unwrap_or_default());
+            for (name, from) in [(Name::From, &sent), (Name::To, answer), (Name::CallId, &sent)] {
+                request = request.header(name, from.raw(name).unwrap_or_default());
             }
             for route in self.route_back(&branch.way.hop, answer) {
                 request = request.header(Name::Route, &route);
