@@ -131,7 +131,7 @@ fn what_is_said_of_a_stream_that_waits_holds_when_it_runs() {
     let (out, to, hop) = rig.packet(a.1.rtp, "198.51.100.1:4000", 64, &rtp(1)).unwrap();
     assert_eq!(
         (out, to, hop),
-        (b.1.rtp, at("198.51.100.2:4000"), 63),
+        (b.1.rtp, at("198.51.100.2:4000"), 9),
         "they are joined, and the newest setup holds"
     );
     let (_, _, hop) = rig.packet(b.1.rtp, "198.51.100.2:4000", 64, &rtp(2)).unwrap();
