@@ -33,13 +33,25 @@ impl Anchor {
     ) -> Result<Bytes, Refusal> {
         let described = self.describe(sdp)?;
         let state = self.sessions.get(&id).ok_or(NotAcceptable::NoOffer)?;
-        let mut offer =
-            state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
+        let offer = state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
         let address = self.offering_address(state, &offer)?;
         self.check_answer(id, from, signalling, &offer, &described)?;
-        let Some(mut session) = self.sessions.remove(&id) else { return Err(NotAcceptable::NoOffer.into()) };
+        let offered = writing::offered(&offer);
+        let placements = self.take_answer(now, id, offer, (from, signalling), described)?;
+        Ok(self.write_answer(sdp, address, placements, &offered))
+    }
 
-        if !offer.answered {
+    /// An answer that was checked comes into effect; what its lines say to the offering side.
+    fn take_answer(
+        &mut self,
+        now: Instant,
+        id: u64,
+        mut offer: Offer,
+        (from, signalling): (Side, IpAddr),
+        described: Vec<Option<Described>>,
+    ) -> Result<Vec<Placement>, NotAcceptable> {
+        let mut session = self.sessions.remove(&id).ok_or(NotAcceptable::NoOffer)?;
+        if offer.note(session.fork, signalling, &described) || !offer.answered {
             // Signalling has spoken: locked legs may choose anew.
             session.generation = session.generation.wrapping_add(1);
         }
@@ -55,8 +67,7 @@ impl Anchor {
             }
         }
         self.silence_others(&mut session, &offer, &accepted);
-        let placements = placements(&session, &offer, &accepted, |at| self.unrelayed(sdp, at));
-        let offered = writing::offered(&offer);
+        let placements = placements(&session, &offer, &accepted);
         offer.answered = true;
         session.agreed = offer.lines.iter().map(|line| line.stream).collect();
         session.offer = Some(offer);
@@ -64,7 +75,18 @@ impl Anchor {
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
-        Ok(self.write_answer(sdp, address, &placements, &offered))
+        Ok(placements)
+    }
+
+    /// Brings back what a fork has answered, unless it is in effect. `None`: nobody knows of it.
+    pub(super) fn return_to(&mut self, now: Instant, id: u64, fork: u64) -> Option<()> {
+        let session = self.sessions.get_mut(&id)?;
+        let offer = session.offer.as_ref().filter(|offer| offer.answered && offer.fork != Some(fork))?;
+        let answered = offer.forks.iter().find(|other| other.key == fork)?.clone();
+        let offer = offer.clone();
+        session.fork = Some(fork);
+        let ends = (offer.from.other(), answered.signalling);
+        self.take_answer(now, id, offer, ends, answered.lines).ok().map(drop)
     }
 
     /// Our address as the offering side is to see it: of the family its ports were taken in.
@@ -266,15 +288,10 @@ impl Anchor {
 }
 
 /// What the answer's lines say to the offering side: our ports there.
-fn placements(
-    session: &Session,
-    offer: &Offer,
-    accepted: &[Accepted],
-    unrelayed: impl Fn(usize) -> Placement,
-) -> Vec<Placement> {
+fn placements(session: &Session, offer: &Offer, accepted: &[Accepted]) -> Vec<Placement> {
     let line = |at: usize| {
         let line = accepted.iter().find(|line| line.line == at)?;
         Some(placement(&session.stream(line.index)?.pair(offer.from)))
     };
-    (0..offer.lines.len()).map(|at| line(at).unwrap_or_else(|| unrelayed(at))).collect()
+    (0..offer.lines.len()).map(|at| line(at).unwrap_or(Placement::Decline)).collect()
 }

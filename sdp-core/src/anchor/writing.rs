@@ -51,10 +51,6 @@ pub(super) fn offered(offer: &Offer) -> Vec<Offered> {
 }
 
 impl Anchor {
-    pub(super) fn unrelayed(&self, sdp: &Sdp<'_>, at: usize) -> Placement {
-        sdp.media.get(at).map_or(Placement::Decline, |media| unrelayed(&self.config.policy, media))
-    }
-
     pub(super) fn write_offer(
         &mut self,
         id: u64,
@@ -80,11 +76,16 @@ impl Anchor {
         &mut self,
         sdp: &Sdp<'_>,
         address: IpAddr,
-        placements: &[Placement],
+        mut placements: Vec<Placement>,
         offered: &[Offered],
     ) -> Bytes {
-        let orders =
-            Orders { address, placements, part: Part::Answer(offered), rules: &self.config.policy.rules };
+        for (placement, media) in placements.iter_mut().zip(&sdp.media) {
+            if *placement == Placement::Decline {
+                *placement = unrelayed(&self.config.policy, media);
+            }
+        }
+        let (part, rules) = (Part::Answer(offered), &self.config.policy.rules);
+        let orders = Orders { address, placements: &placements, part, rules };
         rewrite_by(sdp, &orders, &mut self.scratch)
     }
 }
