@@ -47,8 +47,7 @@ impl Anchor {
         let side = pair.realm.side;
         let mut sources = path::sources(policy, side, pair.realm.family, described, signalling, known);
         let mut remote = path::destination(side, pair.rtp.ip(), described, &sources)?;
-        let names = self.own.get(&described.rtp).copied().filter(|other| other.session != stream.session);
-        let names = names.filter(|_| side == Side::Inside);
+        let names = self.named(stream.session, described).filter(|_| side == Side::Inside);
         if names.is_some() {
             // Our own port: a packet to it would come back to us. It goes by the join, once both ends agree, or not at all.
             remote = None;

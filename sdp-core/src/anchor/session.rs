@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::direct::{Place, Route};
 use super::path::Described;
 use crate::relay::{LegStatistics, Pair, Side, StreamId, StreamSetup};
 
@@ -16,6 +17,10 @@ pub(super) struct Session {
     pub(super) next_index: u32,
     pub(super) generation: u32,
     pub(super) record: Vec<u8>,
+    /// Where the phone's signalling comes from.
+    pub(super) signalling: Option<IpAddr>,
+    /// What the phone calls itself.
+    pub(super) host: Option<IpAddr>,
 }
 
 impl Session {
@@ -47,6 +52,10 @@ pub(super) struct Stream {
     pub(super) agreed: bool,
     /// Whose relay port its inside end named.
     pub(super) names: Option<StreamId>,
+    /// Whether its phone was told, in place of that port, where the other phone receives (MED-03).
+    pub(super) direct: bool,
+    /// Where its phone said it receives, when it last said so.
+    pub(super) said: Option<Place>,
     /// With whom the relay was told to join it.
     pub(super) joined: Option<StreamId>,
     pub(super) statistics: Option<(LegStatistics, LegStatistics)>,
@@ -79,4 +88,6 @@ pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
     pub(super) described: Option<Described>,
+    /// Of an offer from inside: what it leads to.
+    pub(super) route: Route,
 }
