@@ -14,8 +14,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::path::Described;
-use super::session::{Session, Stream};
+use super::session::{Named, Session, Stream};
 use super::{Anchor, Event};
 use crate::policy::{Address, Addresses, Family};
 use crate::relay::{Command, Side, StreamId};
@@ -27,7 +29,7 @@ const SUSPECTS: usize = 256;
 const EVENTS: usize = 1_024;
 
 /// Where a phone receives, as it said itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) rtp: SocketAddr,
     pub(super) rtcp: SocketAddr,
@@ -45,10 +47,10 @@ impl Place {
 }
 
 /// What the inside description of a line leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Route {
     /// The stream whose relay port it names.
-    pub(super) names: Option<StreamId>,
+    pub(super) names: Option<Named>,
     /// Where the phone is told to send instead of to us.
     pub(super) direct: Option<Place>,
 }
@@ -115,7 +117,7 @@ struct Records {
 
 impl Records {
     /// Adds those of a session: what was agreed, and what an offer that waits for its answer says.
-    fn add(&mut self, session: &Session, stream: Option<u32>, to: impl Fn(StreamId) -> bool) {
+    fn add(&mut self, session: &Session, stream: Option<u32>, to: impl Fn(Named) -> bool) {
         let own = |index: u32| stream.is_none_or(|stream| stream == index);
         let agreed = session.streams.iter().filter(|stream| own(stream.index));
         let agreed = agreed.map(|stream| (stream.names, stream.direct));
@@ -146,8 +148,14 @@ impl Session {
 
 impl Anchor {
     /// The stream of another session whose relay port an inside description names.
-    pub(super) fn named(&self, session: u64, described: &Described) -> Option<StreamId> {
-        self.own.get(&described.rtp).copied().filter(|other| other.session != session)
+    pub(super) fn named(&self, session: u64, described: &Described) -> Option<Named> {
+        let stream = self.own.get(&described.rtp).copied().filter(|other| other.session != session)?;
+        Some(Named { stream, pair: self.stream(stream)?.inside.id })
+    }
+
+    /// The stream that was named, if it is still the same.
+    pub(super) fn still(&self, named: Named) -> Option<&Stream> {
+        self.stream(named.stream).filter(|stream| stream.inside.id == named.pair)
     }
 
     /// What the inside description of a stream leads to. `stream` is the stream's number if it has one already; only an
@@ -162,18 +170,23 @@ impl Anchor {
     ) -> Route {
         let Some(names) = self.named(id, described) else { return Route::default() };
         let relay = Route { names: Some(names), direct: None };
-        let Some(other) = self.sessions.get(&names.session) else { return relay };
-        let Some(place) = other.said(names.index) else { return relay };
+        let Named { stream: peer, .. } = names;
+        let Some(other) = self.sessions.get(&peer.session) else { return relay };
+        let Some(place) = other.said(peer.index) else { return relay };
         let mut records = Records::default();
         if stream.is_some() {
             records.add(session, stream, |to| to == names);
         }
         // Of the other one all lines count: lines that were offered at one port may be answered at two.
-        records.add(other, None, |to| to.session == id);
+        let ours = |to: Named| {
+            let stream = session.stream(to.stream.index);
+            to.stream.session == id && stream.is_some_and(|stream| stream.inside.id == to.pair)
+        };
+        records.add(other, None, ours);
         let direct = match records {
             Records { relay: true, .. } => false,
             Records { direct: true, .. } => self.holds(session, other, place),
-            _ => start && self.may_start(session.phone(stream), other.phone(Some(names.index))),
+            _ => start && self.may_start(session.phone(stream), other.phone(Some(peer.index))),
         };
         Route { direct: direct.then_some(place), ..relay }
     }

@@ -1,13 +1,28 @@
 //! A session: its streams, the offer that stands, and what each side has said.
+//!
+//! All of it goes, by field names, into the record that the relay keeps for a signalling process that takes over: a field
+//! that comes later is `#[serde(default)]`, so that what an earlier version kept can be read.
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::direct::{Place, Route};
 use super::path::Described;
-use crate::relay::{LegStatistics, Pair, Side, StreamId, StreamSetup};
+use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
+
+/// A stream whose relay port a description names. A session that begins anew under its old number has other ports: what
+/// was said of it before does not hold for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Named {
+    pub(super) stream: StreamId,
+    /// Its inside ports.
+    pub(super) pair: PairId,
+}
 
 /// What the anchor knows of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Session {
     pub(super) streams: Vec<Stream>,
     /// The last offer, answered or not.
@@ -41,7 +56,7 @@ impl Session {
 }
 
 /// One stream of a session.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stream {
     pub(super) index: u32,
     pub(super) outside: Pair,
@@ -51,13 +66,17 @@ pub(super) struct Stream {
     /// Whether an answer has accepted it.
     pub(super) agreed: bool,
     /// Whose relay port its inside end named.
-    pub(super) names: Option<StreamId>,
+    #[serde(default)]
+    pub(super) names: Option<Named>,
     /// Whether its phone was told, in place of that port, where the other phone receives (MED-03).
+    #[serde(default)]
     pub(super) direct: bool,
     /// Where its phone said it receives, when it last said so.
+    #[serde(default)]
     pub(super) said: Option<Place>,
     /// With whom the relay was told to join it.
     pub(super) joined: Option<StreamId>,
+    #[serde(skip)]
     pub(super) statistics: Option<(LegStatistics, LegStatistics)>,
 }
 
@@ -71,7 +90,7 @@ impl Stream {
 }
 
 /// An offer, as far as its answer needs it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Offer {
     pub(super) from: Side,
     /// Where its author's signalling comes from.
@@ -83,11 +102,12 @@ pub(super) struct Offer {
 }
 
 /// A media line of an offer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
     pub(super) described: Option<Described>,
     /// Of an offer from inside: what it leads to.
+    #[serde(default)]
     pub(super) route: Route,
 }

@@ -104,7 +104,7 @@ pub enum Command {
     Record {
         /// Whose.
         session: u64,
-        /// The dialog record; at most 64 KiB.
+        /// The dialog record; at most 128 KiB.
         record: Vec<u8>,
     },
     /// Tell everything that a new signalling process needs: answered by `Snapshot`.

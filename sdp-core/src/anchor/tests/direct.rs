@@ -168,7 +168,8 @@ fn whoever_may_not_be_at_home_is_relayed() {
 #[test]
 fn settings_keep_media_at_the_relay() {
     let net = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
-    let policies: [(&str, fn(&mut Policy), bool); 3] = [
+    type Change = fn(&mut Policy);
+    let policies: [(&str, Change, bool); 3] = [
         ("route", |policy| policy.media_route = MediaRoute::Gateway, false),
         ("MED-11", |policy| policy.always_relay = true, false),
         ("neither", |_| (), true),
@@ -484,4 +485,23 @@ fn an_introduction_alone_leaves_nothing() {
     let refused = audio("224.1.1.1", 30000);
     assert!(rig.try_offer(1, Side::Outside, NAT, &refused).is_err());
     assert_eq!(rig.anchor.sessions(), 0);
+}
+
+/// Decision 13: whoever takes the sessions over knows who was told what.
+#[test]
+fn a_new_process_leaves_the_route_as_it_is() {
+    let mut rig = Rig::new(|config| {
+        config.keep_state = true;
+        config.policy.media_route = MediaRoute::DirectBehindSameNat;
+    });
+    rig.through((1, A), (2, B));
+    rig.new_anchor();
+    assert!(rig.is_direct(1) && rig.is_direct(2));
+    // Though new calls would be relayed: this one stays as both phones have it.
+    rig.anchor.reconfigure(Policy::default());
+    let to_pbx = rig.phone_offers(1, A, &A.sdp());
+    assert_eq!(rig.pbx_offers(2, B, &to_pbx), told("192.168.1.7", 30000));
+    let from_b = rig.phone_answers(2, B, &B.sdp());
+    assert_eq!(rig.pbx_answers(1, &from_b), told("192.168.1.8", 40000));
+    assert!(rig.is_direct(1) && rig.is_direct(2));
 }

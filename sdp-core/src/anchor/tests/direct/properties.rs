@@ -140,7 +140,7 @@ impl Calls {
                 };
                 self.rig.settle();
                 if let Ok(out) = result {
-                    self.check_told(call, names, &String::from_utf8(out.to_vec()).unwrap());
+                    self.check_told(call, names, std::str::from_utf8(&out).unwrap());
                 }
             }
             Step::Answer { call, refuse } => {
@@ -186,8 +186,9 @@ impl Calls {
         for (session, state) in &anchor.sessions {
             for stream in &state.streams {
                 let id = StreamId { session: *session, index: stream.index };
-                let peer =
-                    stream.names.and_then(|peer| anchor.stream(peer)).filter(|peer| peer.names == Some(id));
+                let own = Named { stream: id, pair: stream.inside.id };
+                let peer = stream.names.and_then(|peer| anchor.still(peer));
+                let peer = peer.filter(|peer| peer.names == Some(own));
                 assert_eq!(stream.setup.direct, peer.is_some() && stream.direct, "{id:?}");
                 if let Some(peer) = peer {
                     assert_eq!(stream.direct, peer.direct, "{id:?} and {:?} differ", stream.names);
