@@ -412,14 +412,14 @@ fn an_offer_that_is_refused_changes_nothing() {
     let mut rig = direct_rig();
     rig.through((1, A), (2, B));
     assert!(relayed(&rig.pbx_offers(2, B, &audio("10.0.1.70", 9000))));
-    rig.anchor.rollback(rig.now, 2);
+    rig.anchor.rollback(rig.now, 2, Side::Inside);
     rig.settle();
     assert!(rig.is_direct(1) && rig.is_direct(2));
     // Refused before it ever ran: what A names now is gone, and a new callee is found by its own.
     let mut rig = direct_rig();
     let to_pbx = rig.phone_offers(1, A, &A.sdp());
     rig.pbx_offers(2, B, &to_pbx);
-    rig.anchor.rollback(rig.now, 2);
+    rig.anchor.rollback(rig.now, 2, Side::Inside);
     rig.settle();
     assert!(relayed(&rig.pbx_offers(3, C, &to_pbx)));
     let from_c = rig.phone_answers(3, C, &C.sdp());

@@ -155,7 +155,11 @@ impl Calls {
                     sdp.as_bytes(),
                 );
             }
-            Step::Rollback { call } => rig.anchor.rollback(rig.now, self.sessions[call]),
+            Step::Rollback { call } => {
+                for from in [Side::Outside, Side::Inside] {
+                    rig.anchor.rollback(rig.now, self.sessions[call], from);
+                }
+            }
             Step::End { call } => {
                 rig.anchor.end(rig.now, self.sessions[call]);
                 self.sessions[call] = self.next;
