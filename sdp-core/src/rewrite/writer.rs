@@ -163,8 +163,8 @@ impl<'s, 'a> Section<'s, 'a> {
                 let host = Host::Other(rtp.ip());
                 let muxed = media.rtcp_mux && named_rtcp(media) == Some(media.port);
                 let rtcp = direct_rtcp(rtp, if muxed { rtp } else { rtcp });
-                Self { host, port: Some(rtp.port()), rtcp, ice: kept, owes_host, ..plain }
-                    .codecs(sdp, orders, at)
+                let port = Some(rtp.port());
+                Self { host, port, rtcp, ice: kept, owes_host, ..plain }.carried(sdp, orders, at)
             }
             Placement::Relay { rtp, rtcp, .. } => {
                 let muxed = media.rtcp_mux && named_rtcp(media) == Some(media.port);
@@ -179,21 +179,22 @@ impl<'s, 'a> Section<'s, 'a> {
                         RtcpLine::Drop
                     },
                     ice: speaks.map_or(Ice::Strip, |credentials| Ice::Ours(credentials, rtp, rtcp)),
-                    direction: hold::direction(sdp, media, at, orders.part, rules),
-                    ptime: rules.force_ptime.filter(|_| media.kind == b"audio" && is_rtp(media)),
                     ..plain
                 }
-                .codecs(sdp, orders, at)
+                .carried(sdp, orders, at)
             }
         }
     }
 
-    /// The formats that go and come. A line of which nothing would be left is declined as it is (RFC 8866 §9 wants a format).
-    fn codecs(mut self, sdp: &Sdp<'a>, orders: &Orders<'_>, at: usize) -> Self {
+    /// What holds for media that runs: its direction, its formats. A line of which nothing would be left is declined as it is (RFC 8866 §9 wants a format).
+    fn carried(mut self, sdp: &Sdp<'a>, orders: &Orders<'_>, at: usize) -> Self {
         self.removed = removed(sdp, orders, at, self.media);
         if is_emptied(self.media, self.removed) {
             return Self::declined(self.media, orders.rules);
         }
+        let (media, rules) = (self.media, orders.rules);
+        self.direction = hold::direction(sdp, media, at, orders.part, rules);
+        self.ptime = rules.force_ptime.filter(|_| media.kind == b"audio" && is_rtp(media));
         if let Part::Offer { dtmf: Some(wished) } = orders.part {
             self.dtmf = dtmf::added(sdp, self.media, wished, orders.rules);
         }
