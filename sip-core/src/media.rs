@@ -32,6 +32,9 @@ pub struct Leg {
     pub signalling: IpAddr,
     /// The address of the receiver's signalling connection.
     pub to_signalling: IpAddr,
+    /// The address that the phone of this call, sender or receiver, gives itself: the host of its Contact, else of its
+    /// topmost Via. Behind NAT it is not the one its signalling comes from. `None`: not known, or a name.
+    pub contact: Option<IpAddr>,
 }
 
 /// The media type of a session description (RFC 8866 §8.1).

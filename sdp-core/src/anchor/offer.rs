@@ -264,6 +264,7 @@ impl Anchor {
             secure: described.transport != Transport::Rtp,
             dtls: described.transport == Transport::DtlsSrtp,
             payloads: described.payloads,
+            direct: false,
         };
         if let Some(address) = self.advertised(&planned.inside) {
             self.own.insert(address, stream_id);

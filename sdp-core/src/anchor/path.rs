@@ -6,13 +6,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::NotAcceptable;
 use crate::policy::{Family, Policy, Source, Transport};
 use crate::relay::{Payloads, Remote, Side};
 use crate::sdp::{Host, Media, Sdp};
 
 /// A media line that asks for a relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Described {
     /// Where it wants RTP; unspecified address on an RFC 2543 hold.
     pub(super) rtp: SocketAddr,

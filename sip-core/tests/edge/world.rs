@@ -591,11 +591,12 @@ impl Media for Relay {
             return Err(Refusal::NotAcceptable);
         }
         let line = format!(
-            "{role:?} {} from {:?} {} to {}",
+            "{role:?} {} from {:?} {} to {}, phone at {}",
             self.number(session),
             leg.side,
             leg.signalling,
-            leg.to_signalling
+            leg.to_signalling,
+            leg.contact.map_or_else(|| "?".to_owned(), |host| host.to_string())
         );
         self.calls.lock().unwrap().push(line.clone());
         // Of a multipart it finds the inside address, which is all that the tests put into one.

@@ -3,6 +3,7 @@
 mod joins;
 mod leases;
 mod orders;
+mod restore;
 mod state;
 
 use super::*;
