@@ -17,6 +17,7 @@ use sdp_core::sdp::Limits;
 use sip_core::edge::Event;
 use sip_core::edge::event::Taken;
 use sip_core::media::{Role, SessionId};
+use sip_core::token::InstanceId;
 
 use self::book::{Book, Call, Seen};
 use crate::status::{self, CALLS, CallStatus, Past, Summary};
@@ -40,7 +41,15 @@ impl Calls {
     }
 
     /// A description of `side` was taken: the original octets.
-    pub(crate) fn described(&self, now: Instant, id: u64, side: Side, role: Role, who: [IpAddr; 2], sdp: &[u8]) {
+    pub(crate) fn described(
+        &self,
+        now: Instant,
+        id: u64,
+        side: Side,
+        role: Role,
+        who: [IpAddr; 2],
+        sdp: &[u8],
+    ) {
         let Ok(lines) = doctor::lines(sdp, &Limits::default()) else { return };
         let mut book = self.book();
         let call = book.calls.entry(id).or_default();
@@ -101,14 +110,15 @@ impl Calls {
     }
 
     /// What signalling says; `tag` knows the phones.
-    pub(crate) fn heed<'t>(&self, now: Instant, event: &Event, tag: impl Fn(&sip_core::token::InstanceId) -> &'t str) {
+    #[allow(clippy::disallowed_methods, reason = "an event has no time of its own")]
+    pub(crate) fn heed<'t>(&self, event: &Event, tag: impl Fn(&InstanceId) -> &'t str) {
         match event {
             Event::CallStarted { call_id, phone, session: Some(session), .. } => {
-                self.answered(now, *session, call_id, tag(phone));
+                self.answered(Instant::now(), *session, call_id, tag(phone));
             }
             Event::TakenOver { calls } => {
                 for Taken { session, call_id, phone, .. } in calls {
-                    self.answered(now, *session, call_id, tag(phone));
+                    self.answered(Instant::now(), *session, call_id, tag(phone));
                 }
             }
             _ => {}
@@ -154,15 +164,16 @@ impl Calls {
 
     /// The running calls and those that ended in trouble.
     pub(crate) fn status(&self, now: Instant) -> status::Calls {
-        let mut calls: Vec<CallStatus> = self.running().into_iter().filter_map(|id| self.call(now, id)).collect();
+        let mut calls: Vec<CallStatus> =
+            self.running().into_iter().filter_map(|id| self.call(now, id)).collect();
         calls.sort_by_key(|call| (!call.is_troubled(), std::cmp::Reverse(call.seconds), call.session));
         let left_out = calls.len().saturating_sub(CALLS);
         calls.truncate(CALLS);
-        let past = self.book().past.iter().map(|(at, past)| {
+        let aged = |(at, past): &(Instant, Past)| {
             let ago = now.saturating_duration_since(*at).as_secs();
             Past { ago, ..past.clone() }
-        });
-        let past = past.collect();
+        };
+        let past = self.book().past.iter().map(aged).collect();
         status::Calls { calls, left_out, past }
     }
 
@@ -214,3 +225,6 @@ impl Calls {
         self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,11 +47,38 @@ pub(crate) struct Signalling {
     over: mpsc::UnboundedReceiver<()>,
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
-    /// The newest of each thread.
-    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
+    pulse: Pulse,
     blocklist: Blocklist,
     /// Ends after the threads, so that the last change is kept.
     location: Location,
+}
+
+/// Asks the threads for their state.
+#[derive(Clone)]
+pub(crate) struct Pulse {
+    shards: Shards,
+    /// The newest of each thread.
+    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
+}
+
+impl Pulse {
+    /// Of no thread at all.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { shards: Shards::new(Vec::new()), snapshots: Vec::new() }
+    }
+
+    /// The state a moment from now, of all threads together; `None` when one has ended.
+    pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
+        self.snapshots.iter_mut().for_each(watch::Receiver::mark_unchanged);
+        self.shards.command(|| Command::Snapshot).await;
+        let mut whole = Snapshot::default();
+        for snapshot in &mut self.snapshots {
+            snapshot.changed().await.ok()?;
+            whole.add(&snapshot.borrow());
+        }
+        Some(whole)
+    }
 }
 
 /// Tells its end, however it comes.
@@ -83,6 +110,7 @@ impl Signalling {
         let replicas = Replicas::new(count);
         let blocklist = Blocklist::default();
         let (ending, over) = mpsc::unbounded_channel();
+        let watched = media.as_ref().map(MediaPlane::calls);
         let drivers = Driver::shards(&limits(settings, descriptors, count), count);
         let (mut handles, mut threads, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
         for (driver, handle) in drivers {
@@ -95,6 +123,7 @@ impl Signalling {
             let (snapshot, state) = watch::channel(Arc::new(Snapshot::default()));
             let (journal, told, followed) = (location.journal(), replicas.clone(), blocklist.clone());
             let mut lines = report::signalling::Lines::default();
+            let calls = watched.clone();
             let events = move |event| match event {
                 Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
                 Event::Location(change) => {
@@ -105,6 +134,9 @@ impl Signalling {
                     followed.heed(&event);
                     told.heed(shard, &event);
                     lines.log(&event);
+                    if let Some(calls) = &calls {
+                        calls.heed(&event, |phone| lines.tag(phone));
+                    }
                 }
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -127,7 +159,8 @@ impl Signalling {
             snapshots.push(state);
         }
         let shards = Shards::new(handles);
-        Ok(Self { descriptors, shards, threads, over, switches, names, snapshots, blocklist, location })
+        let pulse = Pulse { shards: shards.clone(), snapshots };
+        Ok(Self { descriptors, shards, threads, over, switches, names, pulse, blocklist, location })
     }
 
     /// Reaches the threads.
@@ -164,14 +197,12 @@ impl Signalling {
 
     /// The state a moment from now, of all threads together; `None` when one has ended.
     pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
-        self.snapshots.iter_mut().for_each(watch::Receiver::mark_unchanged);
-        self.shards.command(|| Command::Snapshot).await;
-        let mut whole = Snapshot::default();
-        for snapshot in &mut self.snapshots {
-            snapshot.changed().await.ok()?;
-            whole.add(&snapshot.borrow());
-        }
-        Some(whole)
+        self.pulse.snapshot().await
+    }
+
+    /// To ask for the state beside whoever drives.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Waits for the end of a thread, which ends by itself only when it panics.

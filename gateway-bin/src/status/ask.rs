@@ -26,7 +26,9 @@ pub enum AskError {
     #[error("the gateway's answer can't be read: {0}")]
     Broken(String),
     /// The gateway is of another version.
-    #[error("the gateway speaks version {0}, this program {VERSION}: use the program that it was started with")]
+    #[error(
+        "the gateway speaks version {0}, this program {VERSION}: use the program that it was started with"
+    )]
     Version(u32),
     /// The gateway says no.
     #[error("the gateway answers: {0}")]
@@ -47,9 +49,13 @@ pub fn ask(state_dir: &Path, ask: Ask) -> Result<(String, Said), AskError> {
     let mut line = serde_json::to_vec(&Request { version: VERSION, ask })
         .map_err(|error| AskError::Broken(error.to_string()))?;
     line.push(b'\n');
-    stream.write_all(&line).map_err(broken)?;
+    // A gateway that has too many clients answers before it is asked, and hangs up.
+    let written = stream.write_all(&line);
     let mut text = String::new();
     BufReader::new(stream.take(ANSWER)).read_line(&mut text).map_err(broken)?;
+    if text.is_empty() {
+        written.map_err(broken)?;
+    }
     read(&text).map(|said| (text, said))
 }
 

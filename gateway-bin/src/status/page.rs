@@ -55,7 +55,8 @@ fn call(text: &mut String, call: &CallStatus) {
 fn stream(text: &mut String, stream: &StreamStatus) {
     let line = stream.line.map_or_else(|| "-".to_owned(), |line| line.to_string());
     let codecs = stream.codecs.as_deref().unwrap_or("codecs not known");
-    let age = stream.age.map_or_else(|| "no counters yet".to_owned(), |age| format!("counters of {age} s ago"));
+    let age =
+        stream.age.map_or_else(|| "no counters yet".to_owned(), |age| format!("counters of {age} s ago"));
     let _ = writeln!(text, "  line {line}: {}, {codecs}; {age}", stream.media);
     end(text, "phone", &stream.phone);
     end(text, if stream.media == "joined" { "other phone" } else { "switch" }, &stream.other);

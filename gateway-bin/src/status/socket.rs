@@ -59,7 +59,9 @@ impl Serving {
     pub(crate) fn start(state_dir: &Path, desk: Desk) -> Option<Self> {
         let path = state_dir.join(SOCKET);
         match bind(&path) {
-            Ok(listener) => Some(Self { path, task: tokio::spawn(serve(listener, Arc::new(Office::new(desk)))) }),
+            Ok(listener) => {
+                Some(Self { path, task: tokio::spawn(serve(listener, Arc::new(Office::new(desk)))) })
+            }
             Err(error) => {
                 warn!(path = %path.display(), %error, "no status can be asked for");
                 None
@@ -212,5 +214,103 @@ impl Office {
         };
         *known = Some((now, summary.clone()));
         Some(summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, Read as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream as Blocking;
+
+    use super::super::{AskError, ask};
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn start(name: &str) -> (Folder, Serving) {
+        let folder = std::env::temp_dir().join(format!("farend-status-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let serving = Serving::start(&folder, Desk { calls: None, pulse: Pulse::none() }).unwrap();
+        (Folder(folder), serving)
+    }
+
+    fn exchange(folder: &Path, line: &[u8]) -> String {
+        let mut stream = Blocking::connect(folder.join(SOCKET)).unwrap();
+        stream.write_all(line).unwrap();
+        let mut text = String::new();
+        io::BufReader::new(stream).read_line(&mut text).unwrap();
+        text
+    }
+
+    /// Runs what blocks beside the server.
+    async fn beside<T: Send + 'static>(folder: &Folder, act: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+        let path = folder.0.clone();
+        tokio::task::spawn_blocking(move || act(&path)).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_question_has_an_answer_and_what_is_none_a_refusal() {
+        let (folder, serving) = start("asked");
+        let mode = std::fs::metadata(folder.0.join(SOCKET)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let said = beside(&folder, |at| ask(at, Ask::Summary)).await.unwrap().1;
+        let Said::Summary(summary) = said else { panic!("{said:?}") };
+        assert_eq!((summary.phones, summary.process), (0, std::process::id()));
+        let none = beside(&folder, |at| ask(at, Ask::Calls)).await.unwrap_err().to_string();
+        assert_eq!(none, "the gateway answers: media is not relayed: nothing is known of it");
+        for (line, expected) in [
+            (&b"{\"version\":2,\"ask\":\"calls\"}\n"[..], "this gateway speaks version 1, not 2"),
+            (b"{\"version\":1,\"ask\":\"stop\"}\n", "not a question: "),
+            (b"\n", "not a question: "),
+            (&[b'x'; 1025], "one line of at most 1024 octets"),
+        ] {
+            let line = line.to_vec();
+            let text = beside(&folder, move |at| exchange(at, &line)).await;
+            assert!(text.contains(expected) && text.starts_with("{\"version\":1,\"refused\":"), "{text}");
+        }
+        drop(serving);
+        let gone = beside(&folder, |at| ask(at, Ask::Summary)).await.unwrap_err();
+        assert!(matches!(gone, AskError::Nobody { .. }), "{gone}");
+        assert!(!folder.0.join(SOCKET).exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clients_that_say_nothing_hold_up_nobody_for_long() {
+        let (folder, _serving) = start("slow");
+        let held = beside(&folder, |at| {
+            let held: Vec<_> = (0..CLIENTS).map(|_| Blocking::connect(at.join(SOCKET)).unwrap()).collect();
+            std::thread::sleep(Duration::from_millis(200));
+            held
+        });
+        let mut held = held.await;
+        let refused = beside(&folder, |at| ask(at, Ask::Summary)).await.unwrap_err().to_string();
+        assert_eq!(refused, "the gateway answers: too many clients at once: try again");
+        // They are shown the door.
+        let mut first = held.remove(0);
+        let left = beside(&folder, move |_| {
+            first.set_read_timeout(Some(ASKING * 3)).unwrap();
+            first.read(&mut [0; 8]).unwrap()
+        });
+        assert_eq!(left.await, 0);
+        beside(&folder, |at| ask(at, Ask::Summary)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_behind_makes_way() {
+        let (folder, serving) = start("stale");
+        std::mem::forget(serving);
+        assert!(folder.0.join(SOCKET).exists());
+        assert!(Serving::start(&folder.0, Desk { calls: None, pulse: Pulse::none() }).is_some());
+        let long = folder.0.join("x".repeat(120));
+        std::fs::create_dir_all(&long).unwrap();
+        let none = Serving::start(&long, Desk { calls: None, pulse: Pulse::none() });
+        assert!(none.is_none(), "a name too long for a socket: the gateway runs without");
     }
 }

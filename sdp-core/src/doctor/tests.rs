@@ -356,7 +356,10 @@ fn a_description_that_was_refused() {
         "the description of the phone names port 80, which no end may name: it was refused; see sdp.allowed_ports"
     );
     let dry = said(Refusal::Unavailable { side: Side::Inside, family: Family::V4 }).to_string();
-    assert!(dry.contains("no relay port free on the Inside side") && dry.contains("media.port_range"), "{dry}");
+    assert!(
+        dry.contains("no relay port free on the Inside side") && dry.contains("media.port_range"),
+        "{dry}"
+    );
     let name = said(NotAcceptable::Name.into()).to_string();
     assert!(name.ends_with("names a host instead of an address"), "{name}");
 }

@@ -39,15 +39,15 @@ pub(super) struct Call {
     pub(super) lines: [Vec<Line>; 2],
     /// Since when that holds.
     pub(super) agreed: Option<Instant>,
-    counted: BTreeMap<u32, Counted>,
+    pub(super) counted: BTreeMap<u32, Counted>,
     /// With whom its streams were joined last.
-    joins: BTreeMap<u32, StreamId>,
+    pub(super) joins: BTreeMap<u32, StreamId>,
     /// Its streams as they were at its end.
     pub(super) last: Option<Vec<Seen>>,
 }
 
 /// What was counted of a stream, outside and inside.
-struct Counted {
+pub(super) struct Counted {
     at: Instant,
     legs: Box<[LegStatistics; 2]>,
     /// When more RTP had come than the time before.
@@ -95,9 +95,8 @@ impl Call {
 
     /// The media line that a stream stands for: of alternatives at one port the one that neither end declined.
     fn line(&self, seen: &Seen) -> Option<usize> {
-        let wanted = |at: &&usize| {
-            self.lines.iter().all(|lines| lines.get(**at).is_some_and(|line| !line.declined))
-        };
+        let wanted =
+            |at: &&usize| self.lines.iter().all(|lines| lines.get(**at).is_some_and(|line| !line.declined));
         seen.lines.iter().find(wanted).or_else(|| seen.lines.first()).copied()
     }
 
@@ -223,7 +222,8 @@ impl Book {
         };
         let counted = call.counted.get(&seen.id.index);
         // Of two phones both must have been counted.
-        let counted = counted.filter(|_| peer.is_none_or(|(call, seen)| call.counted.contains_key(&seen.id.index)));
+        let counted =
+            counted.filter(|_| peer.is_none_or(|(call, seen)| call.counted.contains_key(&seen.id.index)));
         let age = counted.and_then(|counted| counted.at.checked_duration_since(call.agreed?));
         doctor::judge(&Facts {
             agreed: seen.agreed,
@@ -243,13 +243,7 @@ impl Book {
     }
 }
 
-fn end<'a>(
-    call: &'a Call,
-    seen: &'a Seen,
-    side: Side,
-    party: Party,
-    nothing: &'a LegStatistics,
-) -> End<'a> {
+fn end<'a>(call: &'a Call, seen: &'a Seen, side: Side, party: Party, nothing: &'a LegStatistics) -> End<'a> {
     let at = usize::from(side == Side::Inside);
     let counted = call.counted.get(&seen.id.index);
     End {
