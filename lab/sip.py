@@ -231,6 +231,7 @@ class Agent:
         self.on_invite = "ring"
         self.media_home = None  # (namespace, address) for RTP
         self.tone, self.ttl = 440, None
+        self.talks = True  # media is sent as soon as it is known where to
         self.lock = threading.Lock()
 
     # what a subclass says about itself
@@ -321,7 +322,7 @@ class Agent:
         body = ""
         if call.invite.body:
             call.media = self.open_media()
-            call.media.aim(call.invite.body)
+            call.media.aim(call.invite.body, self.talks)
             body = call.media.sdp()
         self.respond(call.wire, call.invite, 200, "OK", f"Contact: {self.contact(call.wire)}\r\n", body, to_tag=call.tag)
 
@@ -367,7 +368,7 @@ class Agent:
         call.request("ACK")
         if session:
             call.media = session
-            session.aim(final.body)
+            session.aim(final.body, self.talks)
         return call, final
 
     def ring_once(self, wire, target, local, seconds=3.0, extra="", to=None):

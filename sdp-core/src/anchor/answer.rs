@@ -33,13 +33,24 @@ impl Anchor {
     ) -> Result<Bytes, Refusal> {
         let described = self.describe(sdp)?;
         let state = self.sessions.get(&id).ok_or(NotAcceptable::NoOffer)?;
-        let mut offer =
-            state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
+        let offer = state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
         let address = self.offering_address(state, &offer)?;
         self.check_answer(id, from, signalling, &offer, &described)?;
-        let Some(mut session) = self.sessions.remove(&id) else { return Err(NotAcceptable::NoOffer.into()) };
+        let placements = self.take_answer(now, id, offer, (from, signalling), described)?;
+        Ok(rewrite(sdp, address, &placements))
+    }
 
-        if !offer.answered {
+    /// An answer that was checked comes into effect; what its lines say to the offering side.
+    fn take_answer(
+        &mut self,
+        now: Instant,
+        id: u64,
+        mut offer: Offer,
+        (from, signalling): (Side, IpAddr),
+        described: Vec<Option<Described>>,
+    ) -> Result<Vec<Placement>, NotAcceptable> {
+        let mut session = self.sessions.remove(&id).ok_or(NotAcceptable::NoOffer)?;
+        if offer.note(session.fork, signalling, &described) || !offer.answered {
             // Signalling has spoken: locked legs may choose anew.
             session.generation = session.generation.wrapping_add(1);
         }
@@ -63,7 +74,18 @@ impl Anchor {
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
-        Ok(rewrite(sdp, address, &placements))
+        Ok(placements)
+    }
+
+    /// Brings back what a fork has answered, unless it is in effect. `None`: nobody knows of it.
+    pub(super) fn return_to(&mut self, now: Instant, id: u64, fork: u64) -> Option<()> {
+        let session = self.sessions.get_mut(&id)?;
+        let offer = session.offer.as_ref().filter(|offer| offer.answered && offer.fork != Some(fork))?;
+        let answered = offer.forks.iter().find(|other| other.key == fork)?.clone();
+        let offer = offer.clone();
+        session.fork = Some(fork);
+        let ends = (offer.from.other(), answered.signalling);
+        self.take_answer(now, id, offer, ends, answered.lines).ok().map(drop)
     }
 
     /// Our address as the offering side is to see it: of the family its ports were taken in.

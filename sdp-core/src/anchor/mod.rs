@@ -8,6 +8,7 @@
 //! never answered leaves the call as it was; [`Anchor::rollback`] gives its ports back early, the next offer does so anyway.
 
 mod answer;
+mod fork;
 mod leg;
 mod offer;
 mod path;
@@ -192,10 +193,11 @@ impl Anchor {
         result
     }
 
-    /// The last offer was refused: its reservations are given back, what runs goes on as it was agreed.
-    pub fn rollback(&mut self, now: Instant, session: u64) {
+    /// The last offer of `from` was refused: its reservations are given back, what runs goes on as it was agreed. An offer of
+    /// the other side, which may have come since, stands.
+    pub fn rollback(&mut self, now: Instant, session: u64, from: Side) {
         let Some(state) = self.sessions.get_mut(&session) else { return };
-        let Some(offer) = state.offer.take_if(|offer| !offer.answered) else { return };
+        let Some(offer) = state.offer.take_if(|offer| !offer.answered && offer.from == from) else { return };
         let kept = state.agreed.clone();
         self.give_back(&offer);
         self.close_streams(session, |stream| !kept.contains(&Some(stream.index)));

@@ -238,6 +238,8 @@ impl Anchor {
             lines: plan.lines,
             replacements,
             answered: false,
+            fork: None,
+            forks: Vec::new(),
         });
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub(super) next_index: u32,
     pub(super) generation: u32,
     pub(super) record: Vec<u8>,
+    /// Whose answers come next, where several may answer.
+    pub(super) fork: Option<u64>,
 }
 
 impl Session {
@@ -78,6 +80,20 @@ pub(super) struct Offer {
     /// Pairs that take effect with the answer: of streams that change their address family.
     pub(super) replacements: Vec<(u32, Side, Pair)>,
     pub(super) answered: bool,
+    /// Whose answer is in effect, where several may answer.
+    #[serde(default)]
+    pub(super) fork: Option<u64>,
+    /// What those have answered that are known apart, oldest first.
+    #[serde(default)]
+    pub(super) forks: Vec<Fork>,
+}
+
+/// One of several dialogs that an offer has made, and what it has answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Fork {
+    pub(super) key: u64,
+    pub(super) signalling: IpAddr,
+    pub(super) lines: Vec<Option<Described>>,
 }
 
 /// A media line of an offer.
@@ -86,4 +102,28 @@ pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
     pub(super) described: Option<Described>,
+}
+
+/// Forks of one offer that are known apart; of more, the oldest is forgotten.
+const FORKS: usize = 16;
+
+impl Offer {
+    /// Keeps what a fork answers. Whether another's answer was in effect.
+    pub(super) fn note(
+        &mut self,
+        fork: Option<u64>,
+        signalling: IpAddr,
+        lines: &[Option<Described>],
+    ) -> bool {
+        let other = self.answered && self.fork != fork;
+        self.fork = fork;
+        if let Some(key) = fork {
+            self.forks.retain(|known| known.key != key);
+            if self.forks.len() >= FORKS {
+                self.forks.remove(0);
+            }
+            self.forks.push(Fork { key, signalling, lines: lines.to_vec() });
+        }
+        other
+    }
 }
