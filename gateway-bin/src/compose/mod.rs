@@ -15,6 +15,7 @@ mod location;
 mod media;
 mod names;
 mod places;
+mod pulse;
 mod rows;
 mod shards;
 mod signalling;
@@ -29,7 +30,7 @@ pub use keys::{KeyError, Rotation, rotate as rotate_keys};
 pub use listen::BindError;
 pub use location::LocationError;
 pub use media::MediaError;
-pub(crate) use signalling::Pulse;
+pub(crate) use pulse::Pulse;
 
 /// Randomness of the operating system for one sans-I/O part.
 fn seed() -> std::io::Result<[u8; 32]> {

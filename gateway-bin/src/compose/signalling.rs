@@ -27,6 +27,7 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
+use super::pulse::Pulse;
 use super::shards::{Replicas, Shards};
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
@@ -51,34 +52,6 @@ pub(crate) struct Signalling {
     blocklist: Blocklist,
     /// Ends after the threads, so that the last change is kept.
     location: Location,
-}
-
-/// Asks the threads for their state.
-#[derive(Clone)]
-pub(crate) struct Pulse {
-    shards: Shards,
-    /// The newest of each thread.
-    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
-}
-
-impl Pulse {
-    /// Of no thread at all.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self { shards: Shards::new(Vec::new()), snapshots: Vec::new() }
-    }
-
-    /// The state a moment from now, of all threads together; `None` when one has ended.
-    pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
-        self.snapshots.iter_mut().for_each(watch::Receiver::mark_unchanged);
-        self.shards.command(|| Command::Snapshot).await;
-        let mut whole = Snapshot::default();
-        for snapshot in &mut self.snapshots {
-            snapshot.changed().await.ok()?;
-            whole.add(&snapshot.borrow());
-        }
-        Some(whole)
-    }
 }
 
 /// Tells its end, however it comes.
@@ -159,7 +132,7 @@ impl Signalling {
             snapshots.push(state);
         }
         let shards = Shards::new(handles);
-        let pulse = Pulse { shards: shards.clone(), snapshots };
+        let pulse = Pulse::new(shards.clone(), snapshots);
         Ok(Self { descriptors, shards, threads, over, switches, names, pulse, blocklist, location })
     }
 
