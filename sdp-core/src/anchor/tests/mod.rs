@@ -1,5 +1,6 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod direct;
 mod flows;
 mod joins;
 mod leases;
