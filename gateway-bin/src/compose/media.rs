@@ -11,6 +11,7 @@ use sdp_core::net::{self, Handle, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::{Report, Side};
 use sdp_core::sdp::multipart;
+use sip_core::edge::interop;
 use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
@@ -67,7 +68,7 @@ impl MediaPlane {
         let (sender, mut reports) = mpsc::unbounded_channel();
         let relay = Relay::spawn(relay, move |report| drop(sender.send(report)))?;
         let mut config = anchor::Config::new(outside, inside);
-        config.policy = policy(&settings.media);
+        config.policy = policy(&settings.media, &settings.sip.interop.sdp);
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
         let calls = Calls::new(anchor.clone());
@@ -109,8 +110,9 @@ impl MediaPlane {
     }
 
     /// The policy of calls to come; calls that run keep theirs.
-    pub(crate) fn reconfigure(&self, media: &MediaSettings) {
-        self.with(|anchor| anchor.reconfigure(policy(media)));
+    pub(crate) fn reconfigure(&self, settings: &Settings) {
+        let policy = policy(&settings.media, &settings.sip.interop.sdp);
+        self.with(|anchor| anchor.reconfigure(policy));
     }
 
     fn take(&self, report: Report) {
@@ -256,7 +258,7 @@ fn addresses(interface: &Interface) -> Addresses {
     })
 }
 
-fn policy(media: &MediaSettings) -> Policy {
+fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
     Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
@@ -266,7 +268,7 @@ fn policy(media: &MediaSettings) -> Policy {
         },
         max_senders: media.max_senders,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..Policy::default()
+        ..super::descriptions::policy(sdp)
     }
 }
 
