@@ -60,7 +60,9 @@ pub enum ToRelay {
     Hello(Hello),
     /// For the relay.
     Command(Command),
-    /// End, if no session is left and signalling has started you.
+    /// Are you there? Answered by [`FromRelay::Here`].
+    Ask,
+    /// End, if no session is left and a signalling process has started you.
     Finish,
 }
 
@@ -78,6 +80,8 @@ pub enum FromRelay {
     },
     /// From the relay.
     Report(Report),
+    /// The answer to [`ToRelay::Ask`].
+    Here,
     /// Another signalling process has the relay now; the connection ends.
     Replaced {
         /// Which.
