@@ -6,6 +6,7 @@
 //! - [`log`] writes structured lines, made by `report` from the libraries' events,
 //! - [`Gateway`] (`compose`) joins the libraries: listeners, certificates, signalling, media, HTTP,
 //! - [`media`] is the relay as a process of its own,
+//! - [`status`] tells an administrator how it is,
 //! - `demo` plays a whole site on loopback.
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod demo;
 pub mod log;
 pub mod media;
 mod report;
+pub mod status;
 
 pub use compose::{
     Asked, BindError, ClaimError, CredentialError, ExplainError, Gateway, KeyError, LinkError, LocationError,

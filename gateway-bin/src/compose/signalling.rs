@@ -28,6 +28,7 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
+use super::pulse::Pulse;
 use super::shards::{Replicas, Shards};
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
@@ -48,8 +49,7 @@ pub(crate) struct Signalling {
     over: mpsc::UnboundedReceiver<()>,
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
-    /// The newest of each thread.
-    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
+    pulse: Pulse,
     blocklist: Blocklist,
     /// What each thread took over.
     taken: mpsc::UnboundedReceiver<Vec<SessionId>>,
@@ -87,6 +87,7 @@ impl Signalling {
         let blocklist = Blocklist::default();
         let (ending, over) = mpsc::unbounded_channel();
         let (taking, taken) = mpsc::unbounded_channel();
+        let watched = media.as_ref().map(MediaPlane::calls);
         let drivers = Driver::shards(&limits(settings, descriptors, count), count);
         let (mut handles, mut threads, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
         for (driver, handle) in drivers {
@@ -100,6 +101,7 @@ impl Signalling {
             let (journal, told, followed) = (location.journal(), replicas.clone(), blocklist.clone());
             let mut lines = report::signalling::Lines::default();
             let taking = taking.clone();
+            let calls = watched.clone();
             let events = move |event| match event {
                 Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
                 Event::Location(change) => {
@@ -113,6 +115,9 @@ impl Signalling {
                     followed.heed(&event);
                     told.heed(shard, &event);
                     lines.log(&event);
+                    if let Some(calls) = &calls {
+                        calls.heed(&event, |phone| lines.tag(phone));
+                    }
                 }
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -135,18 +140,8 @@ impl Signalling {
             snapshots.push(state);
         }
         let shards = Shards::new(handles);
-        Ok(Self {
-            descriptors,
-            shards,
-            threads,
-            over,
-            switches,
-            names,
-            snapshots,
-            blocklist,
-            taken,
-            location,
-        })
+        let pulse = Pulse::new(shards.clone(), snapshots);
+        Ok(Self { descriptors, shards, threads, over, switches, names, pulse, blocklist, taken, location })
     }
 
     /// Reaches the threads.
@@ -173,7 +168,7 @@ impl Signalling {
             return taken;
         }
         self.shards.command(|| Command::TakeOver { sessions: sessions.clone() }).await;
-        for _ in &self.snapshots {
+        for _ in 0..self.threads.len() {
             match tokio::time::timeout(FAREWELL, self.taken.recv()).await {
                 Ok(Some(sessions)) => taken.extend(sessions),
                 _ => tracing::error!("a signalling thread did not say which calls it takes over"),
@@ -199,14 +194,12 @@ impl Signalling {
 
     /// The state a moment from now, of all threads together; `None` when one has ended.
     pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
-        self.snapshots.iter_mut().for_each(watch::Receiver::mark_unchanged);
-        self.shards.command(|| Command::Snapshot).await;
-        let mut whole = Snapshot::default();
-        for snapshot in &mut self.snapshots {
-            snapshot.changed().await.ok()?;
-            whole.add(&snapshot.borrow());
-        }
-        Some(whole)
+        self.pulse.snapshot().await
+    }
+
+    /// To ask for the state beside whoever drives.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Waits for the end of a thread, which ends by itself only when it panics.

@@ -1,17 +1,14 @@
 //! Keeping the media process: its reports, its silence, its loss.
 
-use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use sdp_core::anchor::Anchor;
 use sdp_core::relay::wire::{FromRelay, ToRelay};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
-use super::link::Link;
 use super::socket::{Connection, LinkError, Socket};
-use super::{MediaPlane, TICK};
+use super::{Faint, TICK};
 
 /// It is asked so often whether it is there.
 const ASK: Duration = Duration::from_secs(3);
@@ -26,12 +23,9 @@ const WAITS: [Duration; 5] = [
     Duration::from_secs(5),
 ];
 
-/// What is kept, for one step at a time: it ends with the gateway.
+/// Keeps the media process for as long as there is a plane.
 pub(super) struct Keeper {
-    pub(super) anchor: Arc<Mutex<Anchor>>,
-    pub(super) link: Weak<Link>,
-    pub(super) running: watch::Receiver<()>,
-    pub(super) spawned: Arc<std::sync::atomic::AtomicBool>,
+    pub(super) plane: Faint,
     pub(super) socket: Socket,
     /// Dropped when no media process will do.
     pub(super) alive: watch::Sender<()>,
@@ -58,14 +52,14 @@ impl Keeper {
                     return drop(self.alive);
                 }
                 Ended::Lost(why) => {
-                    let Some(plane) = self.plane() else { return };
+                    let Some(plane) = self.plane.plane() else { return };
                     if plane.is_leaving() {
                         return plane.lose();
                     }
                     error!(why, "the media process is lost");
                 }
             }
-            let Some(plane) = self.plane() else { return };
+            let Some(plane) = self.plane.plane() else { return };
             plane.lose();
             drop((plane, connection));
             connection = match self.again().await {
@@ -88,12 +82,12 @@ impl Keeper {
                 },
                 _ = tick.tick() => None,
                 _ = ask.tick() => {
-                    let Some(plane) = self.plane() else { return Ended::Gateway };
+                    let Some(plane) = self.plane.plane() else { return Ended::Gateway };
                     plane.tell(ToRelay::Ask);
                     None
                 }
             };
-            let Some(plane) = self.plane() else { return Ended::Gateway };
+            let Some(plane) = self.plane.plane() else { return Ended::Gateway };
             match message {
                 Some(FromRelay::Report(report)) => plane.take(report),
                 Some(FromRelay::Replaced { by }) => {
@@ -107,7 +101,7 @@ impl Keeper {
                 Some(_) => {}
                 None if heard.elapsed() > SILENCE => return Ended::Lost("it is silent"),
                 None => {
-                    plane.with(|anchor| anchor.handle_timeout(Instant::now()));
+                    plane.tick();
                     continue;
                 }
             }
@@ -120,7 +114,7 @@ impl Keeper {
         for wait in WAITS.into_iter().chain(std::iter::repeat(WAITS[WAITS.len() - 1])) {
             sleep(wait).await;
             let reached = self.socket.reach().await;
-            let plane = self.plane()?;
+            let plane = self.plane.plane()?;
             match reached {
                 Ok((connection, left)) => {
                     let (streams, sessions) = plane.regain(&connection, &left);
@@ -139,11 +133,5 @@ impl Keeper {
             }
         }
         None
-    }
-
-    fn plane(&self) -> Option<MediaPlane> {
-        let link = self.link.upgrade()?;
-        let (anchor, running, spawned) = (self.anchor.clone(), self.running.clone(), self.spawned.clone());
-        Some(MediaPlane { anchor, link, running, spawned, newest: 0 })
     }
 }

@@ -23,7 +23,7 @@ use sdp_core::net::{self, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
-use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
+use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -32,6 +32,7 @@ use self::keeper::Keeper;
 use self::link::{Across, Link};
 pub use self::socket::LinkError;
 use self::socket::{Connection, Socket};
+use super::calls::Calls;
 use crate::config::{self, Interface, MediaSettings, Settings};
 use crate::report;
 
@@ -75,6 +76,31 @@ pub(crate) struct MediaPlane {
     spawned: Arc<AtomicBool>,
     /// The youngest session: their numbers go up.
     newest: u64,
+    /// For the doctor.
+    calls: Calls,
+}
+
+/// The plane for whoever must not keep it alive: the relay ends with the gateway.
+struct Faint {
+    anchor: Arc<Mutex<Anchor>>,
+    link: Weak<Link>,
+    running: watch::Receiver<()>,
+    spawned: Arc<AtomicBool>,
+    calls: Calls,
+}
+
+impl Faint {
+    /// The plane for one step; `None`: the gateway has ended.
+    fn plane(&self) -> Option<MediaPlane> {
+        Some(MediaPlane {
+            link: self.link.upgrade()?,
+            anchor: self.anchor.clone(),
+            running: self.running.clone(),
+            spawned: self.spawned.clone(),
+            calls: self.calls.clone(),
+            newest: 0,
+        })
+    }
 }
 
 /// A session that an earlier process left at the relay, with the record of its calls.
@@ -96,8 +122,7 @@ impl MediaPlane {
         let relay = Relay::spawn(config, move |report| drop(sender.send(report)))?;
         let (plane, alive) = Self::new(settings, Link::Within(relay));
         plane.first_ports(async || reports.recv().await).await?;
-        let (anchor, link) = (plane.anchor.clone(), Arc::downgrade(&plane.link));
-        tokio::spawn(consume(anchor, link, plane.running.clone(), reports, alive));
+        tokio::spawn(consume(plane.faint(), reports, alive));
         Ok(plane)
     }
 
@@ -118,14 +143,7 @@ impl MediaPlane {
         let process = connection.welcome.instance.process;
         let (started, sessions) = (connection.started, heirs.len());
         info!(process, started, sessions, socket = %socket.path.display(), "the media process answers");
-        let keeper = Keeper {
-            anchor: plane.anchor.clone(),
-            link: Arc::downgrade(&plane.link),
-            running: plane.running.clone(),
-            spawned: plane.spawned.clone(),
-            socket,
-            alive,
-        };
+        let keeper = Keeper { plane: plane.faint(), socket, alive };
         tokio::spawn(keeper.keep(connection));
         let heirs = heirs.into_iter().map(|(session, record)| (SessionId(session), record)).collect();
         Ok((plane, heirs))
@@ -138,7 +156,19 @@ impl MediaPlane {
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
-        (Self { anchor, link: Arc::new(link), running, spawned: Arc::default(), newest: 0 }, alive)
+        let calls = Calls::new(anchor.clone());
+        let plane = Self { anchor, link: Arc::new(link), running, spawned: Arc::default(), newest: 0, calls };
+        (plane, alive)
+    }
+
+    fn faint(&self) -> Faint {
+        Faint {
+            anchor: self.anchor.clone(),
+            link: Arc::downgrade(&self.link),
+            running: self.running.clone(),
+            spawned: self.spawned.clone(),
+            calls: self.calls.clone(),
+        }
     }
 
     async fn first_ports(&self, mut report: impl AsyncFnMut() -> Option<Report>) -> Result<(), MediaError> {
@@ -168,6 +198,11 @@ impl MediaPlane {
     /// Waits for the end of the relay's thread, which ends by itself only when it panics; or of all hope for a media process.
     pub(crate) async fn ended(&mut self) {
         while self.running.changed().await.is_ok() {}
+    }
+
+    /// What is known of the calls.
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// The policy of calls to come; calls that run keep theirs.
@@ -243,8 +278,15 @@ impl MediaPlane {
         (streams, anchor.sessions())
     }
 
+    /// Time has passed.
+    fn tick(&self) {
+        self.with(|anchor| anchor.handle_timeout(Instant::now()));
+        self.calls.tick(Instant::now());
+    }
+
     fn take(&self, report: Report) {
         report::media::log(&report);
+        self.calls.heard(Instant::now(), &report);
         self.with(|anchor| anchor.handle_report(Instant::now(), report));
     }
 
@@ -258,6 +300,7 @@ impl MediaPlane {
 
     fn drain(&self, anchor: &mut Anchor) {
         while let Some(command) = anchor.poll_command() {
+            self.calls.told(&command);
             self.link.send(command);
         }
     }
@@ -269,13 +312,7 @@ impl MediaPlane {
 }
 
 /// Takes reports until the relay ends. It holds the relay for one step at a time, so that the relay ends with the gateway.
-async fn consume(
-    anchor: Arc<Mutex<Anchor>>,
-    link: Weak<Link>,
-    running: watch::Receiver<()>,
-    mut reports: mpsc::UnboundedReceiver<Report>,
-    _alive: watch::Sender<()>,
-) {
+async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _alive: watch::Sender<()>) {
     let mut tick = tokio::time::interval(TICK);
     loop {
         let report = tokio::select! {
@@ -285,17 +322,10 @@ async fn consume(
             },
             _ = tick.tick() => None,
         };
-        let Some(link) = link.upgrade() else { return };
-        let plane = MediaPlane {
-            anchor: anchor.clone(),
-            link,
-            running: running.clone(),
-            spawned: Arc::default(),
-            newest: 0,
-        };
+        let Some(plane) = faint.plane() else { return };
         match report {
             Some(report) => plane.take(report),
-            None => plane.with(|anchor| anchor.handle_timeout(Instant::now())),
+            None => plane.tick(),
         }
     }
 }
@@ -323,10 +353,7 @@ impl Media for MediaPlane {
         role: Role,
         description: Description<'_>,
     ) -> Result<Bytes, Refusal> {
-        let from = match leg.side {
-            sip_core::flow::Side::Outside => Side::Outside,
-            sip_core::flow::Side::Inside => Side::Inside,
-        };
+        let from = side_of(leg.side);
         let (source, to) = (leg.signalling.to_canonical(), leg.to_signalling.to_canonical());
         if session.0 > self.newest {
             self.newest = session.0;
@@ -340,17 +367,30 @@ impl Media for MediaPlane {
         let sdp = description.body.get(part.clone()).unwrap_or_default();
         let rewritten = self.with(|anchor| match role {
             Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
-            Role::Answer => anchor.answer(now, session.0, from, source, to, sdp),
+            Role::Answer => {
+                anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
+                anchor.answer(now, session.0, from, source, to, sdp)
+            }
         });
         let rewritten = rewritten.map_err(|refusal| {
             warn!(session = session.0, ?role, %refusal, "session description refused");
+            self.calls.refused(now, session.0, from, [source, to], &refusal);
             match refusal {
                 anchor::Refusal::Malformed(_) => Refusal::Malformed,
                 anchor::Refusal::NotAcceptable(_) => Refusal::NotAcceptable,
                 anchor::Refusal::Unavailable { .. } => Refusal::Unavailable,
             }
         })?;
+        self.calls.described(now, session.0, from, role, [source, to], sdp);
         Ok(with_part(description.body, part, rewritten))
+    }
+
+    fn rollback(&mut self, now: Instant, session: SessionId, side: sip_core::flow::Side) {
+        self.with(|anchor| anchor.rollback(now, session.0, side_of(side)));
+    }
+
+    fn confirm(&mut self, now: Instant, session: SessionId, fork: Fork) {
+        self.with(|anchor| anchor.confirm_fork(now, session.0, fork.0));
     }
 
     fn record(&mut self, session: SessionId, record: Vec<u8>) {
@@ -361,7 +401,15 @@ impl Media for MediaPlane {
     }
 
     fn end(&mut self, now: Instant, session: SessionId) {
+        self.calls.ending(now, session.0);
         self.with(|anchor| anchor.end(now, session.0));
+    }
+}
+
+fn side_of(side: sip_core::flow::Side) -> Side {
+    match side {
+        sip_core::flow::Side::Outside => Side::Outside,
+        sip_core::flow::Side::Inside => Side::Inside,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod direct;
+mod flows;
 mod joins;
 mod leases;
 mod orders;
@@ -251,7 +253,7 @@ fn a_further_offer_keeps_ports_and_changes_nothing_until_answered() {
     let offer = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.61", 7000));
     assert_eq!(ports(&offer), [outer.port()]);
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(2)).unwrap().1, at("10.0.1.60", 5000));
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Inside);
     rig.settle();
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(3)).unwrap().1, at("10.0.1.60", 5000));
     rig.offer(1, Side::Inside, PBX, &audio("10.0.1.61", 7000));
@@ -287,13 +289,13 @@ fn a_new_stream_that_is_refused_leaves_no_port_behind() {
     assert_eq!(rig.anchor.own.len(), used + 1);
     // The same offer again (credentials were asked for) keeps what it has.
     assert_eq!(rig.offer(1, Side::Outside, PHONE_A, &video), offer);
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Outside);
     rig.settle();
     assert_eq!(rig.anchor.own.len(), used);
     assert!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).is_some());
     // The first offer of a session, refused.
     rig.offer(2, Side::Outside, PHONE_A, &video);
-    rig.anchor.rollback(rig.now, 2);
+    rig.anchor.rollback(rig.now, 2, Side::Outside);
     rig.settle();
     assert_eq!((rig.anchor.sessions(), rig.anchor.own.len()), (1, used));
 }
@@ -454,6 +456,24 @@ fn any_source_prefers_the_phone_when_it_speaks() {
     for n in 2..9 {
         rig.packet(outer, stranger, 55, &rtp(n)).unwrap();
         assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &rtp(n)).unwrap().1, at(PHONE_A, 61000));
+    }
+}
+
+#[test]
+fn a_description_aims_at_the_phone_or_at_nobody() {
+    // Any source, and signalling over IPv6 beside media over IPv4: neither lets a description name a third party.
+    for (source, signalling) in [(Source::Any, PHONE_A), (Source::SignallingAddress, "2001:db8::7")] {
+        let mut rig = Rig::new(|config| config.policy.source = source);
+        for (session, named) in (1..).zip(["192.168.1.7", "10.0.1.99", "203.0.113.66"]) {
+            let to_inside = rig.offer(session, Side::Outside, signalling, &audio(named, 30000));
+            rig.answer(session, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+            let sent = rig.packet(at(INNER, ports(&to_inside)[0]), at("10.0.1.60", 5000), 64, &rtp(1));
+            assert_eq!(sent, None, "{source:?} {named}");
+        }
+        let to_inside = rig.offer(9, Side::Outside, PHONE_A, &audio(PHONE_A, 30000));
+        rig.answer(9, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+        let sent = rig.packet(at(INNER, ports(&to_inside)[0]), at("10.0.1.60", 5000), 64, &rtp(1)).unwrap();
+        assert_eq!(sent.1, at(PHONE_A, 30000), "who names itself gets it at once");
     }
 }
 
