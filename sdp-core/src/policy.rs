@@ -117,6 +117,19 @@ pub enum HopLimit {
     Fixed(NonZeroU8),
 }
 
+/// When silence is told: seconds, judged once a second; `None`: never. Only ends that were agreed to send are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// One end sends RTP and the other does not (SAM-20).
+    pub one_way: Option<u16>,
+    /// No end sends RTP (SAM-21).
+    pub rtp: Option<u16>,
+    /// No end sends RTCP (SAM-22).
+    pub rtcp: Option<u16>,
+    /// Whether a stream without RTP, and without RTCP where that is waited for, is closed (MED-14).
+    pub teardown: bool,
+}
+
 /// What a description may ask for, and how its streams are treated. Changing it touches offers to come, not live streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -139,6 +152,10 @@ pub struct Policy {
     pub early_rtp: bool,
     /// Packets a second that one sender may send; above it the sender is shut out for a second, which ends a loop. 1000.
     pub max_rate: u32,
+    /// In lock mode a phone may change its port once without a word of signalling, after two seconds of silence (MED-07).
+    pub late_relatch: bool,
+    /// When silence is told, and whether it ends a stream (SAM-20 to SAM-22, MED-14).
+    pub timeouts: Timeouts,
     /// How long an unused lease of ports is worth something on this side; less than the relay's own figure.
     pub lease_lifetime: Duration,
 }
@@ -155,6 +172,8 @@ impl Default for Policy {
             hop_limit: HopLimit::default(),
             early_rtp: false,
             max_rate: 1000,
+            late_relatch: false,
+            timeouts: Timeouts::default(),
             lease_lifetime: Duration::from_secs(240),
         }
     }

@@ -10,7 +10,7 @@ use super::ports::Leased;
 use super::session::{Offer, OfferedLine, Session, Stream};
 use super::{Anchor, NotAcceptable, Refusal};
 use crate::policy::{Address, Family, Transport};
-use crate::relay::{Command, Pair, PairId, Realm, Side, StreamId, StreamSetup};
+use crate::relay::{Command, Kind, Pair, PairId, Realm, Side, StreamId, StreamSetup};
 use crate::rewrite::{Placement, rewrite};
 use crate::sdp::Sdp;
 
@@ -264,6 +264,9 @@ impl Anchor {
             secure: described.transport != Transport::Rtp,
             dtls: described.transport == Transport::DtlsSrtp,
             payloads: described.payloads,
+            kind: Kind::Rtp,
+            clocks: described.clocks.clone(),
+            timeouts: self.config.policy.timeouts,
         };
         if let Some(address) = self.advertised(&planned.inside) {
             self.own.insert(address, stream_id);

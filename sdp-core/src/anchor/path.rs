@@ -7,8 +7,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::NotAcceptable;
+use super::attributes::{self, Direction};
 use crate::policy::{Family, Policy, Source, Transport};
 use crate::relay::{Payloads, Remote, Side};
+use crate::rtp::clock::Clocks;
 use crate::sdp::{Host, Media, Sdp};
 
 /// A media line that asks for a relay.
@@ -21,6 +23,8 @@ pub(super) struct Described {
     pub(super) transport: Transport,
     pub(super) rtcp_mux: bool,
     pub(super) payloads: Payloads,
+    pub(super) clocks: Clocks,
+    pub(super) direction: Direction,
 }
 
 impl Described {
@@ -56,6 +60,8 @@ impl Described {
             transport,
             rtcp_mux: media.rtcp_mux,
             payloads: media.payload_types().collect(),
+            clocks: attributes::clocks(sdp, media),
+            direction: attributes::direction(sdp, media),
         }))
     }
 
