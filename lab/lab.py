@@ -7,7 +7,7 @@ import threading
 import time
 
 import servers
-from net import GW_OUT4, GW_OUT6, HOME4, HOME6, KAMAILIO, Net
+from net import GW_OUT4, GW_OUT6, HOME4, HOME6, HOMES4, KAMAILIO, Net
 from pki import Pki
 
 
@@ -49,7 +49,7 @@ class Lab:
         return self._server(servers.Pebble, GW_OUT4)
 
     def phone_address(self, home, number, family=4):
-        return HOME4.format(number) if family == 4 else HOME6[home].format(number)
+        return HOMES4.get(home, HOME4).format(number) if family == 4 else HOME6[home].format(number)
 
     def stamp(self):
         return f"{time.monotonic() - self.started:9.3f}"

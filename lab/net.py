@@ -16,6 +16,7 @@ import threading
 from contextlib import contextmanager
 
 HOME4 = "192.168.1.{}"  # both homes
+HOMES4 = {"inner": "192.168.2.{}"}  # other namespaces with phones
 HOME6 = {"home1": "2001:db8:a1::{:x}", "home2": "2001:db8:a2::{:x}"}
 NAT4 = {"home1": "198.51.100.2", "home2": "198.51.100.6"}
 GW_OUT4, GW_OUT6 = "203.0.113.10", "2001:db8:ff::10"
@@ -86,23 +87,23 @@ class Net:
             sh("ip", "netns", "del", self.name(short), check=False)
         self.made = []
 
-    def _wire(self, a, a_if, b, b_if):
+    def wire(self, a, a_if, b, b_if):
         sh("ip", "link", "add", a_if, "netns", self.name(a), "type", "veth", "peer", "name", b_if, "netns", self.name(b))
         self.ip(a, "link", "set", a_if, "up")
         self.ip(b, "link", "set", b_if, "up")
 
-    def _address(self, short, interface, *addresses):
+    def address(self, short, interface, *addresses):
         for address in addresses:
             extra = ["nodad"] if ":" in address else []
             self.ip(short, "address", "add", address, "dev", interface, *extra)
 
     def _home(self, home, nat, side):
-        self._wire(home, "eth0", nat, "lan")
-        self._wire(nat, "wan", "outside", nat)
-        self._address(home, "eth0", *(f"{HOME4.format(n)}/24" for n in PHONE_HOSTS))
-        self._address(nat, "lan", f"{HOME4.format(1)}/24")
-        self._address(nat, "wan", f"198.51.100.{side + 2}/30")
-        self._address("outside", nat, f"198.51.100.{side + 1}/30")
+        self.wire(home, "eth0", nat, "lan")
+        self.wire(nat, "wan", "outside", nat)
+        self.address(home, "eth0", *(f"{HOME4.format(n)}/24" for n in PHONE_HOSTS))
+        self.address(nat, "lan", f"{HOME4.format(1)}/24")
+        self.address(nat, "wan", f"198.51.100.{side + 2}/30")
+        self.address("outside", nat, f"198.51.100.{side + 1}/30")
         self.ip(home, "route", "add", "default", "via", HOME4.format(1))
         self.ip(nat, "route", "add", "default", "via", f"198.51.100.{side + 1}")
         self.sysctl(nat, "net.ipv4.ip_forward=1")
@@ -114,22 +115,22 @@ class Net:
 
     def _home6(self, home, nat, side):
         prefix = HOME6[home]
-        self._address(home, "eth0", *(f"{prefix.format(n)}/64" for n in PHONE_HOSTS))
-        self._address(nat, "lan", f"{prefix.format(1)}/64")
-        self._address(nat, "wan", f"2001:db8:{side:x}::2/64")
-        self._address("outside", nat, f"2001:db8:{side:x}::1/64")
+        self.address(home, "eth0", *(f"{prefix.format(n)}/64" for n in PHONE_HOSTS))
+        self.address(nat, "lan", f"{prefix.format(1)}/64")
+        self.address(nat, "wan", f"2001:db8:{side:x}::2/64")
+        self.address("outside", nat, f"2001:db8:{side:x}::1/64")
         self.ip(home, "-6", "route", "add", "default", "via", prefix.format(1))
         self.ip(nat, "-6", "route", "add", "default", "via", f"2001:db8:{side:x}::1")
         self.ip("outside", "-6", "route", "add", prefix.format(0).removesuffix("0") + "/64", "via", f"2001:db8:{side:x}::2")
         self.sysctl(nat, "net.ipv6.conf.all.forwarding=1")
 
     def _gateway(self):
-        self._wire("gw", "eth1", "outside", "gw")
-        self._wire("gw", "eth0", "inside", "eth0")
-        self._address("outside", "gw", "203.0.113.1/24", "2001:db8:ff::1/64")
-        self._address("gw", "eth1", f"{GW_OUT4}/24", f"{GW_OUT6}/64")
-        self._address("gw", "eth0", f"{GW_IN4}/24", f"{GW_IN6}/64")
-        self._address("inside", "eth0", *(f"{a}/24" for a in (HQ, KAMAILIO, LITERAL, CALLER, FORBIDDEN, PEBBLE)), "fd00:10:1::51/64")
+        self.wire("gw", "eth1", "outside", "gw")
+        self.wire("gw", "eth0", "inside", "eth0")
+        self.address("outside", "gw", "203.0.113.1/24", "2001:db8:ff::1/64")
+        self.address("gw", "eth1", f"{GW_OUT4}/24", f"{GW_OUT6}/64")
+        self.address("gw", "eth0", f"{GW_IN4}/24", f"{GW_IN6}/64")
+        self.address("inside", "eth0", *(f"{a}/24" for a in (HQ, KAMAILIO, LITERAL, CALLER, FORBIDDEN, PEBBLE)), "fd00:10:1::51/64")
         self.ip("gw", "route", "add", "default", "via", "203.0.113.1")
         self.ip("gw", "-6", "route", "add", "default", "via", "2001:db8:ff::1")
         self.ip("inside", "route", "add", "default", "via", GW_IN4)
@@ -144,6 +145,17 @@ class Net:
 
     def ip(self, short, *args):
         return sh("ip", "-n", self.name(short), *args)
+
+    def batch(self, commands, short=None):
+        """Many `ip` commands at once, of one namespace or of none."""
+        where = ["-n", self.name(short)] if short else []
+        sh("ip", *where, "-batch", "-", text="".join(f"{c}\n" for c in commands))
+
+    def forwarding(self, short, on):
+        with self.inside_of(short):
+            for what in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+                with open(f"/proc/sys/net/{what}", "w") as setting:
+                    setting.write(str(int(on)))
 
     def nft(self, short, rules):
         sh("ip", "netns", "exec", self.name(short), "nft", "-f", "-", text=rules)

@@ -230,7 +230,8 @@ class Agent:
         self.calls = {}  # Call-ID -> Call
         self.on_invite = "ring"
         self.media_home = None  # (namespace, address) for RTP
-        self.tone = 440
+        self.tone, self.ttl = 440, None
+        self.talks = True  # media is sent as soon as it is known where to
         self.lock = threading.Lock()
 
     # what a subclass says about itself
@@ -321,7 +322,7 @@ class Agent:
         body = ""
         if call.invite.body:
             call.media = self.open_media()
-            call.media.aim(call.invite.body)
+            call.media.aim(call.invite.body, self.talks)
             body = call.media.sdp()
         self.respond(call.wire, call.invite, 200, "OK", f"Contact: {self.contact(call.wire)}\r\n", body, to_tag=call.tag)
 
@@ -344,7 +345,7 @@ class Agent:
             call.ended.set()
 
     def open_media(self):
-        return rtp.Media(self.lab, *self.media_home, tone=self.tone)
+        return rtp.Media(self.lab, *self.media_home, tone=self.tone, ttl=self.ttl)
 
     def invite_text(self, wire, target, call_id, local, body, extra="", to=None):
         kind = "Content-Type: application/sdp\r\n" if body else ""
@@ -367,7 +368,7 @@ class Agent:
         call.request("ACK")
         if session:
             call.media = session
-            session.aim(final.body)
+            session.aim(final.body, self.talks)
         return call, final
 
     def ring_once(self, wire, target, local, seconds=3.0, extra="", to=None):
@@ -467,11 +468,11 @@ class Phone(Agent):
 class Caller(Agent):
     """The script on the inside that asks Kamailio, over UDP, for a call to one stored instance."""
 
-    def __init__(self, lab, address, switch, port=5070):
+    def __init__(self, lab, address, switch, port=5070, home="inside"):
         super().__init__(lab, "caller")
         self.address, self.switch, self.port = address, switch, port
-        self.media_home = ("inside", address)
-        sock = lab.net.socket("inside", address, socket.SOCK_DGRAM, port)
+        self.media_home = (home, address)
+        sock = lab.net.socket(home, address, socket.SOCK_DGRAM, port)
         self.wire = Wire(sock, self.message, remote=(switch, 5060), trace=self.trace)
         lab.opened.append(self)
 

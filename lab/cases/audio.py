@@ -9,26 +9,37 @@ from net import KAMAILIO
 from rtp import RATE, goertzel
 
 
+def dial(a, b):
+    """A calls B, which answers."""
+    a.command("dial", f"sip:inst-{b.mac}@{KAMAILIO};transport=tls")
+    b.wait("CALL_INCOMING")
+    b.command("accept")
+    a.wait("CALL_ESTABLISHED")
+
+
+def hang_up(a, b):
+    b.command("hangup")
+    a.wait("CALL_CLOSED")
+
+
+def heard(phone):
+    """The shares of 440 and 880 Hz in what it recorded."""
+    samples = phone.recording("dec")
+    check(len(samples) > RATE, f"{phone.name} recorded {len(samples)} samples")
+    middle = samples[len(samples) // 3:][:RATE]
+    return goertzel(middle, 440), goertzel(middle, 880)
+
+
 def talk(lab, home_a, home_b, seconds=3.0):
     """A calls B for a while; returns the shares of 440 and 880 Hz in what A and B heard."""
     a = Baresip(lab, home_a, "08000FB00011", hertz=440).start()
     b = Baresip(lab, home_b, "08000FB00012", hertz=880).start()
     a.registered(), b.registered()
-    a.command("dial", f"sip:inst-{b.mac}@{KAMAILIO};transport=tls")
-    b.wait("CALL_INCOMING")
-    b.command("accept")
-    a.wait("CALL_ESTABLISHED")
+    dial(a, b)
     time.sleep(seconds)
-    b.command("hangup")
-    a.wait("CALL_CLOSED")
+    hang_up(a, b)
     time.sleep(0.3)
-    heard = {}
-    for phone in (a, b):
-        samples = phone.recording("dec")
-        check(len(samples) > RATE, f"{phone.name} recorded {len(samples)} samples")
-        middle = samples[len(samples) // 3:][:RATE]
-        heard[phone] = goertzel(middle, 440), goertzel(middle, 880)
-    return heard[a], heard[b]
+    return heard(a), heard(b)
 
 
 def judge(heard_a, heard_b):

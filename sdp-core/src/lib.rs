@@ -10,7 +10,8 @@
 //! 5. [`relay`]: what happens to a packet: who may send, where it goes, with which hop limit; driven by serialisable
 //!    commands, answered by serialisable reports. No socket in it.
 //! 6. [`anchor`]: offers and answers of many sessions; reserves ports from its lease, rewrites, commands the relay.
-//! 7. `net` (feature `net`, also called `tokio`): the sockets, and the thread that pumps packets.
+//! 7. [`doctor`]: what is the matter with a stream, from what was agreed and counted. Pure.
+//! 8. `net` (feature `net`, also called `tokio`): the sockets, and the thread that pumps packets.
 //!
 //! # Driving it
 //!
@@ -63,6 +64,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod anchor;
+pub mod doctor;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod policy;

@@ -187,7 +187,8 @@ impl Policy {
 }
 
 /// The transport of a media line, as far as a relay cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// `RTP/AVP`, `RTP/AVPF`.
     Rtp,

@@ -32,6 +32,9 @@ pub struct Leg {
     pub signalling: IpAddr,
     /// The address of the receiver's signalling connection.
     pub to_signalling: IpAddr,
+    /// The address that the phone of this call, sender or receiver, gives itself: the host of its Contact, else of its
+    /// topmost Via. Behind NAT it is not the one its signalling comes from. `None`: not known, or a name.
+    pub contact: Option<IpAddr>,
 }
 
 /// The media type of a session description (RFC 8866 §8.1).
@@ -112,6 +115,13 @@ pub trait Media {
         role: Role,
         description: Description<'_>,
     ) -> Result<Bytes, Refusal>;
+
+    /// Keep these octets with a session, unread, in place of those of before: a process that takes over gets them by
+    /// [`Command::TakeOver`](crate::edge::Command). Given when a call is answered, when it is refreshed, and when what is known of
+    /// it changes. At most 64 KiB.
+    fn record(&mut self, session: SessionId, record: Vec<u8>) {
+        let _ = (session, record);
+    }
 
     /// The call is over; nothing of this session is sent or received any more.
     fn end(&mut self, now: Instant, session: SessionId);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use sip_core::edge::Event;
 use sip_core::edge::event::{
-    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Verdict,
-    Why,
+    Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Taken,
+    Verdict, Why,
 };
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
@@ -89,15 +89,25 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
             }
         }
         Event::Lacking { phone, lack } => warn!(tag = tag(phone), "{}", lacking(*lack)),
-        Event::CallStarted { call_id, phone, from } => {
-            info!(call_id, tag = tag_of(phone), ?from, "call answered");
+        Event::CallStarted { call_id, phone, from, session } => {
+            info!(call_id, tag = tag_of(phone), ?from, session = session.map(|id| id.0), "call answered");
         }
-        Event::CallEnded { call_id, phone, by } => {
+        Event::CallEnded { call_id, phone, by, session } => {
             let by = by.map_or("nobody", |side| match side {
                 Side::Outside => "Outside",
                 Side::Inside => "Inside",
             });
-            info!(call_id, tag = tag_of(phone), by, "call ended");
+            info!(call_id, tag = tag_of(phone), by, session = session.map(|id| id.0), "call ended");
+        }
+        Event::TakenOver { calls } => {
+            for Taken { session, call_id, phone } in calls {
+                info!(
+                    call_id,
+                    tag = tag_of(phone),
+                    session = session.0,
+                    "call of the process before goes on"
+                );
+            }
         }
         Event::SessionExpired { call_id, phone } => {
             warn!(call_id, tag = tag_of(phone), "the call was not refreshed in time: its media ends");

@@ -1,10 +1,12 @@
 //! Attributes that the relay is told of and nobody rewrites: directions and clock rates.
 
+use serde::{Deserialize, Serialize};
+
 use crate::rtp::clock::Clocks;
 use crate::sdp::{Lines, Media, Sdp};
 
 /// What an end says it does with a stream (RFC 8866 §6.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Direction {
     pub(super) sends: bool,
     pub(super) receives: bool,

@@ -50,7 +50,9 @@ impl Anchor {
         let policy = &self.config.policy;
         let side = pair.realm.side;
         let mut sources = path::sources(policy, side, pair.realm.family, described, signalling, known);
-        let mut remote = path::destination(side, pair.rtp.ip(), described, &sources)?;
+        // Whoever may send: a phone's description aims the relay at nobody but the phone itself.
+        let aims = if side == Side::Outside { std::slice::from_ref(&signalling) } else { &sources[..] };
+        let mut remote = path::destination(side, pair.rtp.ip(), described, aims)?;
         let names = self.own.get(&described.rtp).copied().filter(|other| other.session != stream.session);
         let names = names.filter(|_| side == Side::Inside);
         if names.is_some() {

@@ -13,7 +13,9 @@ mod leg;
 mod offer;
 mod path;
 mod ports;
+mod restore;
 mod session;
+mod state;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +25,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use self::ports::Ports;
+pub use self::restore::Left;
 use self::session::{Offer, Session, Stream};
+pub use self::state::StreamState;
 use crate::policy::{Addresses, Family, Policy};
 use crate::relay::{Command, LegStatistics, Pair, PairId, Realm, Report, Side, StreamId};
 use crate::sdp::{ParseError, Sdp};
@@ -37,12 +41,14 @@ pub struct Config {
     pub inside: Addresses,
     /// What descriptions may ask for.
     pub policy: Policy,
+    /// The relay keeps what is known of each session, for a process that takes over; off, nobody could.
+    pub keep_state: bool,
 }
 
 impl Config {
     /// The default policy on these addresses.
     pub fn new(outside: Addresses, inside: Addresses) -> Self {
-        Self { outside, inside, policy: Policy::default() }
+        Self { outside, inside, policy: Policy::default(), keep_state: false }
     }
 
     fn addresses(&self, side: Side) -> &Addresses {
@@ -155,8 +161,10 @@ impl Anchor {
             to_signalling: to_signalling.to_canonical(),
         };
         let result = self.make_offer(now, session, ends, &sdp);
-        if result.is_err() && !known {
-            self.sessions.remove(&session);
+        match &result {
+            Ok(_) => self.keep(session),
+            Err(_) if !known => drop(self.sessions.remove(&session)),
+            Err(_) => {}
         }
         self.ports.commands(now, &mut self.commands);
         result
@@ -178,6 +186,9 @@ impl Anchor {
         let _ = to_signalling; // the offer has told
         let sdp = Sdp::parse(sdp, &self.config.policy.limits)?;
         let result = self.make_answer(now, session, from, signalling.to_canonical(), &sdp);
+        if result.is_ok() {
+            self.keep(session);
+        }
         self.ports.commands(now, &mut self.commands);
         result
     }
@@ -192,6 +203,7 @@ impl Anchor {
         if self.sessions.get(&session).is_some_and(|state| state.streams.is_empty()) {
             self.end(now, session);
         }
+        self.keep(session);
     }
 
     /// The session is over: its ports close.
@@ -209,6 +221,10 @@ impl Anchor {
     /// Keeps a dialog record with the session, here and at the relay; nobody reads it but who takes over (decision 13).
     pub fn set_record(&mut self, session: u64, record: Vec<u8>) {
         if let Some(state) = self.sessions.get_mut(&session) {
+            if self.config.keep_state {
+                state.record = record;
+                return self.keep(session);
+            }
             state.record.clone_from(&record);
             self.commands.push_back(Command::Record { session, record });
         }

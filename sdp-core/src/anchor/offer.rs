@@ -267,6 +267,7 @@ impl Anchor {
             kind: Kind::Rtp,
             clocks: described.clocks.clone(),
             timeouts: self.config.policy.timeouts,
+            direct: false,
         };
         if let Some(address) = self.advertised(&planned.inside) {
             self.own.insert(address, stream_id);

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::NotAcceptable;
 use super::attributes::{self, Direction};
 use crate::policy::{Family, Policy, Source, Transport};
@@ -14,7 +16,7 @@ use crate::rtp::clock::Clocks;
 use crate::sdp::{Host, Media, Sdp};
 
 /// A media line that asks for a relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Described {
     /// Where it wants RTP; unspecified address on an RFC 2543 hold.
     pub(super) rtp: SocketAddr,

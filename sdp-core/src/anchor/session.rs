@@ -1,12 +1,18 @@
 //! A session: its streams, the offer that stands, and what each side has said.
+//!
+//! All of it goes, by field names, into the record that the relay keeps for a signalling process that takes over: a field
+//! that comes later is `#[serde(default)]`, so that what an earlier version kept can be read.
 
 use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
 
 use super::path::Described;
 use crate::relay::{LegStatistics, Pair, Side, StreamId, StreamSetup};
 
 /// What the anchor knows of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Session {
     pub(super) streams: Vec<Stream>,
     /// The last offer, answered or not.
@@ -36,7 +42,7 @@ impl Session {
 }
 
 /// One stream of a session.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stream {
     pub(super) index: u32,
     pub(super) outside: Pair,
@@ -49,6 +55,7 @@ pub(super) struct Stream {
     pub(super) names: Option<StreamId>,
     /// With whom the relay was told to join it.
     pub(super) joined: Option<StreamId>,
+    #[serde(skip)]
     pub(super) statistics: Option<(LegStatistics, LegStatistics)>,
 }
 
@@ -62,7 +69,7 @@ impl Stream {
 }
 
 /// An offer, as far as its answer needs it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Offer {
     pub(super) from: Side,
     /// Where its author's signalling comes from.
@@ -74,7 +81,7 @@ pub(super) struct Offer {
 }
 
 /// A media line of an offer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::report::PairId;
+use super::report::{Pair, PairId};
 pub use crate::policy::Timeouts;
 use crate::policy::{Family, HopLimit, SenderLimit};
 use crate::rtp::clock::Clocks;
@@ -106,11 +106,20 @@ pub enum Command {
     Record {
         /// Whose.
         session: u64,
-        /// The dialog record; at most 64 KiB.
+        /// The dialog record; at most 128 KiB.
         record: Vec<u8>,
     },
     /// Tell everything that a new signalling process needs: answered by `Snapshot`.
     Snapshot,
+    /// Every lease that no stream uses ends, and those asked for are not answered: who held them is gone.
+    Release,
+    /// Start a stream on the ports that it had at a relay that is gone; answered by `Refused` when they can't be had.
+    Restore {
+        /// Its whole state.
+        stream: StreamSetup,
+        /// Its pairs, bound anew under the numbers that they had.
+        pairs: Vec<Pair>,
+    },
 }
 
 /// The whole state of a stream.
@@ -133,11 +142,18 @@ pub struct StreamSetup {
     /// Payload types either description names. Others come through from the known sender, but never make one known.
     pub payloads: Payloads,
     /// What kind of packets it carries.
+    #[serde(default)]
     pub kind: Kind,
     /// Clock rates of the payload types, for jitter.
+    #[serde(default)]
     pub clocks: Clocks,
     /// When silence is told.
+    #[serde(default)]
     pub timeouts: Timeouts,
+    /// Its phone and the one of another stream were told each other's address (MED-03): that nothing comes is no fault.
+    /// What comes nonetheless is carried as on any stream.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 /// What kind of packets a stream carries.
@@ -193,12 +209,16 @@ pub struct LegSetup {
     /// Packets a second of one sender, at most.
     pub max_rate: u32,
     /// Packets a second of all its senders together, at most: before the answer (MED-08). `None`: no such limit.
+    #[serde(default)]
     pub total_rate: Option<u32>,
     /// A locked leg may choose another port of its sender's address once, after two seconds of silence (MED-07).
+    #[serde(default)]
     pub late_relatch: bool,
     /// Whether descriptions agree that it sends: not on hold, nor when the other end only sends (RFC 3264 §5.1).
+    #[serde(default)]
     pub speaks: bool,
     /// Connectivity checks that come there are answered (RFC 8445 §2.5, ICE-lite). `None`: nothing is.
+    #[serde(default)]
     pub ice: Option<IceLite>,
     /// A new number lets a locked leg choose its sender anew: signalling has spoken.
     pub generation: u32,

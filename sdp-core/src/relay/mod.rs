@@ -18,6 +18,7 @@ pub mod silence;
 pub mod stream;
 pub mod succession;
 pub mod table;
+pub mod wire;
 
 pub use command::{
     Command, IceLite, Kind, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup, Timeouts,

@@ -53,6 +53,20 @@ impl Pool {
         Some(self.first + 2 * index)
     }
 
+    /// Takes this pair, by its even port. `false`: it is none of ours, taken, or resting.
+    pub fn claim(&mut self, port: u16) -> bool {
+        let Some(index) =
+            port.checked_sub(self.first).filter(|offset| offset % 2 == 0).map(|offset| offset / 2)
+        else {
+            return false;
+        };
+        let free = self.taken.get(usize::from(index)) == Some(&false);
+        if free {
+            self.mark(index, true);
+        }
+        free
+    }
+
     /// A pair is no longer bound: it rests.
     pub fn rest(&mut self, now: Instant, port: u16) {
         if let Some(index) = port.checked_sub(self.first).map(|offset| offset / 2) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Realm, Side, StreamId, StreamSetup};
 
-/// A pair of bound ports; never used twice by one relay.
+/// A pair of bound ports; never used twice by one relay, nor, as good as certain, by two after each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PairId(pub u64);
 
@@ -141,7 +141,7 @@ pub enum Report {
         /// Whether this is the last one.
         ended: bool,
     },
-    /// All that a new signalling process needs.
+    /// All that a new signalling process needs. In several parts where there are many sessions; each session is in one.
     Snapshot {
         /// The streams.
         streams: Vec<StreamSetup>,
@@ -149,6 +149,8 @@ pub enum Report {
         pairs: Vec<Pair>,
         /// The records of the sessions.
         records: Vec<(u64, Vec<u8>)>,
+        /// Another part follows.
+        more: bool,
     },
 }
 
@@ -184,21 +186,31 @@ pub struct LegStatistics {
     /// Distinct senders that were let in.
     pub senders: u8,
     /// Who they are: the first few, the holder among them.
+    #[serde(default)]
     pub sources: [Option<SocketAddr>; 4],
     /// Loss and jitter of the RTP that came from this end.
+    #[serde(default)]
     pub reception: Reception,
     /// What this end's RTCP last said of the RTP that it receives from us.
+    #[serde(default)]
     pub reported: Option<Reported>,
     /// Between us and this end and back, microseconds, by its last report (RFC 3550 §6.4.1).
+    #[serde(default)]
     pub round_trip_us: Option<u32>,
     /// An estimate of the listening quality of what came from this end, in hundredths: 100 to 450 (ITU-T G.107).
+    #[serde(default)]
     pub mos_hundredths: Option<u16>,
     /// Connectivity checks that were answered.
+    #[serde(default)]
     pub checks: u64,
     /// Where packets to this end go.
     pub receiver: Option<SocketAddr>,
     /// Packets from this end that were dropped.
     pub dropped: Dropped,
+    /// Who was turned away last: its address may not send, the port is locked to another, or there were senders enough.
+    pub refused: Option<SocketAddr>,
+    /// The payload type that was turned away last, of a sender that nobody knew.
+    pub refused_payload: Option<u8>,
 }
 
 /// Loss and jitter of received RTP (RFC 3550 §6.4.1, §A.3, §A.8), over all its SSRCs.
@@ -250,6 +262,7 @@ pub struct HopLimits {
     /// The smallest; 0 while none was counted.
     pub minimum: u8,
     /// The largest.
+    #[serde(default)]
     pub maximum: u8,
     /// The last.
     pub last: u8,

@@ -164,7 +164,8 @@ impl Stream {
         Heard {
             rtp: statistics.received_rtp,
             rtcp: has_rtcp.then_some(statistics.received_rtcp),
-            speaks: leg.speaks && leg.live,
+            // What goes past us is not missing.
+            speaks: leg.speaks && leg.live && !self.setup.direct,
         }
     }
 
@@ -232,7 +233,8 @@ impl Stream {
         let &Packet { component, source, hop_limit: received, .. } = packet;
         let latching = self.setup.leg(side).latching;
         let (leg, clocks) = self.leg_and_clocks(side);
-        let counts = &mut leg.statistics.dropped;
+        let statistics = &mut leg.statistics;
+        let counts = &mut statistics.dropped;
         let latch = match component {
             Component::Rtp => &mut leg.rtp,
             Component::Rtcp => &mut leg.rtcp,
@@ -246,6 +248,14 @@ impl Stream {
                     Denial::Payload => counts.payload += 1,
                     Denial::Rate => counts.rate += 1,
                     Denial::Loop => counts.loops += 1,
+                }
+                match denial {
+                    Denial::Stranger | Denial::Senders => statistics.refused = Some(source),
+                    Denial::Payload => {
+                        let kind = evidence.sequence.and_then(|_| packet.bytes.get(1));
+                        statistics.refused_payload = kind.map(|octet| octet & 0x7f);
+                    }
+                    Denial::Rate | Denial::Loop => {}
                 }
                 let told = matches!(denial, Denial::Rate | Denial::Loop);
                 if told && !std::mem::replace(&mut leg.told_rate, true) {

@@ -57,7 +57,7 @@ impl Holder {
         let since = now.saturating_duration_since(self.heard);
         self.heard = now;
         // DTLS is no part of the stream.
-        if !evidence.proves || evidence.ssrc.or(evidence.sequence.map(u32::from)).is_none() {
+        if !evidence.proves || (evidence.ssrc.is_none() && evidence.sequence.is_none()) {
             return;
         }
         let ahead = ahead(self.sequence, evidence.sequence);

@@ -97,6 +97,39 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// MED-03: the line names the other phone; `o=` stays ours.
+#[test]
+fn a_direct_line_names_the_other_phone() {
+    let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
+    let direct = |rtp: &str, rtcp: &str| Placement::Direct { rtp: at(rtp), rtcp: at(rtcp) };
+    let head = "v=0\r\no=- 1 1 IN IP4 10.0.1.2\r\ns=-\r\nc=IN IP4 10.0.1.2\r\nt=0 0\r\n";
+    let before = format!("{head}m=audio 4000 RTP/AVP 0\r\na=rtcp:4001 IN IP4 10.0.1.2\r\n");
+    let out = run(&before, "203.0.113.9", &[direct("192.168.1.7:30000", "192.168.1.7:30009")]);
+    let want = "v=0\r\no=- 1 1 IN IP4 203.0.113.9\r\ns=-\r\nc=IN IP4 192.168.1.7\r\nt=0 0\r\nm=audio 30000 RTP/AVP 0\r\na=rtcp:30009 IN IP4 192.168.1.7\r\n";
+    assert_eq!(out, want);
+    // RTCP elsewhere is named; where it is the next port nothing is added.
+    let plain = format!("{head}m=audio 4000 RTP/AVP 0\r\n");
+    let out = run(&plain, "203.0.113.9", &[direct("192.168.1.7:30000", "192.168.1.9:30001")]);
+    assert!(out.ends_with("RTP/AVP 0\r\na=rtcp:30001 IN IP4 192.168.1.9\r\n"), "{out}");
+    let out = run(&plain, "203.0.113.9", &[direct("192.168.1.7:30000", "192.168.1.7:30001")]);
+    assert!(out.ends_with("m=audio 30000 RTP/AVP 0\r\n"), "{out}");
+    // One line by the relay, one direct, one declined: each says what holds for it.
+    let three = format!("{plain}m=video 4002 RTP/AVP 96\r\ni=title\r\na=x\r\nm=audio 0 RTP/AVP 0\r\n");
+    let placements = [relay(20000), direct("[fd00::7]:30002", "[fd00::7]:30003"), Placement::Decline];
+    let out = run(&three, "203.0.113.9", &placements);
+    assert!(
+        out.contains("s=-\r\nc=IN IP4 203.0.113.9\r\nt=0 0\r\nm=audio 20000 RTP/AVP 0\r\nm=video 30002 RTP/AVP 96\r\ni=title\r\nc=IN IP6 fd00::7\r\na=x\r\nm=audio 0 "),
+        "{out}"
+    );
+    assert_eq!(run(&out, "203.0.113.9", &placements), out, "a second time changes nothing");
+    // What its author declined stays declined, and the last line may lack its end.
+    let last = format!("{head}m=video 0 RTP/AVP 96\r\nm=audio 4000 RTP/AVP 0\r\nm=audio 4002 RTP/AVP 0");
+    let direct = direct("192.168.1.7:30000", "192.168.1.7:30001");
+    let out = run(&last, "203.0.113.9", &[direct, relay(20000), direct]);
+    assert!(out.contains("c=IN IP4 203.0.113.9\r\nt=0 0\r\nm=video 0 "), "{out}");
+    assert!(out.ends_with("m=audio 30000 RTP/AVP 0\r\nc=IN IP4 192.168.1.7"), "{out}");
+}
+
 proptest! {
     #[test]
     fn other_lines_are_identical_and_ours_are_only_ours(

@@ -78,7 +78,8 @@ impl Said {
             let blocks = match kind {
                 200 => {
                     let time = part.get(6..).and_then(|time| time.first_chunk());
-                    said.sender_report = said.sender_report.or(time.map(|time| u32::from_be_bytes(*time)));
+                    let time = time.map(|time| u32::from_be_bytes(*time));
+                    said.sender_report = said.sender_report.or(time);
                     part.get(24..)
                 }
                 201 => part.get(4..),

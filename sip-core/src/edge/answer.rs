@@ -9,6 +9,7 @@ use super::dialogs::{Dialog, DialogKey};
 use super::event::{DropCause, Event, Reason, Why};
 use super::exchange::{Answer, End, Exchange, Hop, Refusal};
 use super::failover::unreachable_switch;
+use super::offer::described;
 use super::redirect::Redirection;
 use super::register::user_of;
 use crate::flow::{Peer, Side};
@@ -258,6 +259,9 @@ impl Edge {
             {
                 dialog.contact = Some(contact.to_vec());
             }
+            if refreshes {
+                self.dialogs.touch(key);
+            }
         } else if from_phone {
             // SIP-18: the users that the PBX accepts from a phone.
             let users = [user_of(request.header::<From>()), user_of(request.header::<Contact>())];
@@ -292,7 +296,8 @@ impl Edge {
         if let Some(dialog) = self.dialogs.remove(key)
             && dialog.confirmed
         {
-            self.tell(Event::CallEnded { call_id: key.call_id(), phone: dialog.phone, by: Some(by) });
+            let (phone, session) = (dialog.phone, dialog.session);
+            self.tell(Event::CallEnded { call_id: key.call_id(), phone, by: Some(by), session });
         }
     }
 
@@ -310,7 +315,10 @@ impl Edge {
         if !confirmed && exchange.early.len() >= EARLY && !exchange.early.contains(&key) {
             return;
         }
+        // An answer may be the first to speak of media (RFC 3261 §13.2.1).
+        let session = if described(message).is_some() { self.session_of(exchange, index) } else { None };
         let Some(branch) = exchange.branches.get(index) else { return };
+        let session = session.or(branch.session);
         let phone = branch.way.phone;
         let own = || (exchange.incoming.source, exchange.incoming.peer.clone());
         let (path, switch) = match &branch.way.hop {
@@ -336,7 +344,7 @@ impl Edge {
             switch,
             routes: Some(routes.clone()),
             contact: contact.clone(),
-            session: branch.session,
+            session,
             awaits_answer: false,
             confirmed: false,
             used: now,
@@ -348,13 +356,16 @@ impl Edge {
         dialog.routes = Some(routes);
         dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
+        let session = dialog.session;
         let starts = confirmed && self.dialogs.confirm(&key);
         if fresh {
             exchange.early.push(key.clone());
         }
         if starts {
             exchange.early.retain(|early| *early != key);
-            self.tell(Event::CallStarted { call_id: key.call_id(), phone, from });
+            self.tell(Event::CallStarted { call_id: key.call_id(), phone, from, session });
+        } else if confirmed {
+            self.dialogs.touch(&key);
         }
     }
 
@@ -387,7 +398,7 @@ impl Edge {
     }
 
     /// When a dialog is looked at first.
-    fn dialog_due(&self, now: Instant) -> Instant {
+    pub(super) fn dialog_due(&self, now: Instant) -> Instant {
         now + self.config.timers.dialog_idle.min(self.config.interop.sessions.session_timer)
     }
 

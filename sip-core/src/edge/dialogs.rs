@@ -1,5 +1,7 @@
 //! The calls that run, and whose media session is whose. Bounded; forgotten at their BYE, or when idle.
 
+pub(super) mod record;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,13 +75,24 @@ pub(super) struct Dialogs {
     certificates: Numbered<[u8; 32], usize>,
     /// How many are confirmed.
     confirmed: usize,
-    /// How many dialogs and branches hold a session.
-    holders: Numbered<SessionId, usize>,
+    /// The sessions that run.
+    sessions: Numbered<SessionId, Held>,
     /// How many dialogs were made over a connection.
     paths: Numbered<Source, usize>,
     last_session: u64,
     /// Sessions that nobody holds any more.
     ended: Vec<SessionId>,
+    /// Sessions whose record is another now.
+    changed: Vec<SessionId>,
+}
+
+/// Who holds a session.
+#[derive(Clone, Default)]
+struct Held {
+    /// How many dialogs and branches.
+    holders: usize,
+    /// The answered ones among the dialogs: its record is made of them.
+    answered: Vec<DialogKey>,
 }
 
 impl Dialogs {
@@ -106,6 +119,9 @@ impl Dialogs {
             self.idle.insert((dialog.due, key.clone()));
             if let Some(session) = dialog.session {
                 self.hold(session);
+                if dialog.confirmed {
+                    self.enter(session, &key);
+                }
             }
             if let Some((path, _)) = &dialog.path {
                 *self.paths.entry(*path).or_default() += 1;
@@ -122,6 +138,10 @@ impl Dialogs {
         self.idle.remove(&(dialog.due, key.clone()));
         self.confirmed -= usize::from(dialog.confirmed);
         if let Some(session) = dialog.session {
+            if let Some(held) = self.sessions.get_mut(&session).filter(|_| dialog.confirmed) {
+                held.answered.retain(|other| other != key);
+                self.changed.push(session);
+            }
             self.release(session);
         }
         if let Some((path, _)) = &dialog.path
@@ -156,8 +176,49 @@ impl Dialogs {
         let Some(dialog) = self.table.get_mut(key) else { return };
         dialog.awaits_answer = awaits_answer;
         if dialog.session.is_none() {
-            dialog.session = Some(session);
-            self.hold(session);
+            self.adopt_session(key, session);
+        }
+    }
+
+    /// A dialog takes up a session of before.
+    pub(super) fn adopt_session(&mut self, key: &DialogKey, session: SessionId) {
+        self.hold(session);
+        self.give(key, session);
+    }
+
+    /// The session of a dialog; a new one if it has none.
+    pub(super) fn session_of(&mut self, key: &DialogKey) -> Option<SessionId> {
+        if let Some(session) = self.table.get(key)?.session {
+            return Some(session);
+        }
+        let session = self.open_session();
+        self.give(key, session);
+        Some(session)
+    }
+
+    /// A dialog has this session, which counts it already.
+    fn give(&mut self, key: &DialogKey, session: SessionId) {
+        let Some(dialog) = self.table.get_mut(key) else { return };
+        dialog.session = Some(session);
+        if dialog.confirmed {
+            self.enter(session, key);
+        }
+    }
+
+    /// An answered dialog is part of the record of its session.
+    fn enter(&mut self, session: SessionId, key: &DialogKey) {
+        if let Some(held) = self.sessions.get_mut(&session)
+            && !held.answered.contains(key)
+        {
+            held.answered.push(key.clone());
+            self.changed.push(session);
+        }
+    }
+
+    /// Something that the record holds may have changed, or the dialog was refreshed.
+    pub(super) fn touch(&mut self, key: &DialogKey) {
+        if let Some(dialog) = self.table.get(key).filter(|dialog| dialog.confirmed) {
+            self.changed.extend(dialog.session);
         }
     }
 
@@ -169,18 +230,42 @@ impl Dialogs {
         session
     }
 
+    /// Sessions of an earlier process are never given again: new ones are numbered above them.
+    pub(super) fn number_above(&mut self, session: SessionId) {
+        self.last_session = self.last_session.max(session.0);
+    }
+
     fn hold(&mut self, session: SessionId) {
-        *self.holders.entry(session).or_default() += 1;
+        self.sessions.entry(session).or_default().holders += 1;
     }
 
     /// Lets go of a session; the last one ends it.
     pub(super) fn release(&mut self, session: SessionId) {
-        let Some(holders) = self.holders.get_mut(&session) else { return };
-        *holders -= 1;
-        if *holders == 0 {
-            self.holders.remove(&session);
+        let Some(held) = self.sessions.get_mut(&session) else { return };
+        held.holders -= 1;
+        if held.holders == 0 {
+            self.sessions.remove(&session);
             self.ended.push(session);
         }
+    }
+
+    /// A session whose record changed and that runs on, with its answered dialogs.
+    pub(super) fn poll_changed(&mut self) -> Option<(SessionId, Vec<(&DialogKey, &Dialog)>)> {
+        let session = loop {
+            let session = self.changed.pop()?;
+            // Once is enough, and of early dialogs nothing is kept.
+            let answered = self.sessions.get(&session).is_some_and(|held| !held.answered.is_empty());
+            if answered && !self.changed.contains(&session) {
+                break session;
+            }
+        };
+        let keys = &self.sessions.get(&session)?.answered;
+        Some((session, keys.iter().filter_map(|key| Some((key, self.table.get(key)?))).collect()))
+    }
+
+    /// All records are as they should be.
+    pub(super) fn unchanged(&mut self) {
+        self.changed.clear();
     }
 
     /// A session that has ended and must be told so to the media side.
@@ -203,6 +288,9 @@ impl Dialogs {
         let Some(dialog) = self.table.get_mut(key).filter(|dialog| !dialog.confirmed) else { return false };
         dialog.confirmed = true;
         self.confirmed += 1;
+        if let Some(session) = dialog.session {
+            self.enter(session, key);
+        }
         true
     }
 
@@ -292,7 +380,7 @@ mod tests {
         dialogs.remove(&two);
         dialogs.remove(&two);
         assert_eq!(dialogs.poll_ended(), Some(session));
-        assert!(dialogs.poll_ended().is_none() && dialogs.holders.is_empty());
+        assert!(dialogs.poll_ended().is_none() && dialogs.sessions.is_empty());
         assert!(dialogs.certificates.is_empty());
     }
 

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::guard::{BlockState, Offence, Suspect};
 pub use super::switches::{Switch, Verdict};
 use crate::flow::{FlowId, Identity, Side, Source};
+use crate::media::SessionId;
 use crate::message::Name;
 use crate::token::{InstanceId, Keyring};
 
@@ -30,6 +31,13 @@ pub enum Command {
     Resume,
     /// Seam D: a location change from elsewhere (the durable log at start, another node).
     Locate(Change),
+    /// The media sessions that an earlier process left, with the records it gave to [`Media::record`](crate::media::Media):
+    /// their calls are ours from now on. Before the first message, after the location; every shard gets all of them and takes
+    /// those of its phones. Answered by [`Event::TakenOver`].
+    TakeOver {
+        /// Each session and its record. One that can't be read is not taken.
+        sessions: Vec<(SessionId, Vec<u8>)>,
+    },
     /// What another shard found out about a switch ([`Event::Judged`]).
     Judge(Switch, Verdict),
     /// Block somebody for a time, as if it had offended: another shard's word, or an operator's.
@@ -143,6 +151,8 @@ pub enum Event {
         phone: InstanceId,
         /// Who called: the outside (a phone) or the inside (the PBX).
         from: Side,
+        /// Its media; `None` where nobody has spoken of any yet.
+        session: Option<SessionId>,
     },
     /// An answered call ended.
     CallEnded {
@@ -152,6 +162,8 @@ pub enum Event {
         phone: InstanceId,
         /// By which side's BYE; `None` when it was forgotten.
         by: Option<Side>,
+        /// Its media.
+        session: Option<SessionId>,
     },
     /// A call was not refreshed for as long as a session may last (`sip.session_timer`); [`Event::CallEnded`] follows.
     SessionExpired {
@@ -249,8 +261,25 @@ pub enum Event {
     },
     /// Seam D: a location change for the durable log and for other nodes.
     Location(Change),
+    /// The answer to [`Command::TakeOver`]: the calls of this shard. A session that no shard names is nobody's; the media side
+    /// may end it.
+    TakenOver {
+        /// Each call; two that were made by one INVITE share a session.
+        calls: Vec<Taken>,
+    },
     /// The answer to [`Command::Snapshot`].
     Snapshot(Box<Snapshot>),
+}
+
+/// A call of an earlier process that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its media session.
+    pub session: SessionId,
+    /// The Call-ID.
+    pub call_id: String,
+    /// The phone's binding.
+    pub phone: InstanceId,
 }
 
 /// A phone as operators know it.

@@ -48,6 +48,7 @@ mod seals;
 mod sessions;
 mod status;
 mod switches;
+mod takeover;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -163,7 +164,7 @@ impl Edge {
     /// A gateway without phones. `seed` must come from the operating system in production.
     pub fn new(config: Config, keys: Keyring, seed: [u8; 32], media: Box<dyn Media + Send>) -> Self {
         let mut random = Random::new(seed);
-        let dialogs = Dialogs::starting(random.number() >> 16);
+        let dialogs = Dialogs::starting(Self::first_session(&mut random, 0));
         let locator = Locator::new(config.timers.lookup);
         Self {
             layer: Layer::new(transactions(&config, Shard::ALONE)),
@@ -211,7 +212,7 @@ impl Edge {
     pub fn on(mut self, shard: Shard) -> Self {
         self.layer.reconfigure(transactions(&self.config, shard));
         // Sessions are told apart at the media side, which all share.
-        let first = self.random.number() >> 16 | u64::from(shard.index()) << 56;
+        let first = Self::first_session(&mut self.random, shard.index());
         self.random = self.random.on(shard);
         self.bindings = Bindings::on(shard);
         self.dialogs = Dialogs::starting(first);
@@ -309,6 +310,7 @@ impl Edge {
             self.closes.push_back(flow);
         }
         self.end_sessions(now);
+        self.record_sessions();
         self.close_lines();
     }
 
@@ -444,6 +446,7 @@ impl Machine for Edge {
             Command::Block { suspect, length } => self.block(now, suspect, length),
             Command::Unblock(suspect) => self.unblock(suspect),
             Command::Locate(change) => self.bindings.apply(now, change),
+            Command::TakeOver { sessions } => self.take_over(now, sessions),
             Command::Judge(switch, verdict) => self.told(now, switch, verdict),
             Command::Snapshot => {
                 let snapshot = self.snapshot(now);

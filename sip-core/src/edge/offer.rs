@@ -9,11 +9,12 @@ use super::Edge;
 use super::answer::remote_target;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
 use crate::flow::{Side, Transmit};
-use crate::header::{Address, CSeq, RecordRoute};
+use crate::header::{Address, CSeq, Contact, RecordRoute, Via};
 use crate::machine::Output;
 use crate::media::{Description, Leg, Refusal, Role, SessionId};
 use crate::message::{Message, Method, Name, RequestBuilder};
-use crate::token::LoopHash;
+use crate::token::{InstanceId, LoopHash};
+use crate::uri::Uri;
 
 impl Edge {
     /// The body of a request as it leaves on a branch; `None` when it is no session description.
@@ -38,21 +39,18 @@ impl Edge {
         let role = if answers { Role::Answer } else { Role::Offer };
         branch.offered = !answers;
         let peer = &exchange.incoming.peer;
-        let leg = Leg { side: peer.side, signalling: peer.remote.ip(), to_signalling: remote.ip() };
+        let contact = match peer.side {
+            Side::Outside => own_host(&exchange.incoming.message),
+            Side::Inside => self.registered_host(branch.way.phone),
+        };
+        let leg = Leg { side: peer.side, signalling: peer.remote.ip(), to_signalling: remote.ip(), contact };
         let Some(description) = described(&exchange.incoming.message) else { return Ok(None) };
         self.media.rewrite(now, session, leg, role, description).map(Some)
     }
 
     /// The session of the dialog, or one of this branch's own.
-    fn session_of(&mut self, exchange: &mut Exchange, index: usize) -> Option<SessionId> {
-        let held = exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key));
-        if let Some(dialog) = held {
-            if let Some(session) = dialog.session {
-                return Some(session);
-            }
-            let key = exchange.dialog.clone()?;
-            let session = self.dialogs.open_session();
-            self.dialogs.get_mut(&key)?.session = Some(session);
+    pub(super) fn session_of(&mut self, exchange: &mut Exchange, index: usize) -> Option<SessionId> {
+        if let Some(session) = exchange.dialog.as_ref().and_then(|key| self.dialogs.session_of(key)) {
             return Some(session);
         }
         let branch = exchange.branches.get_mut(index)?;
@@ -96,7 +94,16 @@ impl Edge {
         let offered = exchange.branches.get(index).is_some_and(|b| b.offered);
         let role = if offered { Role::Answer } else { Role::Offer };
         let side = exchange.incoming.peer.side.opposite();
-        let leg = Leg { side, signalling: from, to_signalling: exchange.incoming.peer.remote.ip() };
+        let contact = match (side, exchange.branches.get(index)) {
+            (Side::Inside, _) => own_host(&exchange.incoming.message),
+            // An answer has no Via of its own.
+            (Side::Outside, Some(branch)) => {
+                contact_host(message).or_else(|| self.registered_host(branch.way.phone))
+            }
+            (Side::Outside, None) => None,
+        };
+        let to_signalling = exchange.incoming.peer.remote.ip();
+        let leg = Leg { side, signalling: from, to_signalling, contact };
         let written = self.media.rewrite(now, session, leg, role, description)?;
         let key = exchange
             .dialog
@@ -119,7 +126,13 @@ impl Edge {
         dialog.awaits_answer = false;
         let session = dialog.session?;
         let to_signalling = plan.ways.first()?.hop.remote()?.ip();
-        let leg = Leg { side: incoming.peer.side, signalling: incoming.peer.remote.ip(), to_signalling };
+        let phone = plan.ways.first()?.phone;
+        let contact = match incoming.peer.side {
+            Side::Outside => own_host(&incoming.message),
+            Side::Inside => self.registered_host(phone),
+        };
+        let (side, signalling) = (incoming.peer.side, incoming.peer.remote.ip());
+        let leg = Leg { side, signalling, to_signalling, contact };
         match self.media.rewrite(now, session, leg, Role::Answer, description) {
             Ok(body) => Some(body),
             Err(refusal) => {
@@ -128,6 +141,12 @@ impl Edge {
                 Some(Bytes::new())
             }
         }
+    }
+
+    /// The host of the Contact that a phone has registered.
+    fn registered_host(&self, phone: InstanceId) -> Option<IpAddr> {
+        let binding = self.bindings.get(phone)?;
+        Uri::parse(binding.record.contact.as_bytes()).ok()?.host()?.ip()
     }
 
     /// Ends a call that was answered with a description we can't carry: the ACK that its 2xx must have, and a BYE.
@@ -171,9 +190,18 @@ impl Edge {
     }
 }
 
+/// The address that the sender of a request gives itself.
+fn own_host(request: &Message) -> Option<IpAddr> {
+    contact_host(request).or_else(|| request.header::<Via>()?.ok()?.host().ip())
+}
+
+fn contact_host(message: &Message) -> Option<IpAddr> {
+    message.header::<Contact>()?.ok()?.uri().ok()?.host()?.ip()
+}
+
 /// The body, if it is a session description or has one among its parts. Whatever might be read as one at the far end is
 /// taken for one: the media side then finds it, or refuses it.
-fn described(message: &Message) -> Option<Description<'_>> {
+pub(super) fn described(message: &Message) -> Option<Description<'_>> {
     let body = message.body();
     if body.is_empty() {
         return None;

@@ -80,7 +80,7 @@ impl Edge {
             if dialog.used + idle > now {
                 self.tell(Event::SessionExpired { call_id: call_id.clone(), phone });
             }
-            self.tell(Event::CallEnded { call_id, phone, by: None });
+            self.tell(Event::CallEnded { call_id, phone, by: None, session: dialog.session });
         }
     }
 }

@@ -32,6 +32,7 @@ mod shards;
 mod soak;
 mod spiral;
 mod switches;
+mod takeover;
 mod transparency;
 mod transports;
 mod world;

@@ -100,6 +100,7 @@ impl Several {
             Command::Block { suspect, length } => Command::Block { suspect: *suspect, length: *length },
             Command::Judge(switch, verdict) => Command::Judge(*switch, *verdict),
             Command::Keys(keys) => Command::Keys(keys.clone()),
+            Command::TakeOver { sessions } => Command::TakeOver { sessions: sessions.clone() },
             Command::Unblock(suspect) => Command::Unblock(*suspect),
             other => panic!("who is to do {other:?}?"),
         };

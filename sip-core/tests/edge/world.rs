@@ -1,6 +1,6 @@
 //! Virtual time, phones and a PBX made of literal text, and the real edge between them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -40,6 +40,9 @@ pub(crate) struct World {
     /// What name servers know; empty: see [`World::answer_lookup`].
     pub(crate) zone: HashMap<(Kind, String), (Records, u64)>,
     pub(crate) media: Arc<Mutex<Vec<String>>>,
+    /// What the relay keeps of each session.
+    pub(crate) records: Kept,
+    relay: Relay,
     pub(crate) wire: Vec<String>,
     next: u64,
     /// Whether inside addresses may show outside (a 301 to REGISTER).
@@ -87,9 +90,10 @@ impl World {
 
     /// So many machines.
     pub(crate) fn sharded(config: Config, count: usize) -> Self {
-        let media = Arc::new(Mutex::new(Vec::new()));
+        let (media, records) = (Arc::new(Mutex::new(Vec::new())), Kept::default());
+        let relay = Relay { calls: media.clone(), seen: Arc::default(), records: records.clone() };
         Self {
-            edge: edges(&config, 3, count, &media),
+            edge: edges(&config, 3, count, &relay),
             now: Instant::now(),
             flows: HashMap::new(),
             inbox: HashMap::new(),
@@ -100,6 +104,8 @@ impl World {
             asked: Vec::new(),
             zone: HashMap::new(),
             media,
+            records,
+            relay,
             wire: Vec::new(),
             next: 0,
             shows_inside: false,
@@ -110,7 +116,21 @@ impl World {
 
     /// The gateway starts anew; connections are gone, keys and what the log kept stay.
     pub(crate) fn restart(&mut self, config: Config) {
-        self.edge = edges(&config, 4, self.edge.edges.len(), &self.media);
+        self.relay.seen = Arc::default();
+        self.start_anew(config, self.edge.edges.len());
+        self.drive();
+    }
+
+    /// The same around a relay that went on and has the calls; so many machines from now on.
+    pub(crate) fn take_over(&mut self, config: Config, count: usize) {
+        self.start_anew(config, count);
+        let sessions = self.records.lock().unwrap().clone().into_iter().collect();
+        self.edge.handle_command(self.now, Command::TakeOver { sessions });
+        self.drive();
+    }
+
+    fn start_anew(&mut self, config: Config, count: usize) {
+        self.edge = edges(&config, 4, count, &self.relay);
         self.flows.clear();
         self.dialled.clear();
         self.inbox.clear();
@@ -119,7 +139,6 @@ impl World {
                 self.edge.handle_command(self.now, Command::Locate(change));
             }
         }
-        self.drive();
     }
 
     pub(crate) fn command(&mut self, command: Command) {
@@ -530,19 +549,22 @@ pub(crate) fn reply(request: &str, status: &str, tag: &str, more: &str) -> Strin
 }
 
 /// Machines around one relay.
-fn edges(config: &Config, seed: u8, count: usize, media: &Arc<Mutex<Vec<String>>>) -> Several {
-    let seen = Arc::new(Mutex::new(Vec::new()));
+fn edges(config: &Config, seed: u8, count: usize, relay: &Relay) -> Several {
     Several::new(count, |shard| {
-        let relay = Relay { calls: media.clone(), seen: seen.clone() };
-        Edge::new(config.clone(), keys(), [seed + 16 * shard; 32], Box::new(relay))
+        Edge::new(config.clone(), keys(), [seed + 16 * shard; 32], Box::new(relay.clone()))
     })
 }
 
+/// The dialog record of each session.
+pub(crate) type Kept = Arc<Mutex<BTreeMap<SessionId, Vec<u8>>>>;
+
 /// A relay that writes what it was asked into the description.
+#[derive(Clone)]
 struct Relay {
     calls: Arc<Mutex<Vec<String>>>,
     /// Sessions in the order they came.
     seen: Arc<Mutex<Vec<SessionId>>>,
+    records: Kept,
 }
 
 impl Relay {
@@ -569,11 +591,12 @@ impl Media for Relay {
             return Err(Refusal::NotAcceptable);
         }
         let line = format!(
-            "{role:?} {} from {:?} {} to {}",
+            "{role:?} {} from {:?} {} to {}, phone at {}",
             self.number(session),
             leg.side,
             leg.signalling,
-            leg.to_signalling
+            leg.to_signalling,
+            leg.contact.map_or_else(|| "?".to_owned(), |host| host.to_string())
         );
         self.calls.lock().unwrap().push(line.clone());
         // Of a multipart it finds the inside address, which is all that the tests put into one.
@@ -583,7 +606,13 @@ impl Media for Relay {
         Ok(format!("{text}a=relay:{line}\r\n").into())
     }
 
+    fn record(&mut self, session: SessionId, record: Vec<u8>) {
+        assert!(self.seen.lock().unwrap().contains(&session), "nobody knows {session:?}");
+        self.records.lock().unwrap().insert(session, record);
+    }
+
     fn end(&mut self, _: Instant, session: SessionId) {
+        self.records.lock().unwrap().remove(&session);
         let line = format!("End {}", self.number(session));
         self.calls.lock().unwrap().push(line);
     }

@@ -97,7 +97,9 @@ fn records_travel_with_the_session() {
     assert_eq!(rig.anchor.record(1), Some(&b"dialog"[..]));
     rig.table.handle_command(rig.now, Command::Snapshot);
     rig.settle();
-    let Some(Report::Snapshot { streams, pairs, records }) = rig.reports.last() else { panic!("a snapshot") };
+    let Some(Report::Snapshot { streams, pairs, records, .. }) = rig.reports.last() else {
+        panic!("a snapshot")
+    };
     assert_eq!((streams.len(), pairs.len(), records), (1, 2, &vec![(1, b"dialog".to_vec())]));
     assert_ne!(pairs[0].id, PairId(0));
 }

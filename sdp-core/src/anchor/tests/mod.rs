@@ -3,6 +3,8 @@
 mod joins;
 mod leases;
 mod orders;
+mod restore;
+mod state;
 
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};
@@ -452,6 +454,24 @@ fn any_source_prefers_the_phone_when_it_speaks() {
     for n in 2..9 {
         rig.packet(outer, stranger, 55, &rtp(n)).unwrap();
         assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &rtp(n)).unwrap().1, at(PHONE_A, 61000));
+    }
+}
+
+#[test]
+fn a_description_aims_at_the_phone_or_at_nobody() {
+    // Any source, and signalling over IPv6 beside media over IPv4: neither lets a description name a third party.
+    for (source, signalling) in [(Source::Any, PHONE_A), (Source::SignallingAddress, "2001:db8::7")] {
+        let mut rig = Rig::new(|config| config.policy.source = source);
+        for (session, named) in (1..).zip(["192.168.1.7", "10.0.1.99", "203.0.113.66"]) {
+            let to_inside = rig.offer(session, Side::Outside, signalling, &audio(named, 30000));
+            rig.answer(session, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+            let sent = rig.packet(at(INNER, ports(&to_inside)[0]), at("10.0.1.60", 5000), 64, &rtp(1));
+            assert_eq!(sent, None, "{source:?} {named}");
+        }
+        let to_inside = rig.offer(9, Side::Outside, PHONE_A, &audio(PHONE_A, 30000));
+        rig.answer(9, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+        let sent = rig.packet(at(INNER, ports(&to_inside)[0]), at("10.0.1.60", 5000), 64, &rtp(1)).unwrap();
+        assert_eq!(sent.1, at(PHONE_A, 30000), "who names itself gets it at once");
     }
 }
 

@@ -51,7 +51,7 @@ fn a_sequence_that_wraps_and_one_that_restarts() {
 /// RFC 3550 §A.8 by hand: J += (|D| - J) / 16.
 #[test]
 fn jitter_is_that_of_rfc_3550() {
-    let late = |n: u16| if n % 2 == 0 { 0 } else { 4_000 };
+    let late = |n: u16| if n.is_multiple_of(2) { 0 } else { 4_000 };
     let found = measured((0..2_000).map(|n| (n, late(n))));
     // Every packet comes 4 ms nearer to or further from the one before: J goes to 4 ms.
     assert!((3_990..=4_000).contains(&found.jitter_us), "{}", found.jitter_us);
@@ -96,7 +96,7 @@ fn sources_are_measured_apart_and_remembered_in_few_places() {
     let start = Instant::now();
     for n in 0..1_000u16 {
         let now = start + Duration::from_millis(10) * n.into();
-        let (ssrc, sequence) = if n % 2 == 0 { (7, n / 2) } else { (8, 40_000 + n / 2) };
+        let (ssrc, sequence) = if n.is_multiple_of(2) { (7, n / 2) } else { (8, 40_000 + n / 2) };
         meter.record(now, &header(ssrc, sequence, u32::from(n / 2) * 160, 0), &Clocks::default());
     }
     let found = meter.reception();

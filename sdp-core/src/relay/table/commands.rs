@@ -8,11 +8,12 @@ use crate::relay::report::{PairId, Report};
 use crate::relay::stream::Stream;
 
 /// Octets of a session's record, at most.
-const MAX_RECORD: usize = 65_536;
+const MAX_RECORD: usize = 131_072;
 
 impl Table {
     /// Executes a command.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let Some(command) = self.defer(now, command) else { return };
         match command {
             Command::Lease { realm, pairs } => self.lease(realm, pairs),
             Command::Keep { pairs } => pairs.into_iter().for_each(|pair| self.keep(pair)),
@@ -40,10 +41,12 @@ impl Table {
                 }
             }
             Command::Snapshot => self.snapshot(),
+            Command::Release => self.release(),
+            Command::Restore { stream, pairs } => self.restore(now, stream, pairs),
         }
     }
 
-    fn set(&mut self, now: Instant, setup: StreamSetup) {
+    pub(super) fn set(&mut self, now: Instant, setup: StreamSetup) {
         let id = setup.id;
         let at = self.by_id.get(&id).copied();
         let usable = |pair: PairId, side: Side| self.usable(pair, side, at);
@@ -133,15 +136,5 @@ impl Table {
         self.reports.push_back(entry.statistics(true));
         self.unbind(now, entry.outside);
         self.unbind(now, entry.inside);
-    }
-
-    fn snapshot(&mut self) {
-        let entries = || self.streams.iter().flatten();
-        let streams = entries().map(|entry| entry.stream.setup().clone()).collect();
-        let pair = |at: &usize| self.slots.get(*at).and_then(Option::as_ref).map(|bound| bound.pair);
-        let pairs =
-            entries().flat_map(|entry| [entry.outside, entry.inside]).filter_map(|at| pair(&at)).collect();
-        let records = self.records.iter().map(|(session, record)| (*session, record.clone())).collect();
-        self.reports.push_back(Report::Snapshot { streams, pairs, records });
     }
 }

@@ -42,13 +42,18 @@ impl Table {
         });
         *self.slots.get_mut(at)? = Some(Bound { pair, usage: Usage::Free });
         self.pairs.insert(pair.id, at);
+        let exact = self.wants.front().is_some_and(|want| want.exact.is_some());
         let state = self.realm_mut(realm)?;
         let advertised = state.advertised;
-        state.free.push_back(at);
+        if !exact {
+            state.free.push_back(at);
+        }
         // Behind 1:1 NAT a packet of ours may come back with the outer address.
         self.own.insert((advertised, pair.rtp.port()).into());
         self.own.insert((advertised, pair.rtcp.port()).into());
-        if let Some(want) = self.wants.front_mut() {
+        if exact {
+            self.keep_exact(at);
+        } else if let Some(want) = self.wants.front_mut() {
             want.busy = 0;
         }
         Some(Slot(at))
@@ -60,6 +65,9 @@ impl Table {
         if let Some(state) = self.realm_mut(realm) {
             // Somebody else's port rests too: it is tried again later.
             state.pool.rest(now, pair.rtp.port());
+        }
+        if self.wants.front().is_some_and(|want| want.exact.is_some()) {
+            return self.give_up_exact(now);
         }
         match failure {
             BindFailure::Busy => {
@@ -78,6 +86,9 @@ impl Table {
     /// One step towards the first want.
     fn work(&mut self, now: Instant) -> Option<Action> {
         let want = self.wants.front()?;
+        if want.exact.is_some() {
+            return self.work_exact(now);
+        }
         let (realm, free) = (want.realm, want.free);
         if self.free_in(realm) >= free {
             self.settle(now, None);
@@ -159,7 +170,7 @@ impl Table {
         } else {
             asked + GROWTH
         };
-        self.wants.push_back(Want { realm, free, lease: Some(pairs), busy: 0 });
+        self.wants.push_back(Want { realm, free, lease: Some(pairs), busy: 0, exact: None });
     }
 
     /// An unused pair goes back to the free ones.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod leases;
+mod restore;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng;
+use rand_core::{RngCore as _, SeedableRng};
 
 use super::checks::Answer;
 use super::command::{Realm, Side, StreamId};
@@ -167,6 +168,8 @@ struct Want {
     free: usize,
     lease: Option<u16>,
     busy: u32,
+    /// Instead of all that: certain pairs, for a stream that had them.
+    exact: Option<Box<restore::Exact>>,
 }
 
 const TICK: Duration = Duration::from_secs(1);
@@ -192,20 +195,23 @@ impl Table {
         let share = config.pool.min(config.capacity).checked_div(realms.len()).unwrap_or(0);
         let wants = realms
             .iter()
-            .map(|(realm, _)| Want { realm: *realm, free: share, lease: None, busy: 0 })
+            .map(|(realm, _)| Want { realm: *realm, free: share, lease: None, busy: 0, exact: None })
             .collect();
         let ready = Report::Ready {
             pool: share * realms.len(),
             capacity: config.capacity,
             shortage: config.shortage.clone(),
         };
+        let mut random = ChaCha12Rng::from_seed(config.seed);
+        // The anchor may bring pairs of the relay before us.
+        let next_pair = random.next_u64() >> 1;
         Self {
-            random: ChaCha12Rng::from_seed(config.seed),
+            random,
             realms,
             slots: Vec::new(),
             vacant: Vec::new(),
             pairs: HashMap::new(),
-            next_pair: 0,
+            next_pair,
             own: OwnPorts::default(),
             streams: Vec::new(),
             by_id: HashMap::new(),

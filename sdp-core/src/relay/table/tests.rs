@@ -1,3 +1,5 @@
+mod restore;
+
 use std::num::NonZeroU8;
 
 use super::*;
@@ -86,6 +88,7 @@ impl Rig {
             kind: Kind::Rtp,
             clocks: Clocks::default(),
             timeouts: Timeouts::default(),
+            direct: false,
         };
         self.tell(Command::Open { stream: setup.clone() });
         (setup, outside, inside)
@@ -236,6 +239,8 @@ fn strangers_broken_packets_and_what_is_not_rtp() {
         (dropped.stranger, dropped.malformed, dropped.stun + dropped.dtls, dropped.payload),
         (1, 4, 2, 1)
     );
+    assert_eq!(outside.refused, Some("203.0.113.66:4000".parse().unwrap()));
+    assert_eq!((outside.refused_payload, inside.refused_payload), (Some(96), None));
     assert_eq!((inside.dropped.stranger, inside.sent, outside.sent), (1, 0, 0));
 }
 
@@ -431,17 +436,18 @@ fn a_snapshot_has_all_that_is_needed() {
     let mut rig = Rig::new(|_| {});
     let (setup, outside, inside) = rig.open(7, HopLimit::Keep);
     rig.tell(Command::Record { session: 7, record: b"dialog".to_vec() });
-    rig.tell(Command::Record { session: 9, record: vec![0; 70_000] });
+    rig.tell(Command::Record { session: 9, record: vec![0; 140_000] });
     rig.tell(Command::Snapshot);
     let want = Report::Snapshot {
         streams: vec![setup],
         pairs: vec![outside, inside],
         records: vec![(7, b"dialog".to_vec())],
+        more: false,
     };
     assert_eq!(rig.reports.last(), Some(&want));
     rig.tell(Command::End { session: 7 });
     rig.tell(Command::Snapshot);
-    let empty = Report::Snapshot { streams: vec![], pairs: vec![], records: vec![] };
+    let empty = Report::Snapshot { streams: vec![], pairs: vec![], records: vec![], more: false };
     assert_eq!(rig.reports.last(), Some(&empty));
 }
 
@@ -462,6 +468,8 @@ fn every_command_and_report_survives_its_text() {
         Command::End { session: u64::MAX },
         Command::Record { session: 1, record: vec![0, 255] },
         Command::Snapshot,
+        Command::Release,
+        Command::Restore { stream: setup.clone(), pairs: vec![outside] },
     ] {
         let text = serde_json::to_string(&command).unwrap();
         assert_eq!(serde_json::from_str::<Command>(&text).unwrap(), command, "{text}");
@@ -483,7 +491,12 @@ fn every_command_and_report_survives_its_text() {
             inside: Default::default(),
             ended: true,
         },
-        Report::Snapshot { streams: vec![setup.clone()], pairs: vec![outside], records: vec![(1, vec![7])] },
+        Report::Snapshot {
+            streams: vec![setup.clone()],
+            pairs: vec![outside],
+            records: vec![(1, vec![7])],
+            more: false,
+        },
     ] {
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report, "{text}");
