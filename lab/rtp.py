@@ -78,14 +78,15 @@ class Media:
 
     def move(self):
         """Go on from another port, as behind a NAT that forgot. What comes to the old one is no longer read."""
-        old, self.port, self._version = self.sock, self.port + 1, self._version + 1
+        old, self.port = self.sock, self.port + 1
         self._bind()
         old.close()
 
-    def sdp(self):
-        kind = "IP6" if self.six else "IP4"
-        return (f"v=0\r\no=- {self.port} {self._version} IN {kind} {self.address}\r\ns=-\r\nc=IN {kind} {self.address}\r\nt=0 0\r\n"
-                f"m=audio {self.port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n")
+    def sdp(self, host=None, direction="a=sendrecv\r\n"):
+        """Its description, each of a higher version (RFC 3264 §8)."""
+        kind, self._version = "IP6" if self.six else "IP4", self._version + 1
+        return (f"v=0\r\no=- {self.port} {self._version} IN {kind} {self.address}\r\ns=-\r\nc=IN {kind} {host or self.address}\r\nt=0 0\r\n"
+                f"m=audio {self.port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n{direction}")
 
     def aim(self, body, start=True):
         """Take the peer's address from its SDP and start to talk."""

@@ -198,6 +198,7 @@ class Call:
         self.local, self.remote, self.target, self.routes, self.cseq = local, remote, target, routes, cseq
         self.media = None
         self.invite = None
+        self.offers = []  # of the re-INVITEs that came
         self.ended = threading.Event()
         self.acked = threading.Event()
 
@@ -302,6 +303,7 @@ class Agent:
     def on_invite_request(self, wire, msg):
         call = self.calls.get(msg.one("call-id"))
         if call and tag_of(msg.one("to")):
+            call.offers.append(msg.body)
             self.respond(wire, msg, 200, "OK", f"Contact: {self.contact(wire)}\r\n", call.media.sdp() if call.media else "")
             return
         if self.on_invite == "ignore":

@@ -5,6 +5,7 @@ use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::sdp::Limits;
@@ -130,6 +131,17 @@ pub struct Timeouts {
     pub teardown: bool,
 }
 
+/// Where the media of two phones runs that call each other through the PBX (MED-03).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediaRoute {
+    /// By the relay.
+    #[default]
+    Gateway,
+    /// From one to the other where both are behind the same NAT, unless one seems to be behind two.
+    DirectBehindSameNat,
+}
+
 /// What a description may ask for, and how its streams are treated. Changing it touches offers to come, not live streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -156,6 +168,14 @@ pub struct Policy {
     pub late_relatch: bool,
     /// When silence is told, and whether it ends a stream (SAM-20 to SAM-22, MED-14).
     pub timeouts: Timeouts,
+    /// Where the media of two phones behind one NAT runs.
+    pub media_route: MediaRoute,
+    /// Every call by the relay, whatever `media_route` says (MED-11). The phone and the PBX are on different sides, so
+    /// there is no other call that would need none.
+    pub always_relay: bool,
+    /// Phones of these networks never talk directly: by the address their signalling comes from, by the one they give
+    /// themselves, or by that of their media. For carriers that put many homes behind one address.
+    pub direct_nets_deny: Vec<IpNet>,
     /// How long an unused lease of ports is worth something on this side; less than the relay's own figure.
     pub lease_lifetime: Duration,
 }
@@ -174,6 +194,9 @@ impl Default for Policy {
             max_rate: 1000,
             late_relatch: false,
             timeouts: Timeouts::default(),
+            media_route: MediaRoute::default(),
+            always_relay: false,
+            direct_nets_deny: Vec::new(),
             lease_lifetime: Duration::from_secs(240),
         }
     }
@@ -183,6 +206,16 @@ impl Policy {
     /// Whether an endpoint may name this port.
     pub fn allows_port(&self, port: u16) -> bool {
         self.allowed_ports.iter().any(|range| range.contains(&port))
+    }
+
+    /// Whether media can't do without the relay: something of ours happens to its packets, or is to see them.
+    pub fn needs_relay(&self) -> bool {
+        self.always_relay
+    }
+
+    /// Whether two phones may talk past the relay.
+    pub fn allows_direct(&self) -> bool {
+        self.media_route == MediaRoute::DirectBehindSameNat && !self.needs_relay()
     }
 }
 

@@ -11,7 +11,7 @@ use sdp_core::net::{self, Handle, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::{Report, Side};
 use sdp_core::sdp::multipart;
-use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
+use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -160,10 +160,7 @@ impl Media for MediaPlane {
         role: Role,
         description: Description<'_>,
     ) -> Result<Bytes, Refusal> {
-        let from = match leg.side {
-            sip_core::flow::Side::Outside => Side::Outside,
-            sip_core::flow::Side::Inside => Side::Inside,
-        };
+        let from = side_of(leg.side);
         let (source, to) = (leg.signalling.to_canonical(), leg.to_signalling.to_canonical());
         if session.0 > self.newest {
             self.newest = session.0;
@@ -177,7 +174,10 @@ impl Media for MediaPlane {
         let sdp = description.body.get(part.clone()).unwrap_or_default();
         let rewritten = self.with(|anchor| match role {
             Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
-            Role::Answer => anchor.answer(now, session.0, from, source, to, sdp),
+            Role::Answer => {
+                anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
+                anchor.answer(now, session.0, from, source, to, sdp)
+            }
         });
         let rewritten = rewritten.map_err(|refusal| {
             warn!(session = session.0, ?role, %refusal, "session description refused");
@@ -190,8 +190,23 @@ impl Media for MediaPlane {
         Ok(with_part(description.body, part, rewritten))
     }
 
+    fn rollback(&mut self, now: Instant, session: SessionId, side: sip_core::flow::Side) {
+        self.with(|anchor| anchor.rollback(now, session.0, side_of(side)));
+    }
+
+    fn confirm(&mut self, now: Instant, session: SessionId, fork: Fork) {
+        self.with(|anchor| anchor.confirm_fork(now, session.0, fork.0));
+    }
+
     fn end(&mut self, now: Instant, session: SessionId) {
         self.with(|anchor| anchor.end(now, session.0));
+    }
+}
+
+fn side_of(side: sip_core::flow::Side) -> Side {
+    match side {
+        sip_core::flow::Side::Outside => Side::Outside,
+        sip_core::flow::Side::Inside => Side::Inside,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::direct::Route;
 use super::path::{self, Described};
 use super::ports::Leased;
 use super::session::{Offer, OfferedLine, Session, Stream};
@@ -53,6 +54,7 @@ impl Anchor {
         let from_family = self.offering_family(id, ends, &described)?;
         let (to_family, to_address) = self.receiving_family(ends)?;
         let mut session = self.sessions.remove(&id).unwrap_or_default();
+        session.signalling = Some(ends.phone());
         let mut plan = Plan { next_index: session.next_index, ..Plan::default() };
         let families = (from_family, to_family);
         let planned = self.plan(now, ends, families, &session, described, &mut plan);
@@ -62,10 +64,16 @@ impl Anchor {
             self.sessions.insert(id, session);
             return Err(refusal);
         }
+        if ends.from == Side::Inside {
+            self.find_routes(id, &session, &mut plan);
+        }
         let placements: Vec<Placement> = plan
             .lines
             .iter()
             .map(|line| {
+                if let Some(place) = line.route.direct {
+                    return place.placement();
+                }
                 let stream =
                     line.stream.and_then(|index| plan.streams.iter().find(|planned| planned.index == index));
                 stream.map_or(Placement::Decline, |planned| placement(&planned.pair(ends.from.other())))
@@ -129,7 +137,7 @@ impl Anchor {
         let max_streams = self.config.policy.max_streams;
         for (line, described) in described.into_iter().enumerate() {
             let Some(wants) = described else {
-                plan.lines.push(OfferedLine { stream: None, described: None });
+                plan.lines.push(OfferedLine { stream: None, described: None, route: Route::default() });
                 continue;
             };
             // Two lines at one port are alternatives and share a relay (SDP-02).
@@ -144,7 +152,7 @@ impl Anchor {
                 }
             };
             let described = stream.map(|_| wants);
-            plan.lines.push(OfferedLine { stream, described });
+            plan.lines.push(OfferedLine { stream, described, route: Route::default() });
         }
         Ok(())
     }
@@ -186,6 +194,17 @@ impl Anchor {
         }
         plan.streams.push(Planned { index, outside, inside, fresh: known.is_none() });
         Ok(index)
+    }
+
+    /// Which lines name another phone's relay port, and whether this one is told that phone's own address.
+    fn find_routes(&self, id: u64, session: &Session, plan: &mut Plan) {
+        for line in &mut plan.lines {
+            let planned = plan.streams.iter().find(|planned| Some(planned.index) == line.stream);
+            if let (Some(described), Some(planned)) = (&line.described, planned) {
+                let stream = (!planned.fresh).then_some(planned.index);
+                line.route = self.route(id, session, stream, described, true);
+            }
+        }
     }
 
     /// An inside description must name an address that can be sent to; better now than when the answer comes.
@@ -238,6 +257,8 @@ impl Anchor {
             lines: plan.lines,
             replacements,
             answered: false,
+            fork: None,
+            forks: Vec::new(),
         });
     }
 
@@ -280,9 +301,21 @@ impl Anchor {
             setup,
             agreed: false,
             names,
+            direct: false,
+            said: None,
             joined: None,
             statistics: None,
         });
+    }
+}
+
+impl Ends {
+    /// The address of the phone's signalling.
+    fn phone(&self) -> IpAddr {
+        match self.from {
+            Side::Outside => self.signalling,
+            Side::Inside => self.to_signalling,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod direct;
+mod flows;
 mod joins;
 mod leases;
 mod orders;
@@ -251,7 +253,7 @@ fn a_further_offer_keeps_ports_and_changes_nothing_until_answered() {
     let offer = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.61", 7000));
     assert_eq!(ports(&offer), [outer.port()]);
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(2)).unwrap().1, at("10.0.1.60", 5000));
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Inside);
     rig.settle();
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(3)).unwrap().1, at("10.0.1.60", 5000));
     rig.offer(1, Side::Inside, PBX, &audio("10.0.1.61", 7000));
@@ -287,13 +289,13 @@ fn a_new_stream_that_is_refused_leaves_no_port_behind() {
     assert_eq!(rig.anchor.own.len(), used + 1);
     // The same offer again (credentials were asked for) keeps what it has.
     assert_eq!(rig.offer(1, Side::Outside, PHONE_A, &video), offer);
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Outside);
     rig.settle();
     assert_eq!(rig.anchor.own.len(), used);
     assert!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).is_some());
     // The first offer of a session, refused.
     rig.offer(2, Side::Outside, PHONE_A, &video);
-    rig.anchor.rollback(rig.now, 2);
+    rig.anchor.rollback(rig.now, 2, Side::Outside);
     rig.settle();
     assert_eq!((rig.anchor.sessions(), rig.anchor.own.len()), (1, used));
 }
