@@ -1,38 +1,7 @@
-//! Attributes that the relay is told of and nobody rewrites: directions and clock rates.
-
-use serde::{Deserialize, Serialize};
+//! Attributes that the relay is told of and nobody rewrites: clock rates.
 
 use crate::rtp::clock::Clocks;
 use crate::sdp::{Lines, Media, Sdp};
-
-/// What an end says it does with a stream (RFC 8866 §6.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Direction {
-    pub(super) sends: bool,
-    pub(super) receives: bool,
-}
-
-impl Direction {
-    fn parse(value: &[u8]) -> Option<Self> {
-        let (sends, receives) = match value {
-            b"sendrecv" => (true, true),
-            b"sendonly" => (true, false),
-            b"recvonly" => (false, true),
-            b"inactive" => (false, false),
-            _ => return None,
-        };
-        Some(Self { sends, receives })
-    }
-}
-
-/// The direction of a stream: its own, else the session's, else both ways.
-pub(super) fn direction(sdp: &Sdp<'_>, media: &Media<'_>) -> Direction {
-    let first = sdp.media.first().map_or(sdp.bytes.len(), |first| first.start);
-    let named = |from: usize, to: usize| attributes(sdp, from, to).find_map(Direction::parse);
-    named(media.start, media.end)
-        .or_else(|| named(0, first))
-        .unwrap_or(Direction { sends: true, receives: true })
-}
 
 /// Clock rates by `rtpmap` (RFC 8866 §6.6). Keys and comfort noise are not measured: their timestamps do not go on in step.
 pub(super) fn clocks(sdp: &Sdp<'_>, media: &Media<'_>) -> Clocks {
@@ -61,19 +30,6 @@ mod tests {
         let text = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{text}");
         let sdp = Sdp::parse(text.as_bytes(), &Limits::default()).unwrap();
         sdp.media.iter().map(|media| ask(&sdp, media)).collect()
-    }
-
-    #[test]
-    fn a_stream_s_own_direction_before_the_session_s() {
-        let text =
-            "a=sendonly\r\nm=audio 4000 RTP/AVP 0\r\na=inactive\r\nm=video 4002 RTP/AVP 31\r\nb=AS:1\r\n";
-        let found = read(text, direction);
-        assert_eq!(found[0], Direction { sends: false, receives: false });
-        assert_eq!(found[1], Direction { sends: true, receives: false });
-        assert_eq!(
-            read("m=audio 4000 RTP/AVP 0\r\n", direction)[0],
-            Direction { sends: true, receives: true }
-        );
     }
 
     #[test]
