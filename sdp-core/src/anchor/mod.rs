@@ -8,6 +8,7 @@
 //! never answered leaves the call as it was; [`Anchor::rollback`] gives its ports back early, the next offer does so anyway.
 
 mod answer;
+mod attributes;
 mod direct;
 mod fork;
 mod leg;
@@ -17,6 +18,7 @@ mod ports;
 mod restore;
 mod session;
 mod state;
+mod writing;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -95,6 +97,9 @@ pub enum NotAcceptable {
     /// A family in which that side has no address.
     #[error("no {1:?} address on the {0:?} side")]
     Family(Side, Family),
+    /// None of its codecs may be named (SDP-15).
+    #[error("no codec that may be named")]
+    Codecs,
     /// An answer to no offer.
     #[error("an answer without an offer")]
     NoOffer,
@@ -125,6 +130,8 @@ pub struct Anchor {
     events: VecDeque<Event>,
     /// Phones (address of the signalling, address they give themselves) that seem to be behind two NATs.
     suspects: VecDeque<(IpAddr, IpAddr)>,
+    /// Room to write descriptions in.
+    scratch: Vec<u8>,
 }
 
 impl Anchor {
@@ -144,6 +151,7 @@ impl Anchor {
             commands,
             events: VecDeque::new(),
             suspects: VecDeque::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -304,7 +312,8 @@ impl Anchor {
             }
             Report::Exhausted { realm, missing, .. } => self.ports.handle_exhausted(now, realm, missing),
             Report::Expired { pairs } => self.ports.handle_expired(&pairs),
-            Report::Refused { stream } => {
+            // Closed by its silence, it goes the same way.
+            Report::Refused { stream } | Report::Silent { stream, closed: true, .. } => {
                 // The relay has it no more: neither have we. Its ports stay promised until the session ends.
                 if let Some(state) = self.sessions.get_mut(&stream.session) {
                     state.streams.retain(|other| other.index != stream.index);
@@ -322,6 +331,7 @@ impl Anchor {
             | Report::Moved { .. }
             | Report::HopLimitExpired { .. }
             | Report::RateExceeded { .. }
+            | Report::Silent { .. }
             | Report::Snapshot { .. } => {}
         }
         self.ports.commands(now, &mut self.commands);
