@@ -9,10 +9,10 @@ use super::direct::{Place, Route};
 use super::offer::placement;
 use super::path::Described;
 use super::session::{Offer, Session, Stream};
+use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::policy::Transport;
 use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId};
-use crate::rewrite::{Placement, rewrite};
+use crate::rewrite::Placement;
 use crate::sdp::Sdp;
 
 /// An accepted line: its stream, and both descriptions.
@@ -39,8 +39,9 @@ impl Anchor {
         let offer = state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
         let address = self.offering_address(state, &offer)?;
         self.check_answer(id, from, signalling, &offer, &described)?;
+        let offered = writing::offered(&offer);
         let placements = self.take_answer(now, id, offer, (from, signalling), described)?;
-        Ok(rewrite(sdp, address, &placements))
+        Ok(self.write_answer(sdp, address, placements, &offered))
     }
 
     /// An answer that was checked comes into effect; what its lines say to the offering side.
@@ -282,8 +283,8 @@ impl Anchor {
             setup.leg_mut(side).generation = generation;
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
-        setup.secure = both().any(|described| described.transport != Transport::Rtp);
-        setup.dtls = both().any(|described| described.transport == Transport::DtlsSrtp);
+        setup.secure = both().any(|described| described.transport.is_secure());
+        setup.dtls = both().any(|described| described.transport.is_dtls());
         setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
         setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
         setup.hop_limit = self.config.policy.hop_limit;

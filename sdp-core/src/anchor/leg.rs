@@ -65,7 +65,7 @@ impl Anchor {
         let leg = LegSetup {
             pair: pair.id,
             live: true,
-            wanted: !described.is_hold(),
+            wanted: described.is_wanted(&policy.rules),
             remote,
             sources,
             preferred,

@@ -17,6 +17,7 @@ mod ports;
 mod restore;
 mod session;
 mod state;
+mod writing;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -95,6 +96,9 @@ pub enum NotAcceptable {
     /// A family in which that side has no address.
     #[error("no {1:?} address on the {0:?} side")]
     Family(Side, Family),
+    /// None of its codecs may be named (SDP-15).
+    #[error("no codec that may be named")]
+    Codecs,
     /// An answer to no offer.
     #[error("an answer without an offer")]
     NoOffer,
@@ -125,6 +129,8 @@ pub struct Anchor {
     events: VecDeque<Event>,
     /// Phones (address of the signalling, address they give themselves) that seem to be behind two NATs.
     suspects: VecDeque<(IpAddr, IpAddr)>,
+    /// Room to write descriptions in.
+    scratch: Vec<u8>,
 }
 
 impl Anchor {
@@ -144,6 +150,7 @@ impl Anchor {
             commands,
             events: VecDeque::new(),
             suspects: VecDeque::new(),
+            scratch: Vec::new(),
         }
     }
 

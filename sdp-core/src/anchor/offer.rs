@@ -9,10 +9,11 @@ use super::direct::Route;
 use super::path::{self, Described};
 use super::ports::Leased;
 use super::session::{Offer, OfferedLine, Session, Stream};
+use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::policy::{Address, Family, Transport};
+use crate::policy::{Address, Family};
 use crate::relay::{Command, Pair, PairId, Realm, Side, StreamId, StreamSetup};
-use crate::rewrite::{Placement, rewrite};
+use crate::rewrite::{Offered, Placement};
 use crate::sdp::Sdp;
 
 /// Who offers to whom.
@@ -70,13 +71,17 @@ impl Anchor {
         let placements: Vec<Placement> = plan
             .lines
             .iter()
-            .map(|line| {
+            .zip(&sdp.media)
+            .map(|(line, media)| {
                 if let Some(place) = line.route.direct {
                     return place.placement();
                 }
                 let stream =
                     line.stream.and_then(|index| plan.streams.iter().find(|planned| planned.index == index));
-                stream.map_or(Placement::Decline, |planned| placement(&planned.pair(ends.from.other())))
+                stream.map_or_else(
+                    || writing::unrelayed(&self.config.policy, media),
+                    |planned| placement(&planned.pair(ends.from.other())),
+                )
             })
             .collect();
         self.adopt(id, &mut session, ends, plan);
@@ -86,11 +91,16 @@ impl Anchor {
         let mut used = state.agreed.clone();
         used.extend(state.offer.iter().flat_map(|offer| offer.lines.iter().map(|line| line.stream)));
         self.close_streams(id, |stream| !used.contains(&Some(stream.index)));
-        Ok(rewrite(sdp, to_address.advertised, &placements))
+        Ok(self.write_offer(id, ends, sdp, to_address.advertised, &placements))
     }
 
     pub(super) fn describe(&self, sdp: &Sdp<'_>) -> Result<Vec<Option<Described>>, NotAcceptable> {
-        sdp.media.iter().map(|media| Described::read(&self.config.policy, sdp, media)).collect()
+        let policy = &self.config.policy;
+        let described: Result<Vec<_>, _> =
+            sdp.media.iter().map(|media| Described::read(policy, sdp, media)).collect();
+        let described = described?;
+        writing::check(policy, sdp, &described)?;
+        Ok(described)
     }
 
     /// The family in which the offering side receives: that of its description. A hold by 0.0.0.0 says nothing.
@@ -137,7 +147,7 @@ impl Anchor {
         let max_streams = self.config.policy.max_streams;
         for (line, described) in described.into_iter().enumerate() {
             let Some(wants) = described else {
-                plan.lines.push(OfferedLine { stream: None, described: None, route: Route::default() });
+                plan.lines.push(OfferedLine::default());
                 continue;
             };
             // Two lines at one port are alternatives and share a relay (SDP-02).
@@ -151,8 +161,9 @@ impl Anchor {
                     Some(index)
                 }
             };
+            let offered = Offered { direction: wants.direction, dtmf: None };
             let described = stream.map(|_| wants);
-            plan.lines.push(OfferedLine { stream, described, route: Route::default() });
+            plan.lines.push(OfferedLine { stream, described, offered, route: Route::default() });
         }
         Ok(())
     }
@@ -282,8 +293,8 @@ impl Anchor {
             inside,
             hop_limit: self.config.policy.hop_limit,
             rtcp_mux: false,
-            secure: described.transport != Transport::Rtp,
-            dtls: described.transport == Transport::DtlsSrtp,
+            secure: described.transport.is_secure(),
+            dtls: described.transport.is_dtls(),
             payloads: described.payloads,
             direct: false,
         };
@@ -326,5 +337,5 @@ impl Planned {
 }
 
 pub(super) fn placement(pair: &Pair) -> Placement {
-    Placement::Relay { rtp: pair.rtp.port(), rtcp: pair.rtcp.port() }
+    Placement::relay(pair.rtp.port(), pair.rtcp.port())
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::direct::{Place, Route};
 use super::path::Described;
 use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
+use crate::rewrite::Offered;
 
 /// A stream whose relay port a description names. A session that begins anew under its old number has other ports: what
 /// was said of it before does not hold for it.
@@ -118,7 +119,7 @@ pub(super) struct Fork {
 }
 
 /// A media line of an offer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
@@ -126,6 +127,9 @@ pub(super) struct OfferedLine {
     /// Of an offer from inside: what it leads to.
     #[serde(default)]
     pub(super) route: Route,
+    /// What its answer has to know, where that goes back.
+    #[serde(default)]
+    pub(super) offered: Offered,
 }
 
 /// Forks of one offer that are known apart; of more, the oldest is forgotten.

@@ -424,6 +424,8 @@ fn profile(transport: Transport) -> &'static str {
         Transport::Rtp => "RTP",
         Transport::Srtp => "SRTP",
         Transport::DtlsSrtp => "SRTP with keys from DTLS",
+        Transport::Udptl => "T.38",
+        Transport::UdptlDtls => "T.38 in DTLS",
     }
 }
 
