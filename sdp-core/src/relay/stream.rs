@@ -8,7 +8,7 @@ use super::command::{Side, StreamSetup};
 use super::hop_limit;
 use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::OwnPorts;
-use super::report::{Component, LegStatistics, Report};
+use super::report::{Component, Dropped, LegStatistics, Report};
 use crate::rtp::{Class, classify};
 
 /// A packet as it came.
@@ -190,9 +190,9 @@ impl Stream {
         self.leg(side).statistics.dropped.no_receiver += 1;
     }
 
-    /// The kernel refused to send a packet that came from `side`.
-    pub fn count_send_error(&mut self, side: Side) {
-        self.leg(side).statistics.dropped.send += 1;
+    /// What was dropped of `side`, for the driver to count what it saw.
+    pub fn dropped_mut(&mut self, side: Side) -> &mut Dropped {
+        &mut self.leg(side).statistics.dropped
     }
 
     /// What the packet proves; `None` after counting why it is dropped.
