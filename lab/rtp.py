@@ -58,23 +58,35 @@ class Media:
             self.port = Media._next[short] = Media._next.get(short, 40000) + 2
             Media._count += 1
             self.ssrc = 0x5EED0000 + Media._count  # the homes have the same ports; a capture tells streams apart by this
-        self.sock = lab.net.socket(short, address, socket.SOCK_DGRAM, self.port)
+        self.remote = None
+        self.sent = 0  # the next sequence number too
+        self.quiet = False  # a pause in what it says
+        self.got = []  # (ttl, source, payload)
+        self._stop, self._talking = threading.Event(), False
+        self._version = 1
+        self._open = lambda: lab.net.socket(short, address, socket.SOCK_DGRAM, self.port)
+        self._bind()
+
+    def _bind(self):
+        self.sock = self._open()
         self.sock.settimeout(0.5)
         if self.six:
             self.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
         else:
             self.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
-        self.remote = None
-        self.sent = 0
-        self.got = []  # (ttl, source, payload)
-        self._stop = threading.Event()
-        self._version = 1
-        threading.Thread(target=self._receive, daemon=True).start()
+        threading.Thread(target=self._receive, args=(self.sock,), daemon=True).start()
 
-    def sdp(self):
-        kind = "IP6" if self.six else "IP4"
-        return (f"v=0\r\no=- {self.port} {self._version} IN {kind} {self.address}\r\ns=-\r\nc=IN {kind} {self.address}\r\nt=0 0\r\n"
-                f"m=audio {self.port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n")
+    def move(self):
+        """Go on from another port, as behind a NAT that forgot. What comes to the old one is no longer read."""
+        old, self.port = self.sock, self.port + 1
+        self._bind()
+        old.close()
+
+    def sdp(self, host=None, direction="a=sendrecv\r\n"):
+        """Its description, each of a higher version (RFC 3264 §8)."""
+        kind, self._version = "IP6" if self.six else "IP4", self._version + 1
+        return (f"v=0\r\no=- {self.port} {self._version} IN {kind} {self.address}\r\ns=-\r\nc=IN {kind} {host or self.address}\r\nt=0 0\r\n"
+                f"m=audio {self.port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n{direction}")
 
     def aim(self, body, start=True):
         """Take the peer's address from its SDP and start to talk."""
@@ -82,7 +94,11 @@ class Media:
         host = re.search(r"^c=IN IP[46] (\S+)", text, re.M).group(1)
         port = int(re.search(r"^m=audio (\d+)", text, re.M).group(1))
         self.remote = (host, port)
-        if start and not getattr(self, "_talking", False):
+        if start:
+            self.talk()
+
+    def talk(self):
+        if not self._talking:
             self._talking = True
             threading.Thread(target=self._send, daemon=True).start()
 
@@ -96,6 +112,10 @@ class Media:
         samples = tone(self.hertz)
         start = time.monotonic()
         while not self._stop.is_set():
+            if self.quiet:
+                time.sleep(0.02)
+                start += 0.02
+                continue
             n = self.sent
             at = n * FRAME % len(samples)
             packet = struct.pack("!BBHII", 0x80, 0, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, self.ssrc) + samples[at:at + FRAME]
@@ -107,10 +127,10 @@ class Media:
             self.sent += 1
             time.sleep(max(0, start + self.sent * 0.02 - time.monotonic()))
 
-    def _receive(self):
+    def _receive(self, sock):
         while not self._stop.is_set():
             try:
-                data, control, _, source = self.sock.recvmsg(2048, 256)
+                data, control, _, source = sock.recvmsg(2048, 256)
             except TimeoutError:
                 continue
             except OSError:
@@ -118,6 +138,10 @@ class Media:
             ttl = next((struct.unpack("=i", c[:4])[0] for level, kind, c in control
                         if (level, kind) in ((socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT))), None)
             self.got.append((ttl, source[:2], data))
+
+    def heard_of(self, other):
+        """The sequence numbers of another end that came, in order."""
+        return [int.from_bytes(p[2:4], "big") for _, _, p in self.got if len(p) >= 12 and int.from_bytes(p[8:12], "big") == other.ssrc]
 
     def samples(self, last=RATE * 2):
         """What was heard: the last `last` samples."""

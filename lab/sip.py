@@ -198,6 +198,7 @@ class Call:
         self.local, self.remote, self.target, self.routes, self.cseq = local, remote, target, routes, cseq
         self.media = None
         self.invite = None
+        self.offers = []  # of the re-INVITEs that came
         self.ended = threading.Event()
         self.acked = threading.Event()
 
@@ -231,6 +232,7 @@ class Agent:
         self.on_invite = "ring"
         self.media_home = None  # (namespace, address) for RTP
         self.tone, self.ttl = 440, None
+        self.talks = True  # media is sent as soon as it is known where to
         self.lock = threading.Lock()
 
     # what a subclass says about itself
@@ -301,6 +303,7 @@ class Agent:
     def on_invite_request(self, wire, msg):
         call = self.calls.get(msg.one("call-id"))
         if call and tag_of(msg.one("to")):
+            call.offers.append(msg.body)
             self.respond(wire, msg, 200, "OK", f"Contact: {self.contact(wire)}\r\n", call.media.sdp() if call.media else "")
             return
         if self.on_invite == "ignore":
@@ -321,7 +324,7 @@ class Agent:
         body = ""
         if call.invite.body:
             call.media = self.open_media()
-            call.media.aim(call.invite.body)
+            call.media.aim(call.invite.body, self.talks)
             body = call.media.sdp()
         self.respond(call.wire, call.invite, 200, "OK", f"Contact: {self.contact(call.wire)}\r\n", body, to_tag=call.tag)
 
@@ -367,7 +370,7 @@ class Agent:
         call.request("ACK")
         if session:
             call.media = session
-            session.aim(final.body)
+            session.aim(final.body, self.talks)
         return call, final
 
     def ring_once(self, wire, target, local, seconds=3.0, extra="", to=None):

@@ -65,12 +65,13 @@ class Tap:
 
 
 def parse(data, out):
-    """The UDP packet that an IP packet holds, or None. There are no fragments here."""
+    """The UDP packet that an IP packet holds, or None; of a fragmented one its first part."""
     if data[0] >> 4 == 4:
         at, kind, ttl, family, src, dst = (data[0] & 15) * 4, data[9], data[8], socket.AF_INET, data[12:16], data[16:20]
     else:
         at, kind, ttl, family, src, dst = 40, data[6], data[7], socket.AF_INET6, data[8:24], data[24:40]
-    if kind != socket.IPPROTO_UDP:
+    later_fragment = family == socket.AF_INET and int.from_bytes(data[6:8], "big") & 0x1FFF
+    if kind != socket.IPPROTO_UDP or later_fragment:
         return None
     sport, dport, length = struct.unpack_from("!HHH", data, at)
     return Seen(out, (socket.inet_ntop(family, src), sport), (socket.inet_ntop(family, dst), dport), ttl, data[at + 8:at + length])

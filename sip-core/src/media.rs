@@ -23,6 +23,11 @@ pub enum Role {
     Answer,
 }
 
+/// One of several early dialogs that an offer may have made (RFC 3261 §12.1): each answers it on its own, and one of them
+/// wins. Stands for the dialog, so that the same answerer has the same value in every message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fork(pub u64);
+
 /// Who sent a session description and who shall read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
@@ -32,6 +37,11 @@ pub struct Leg {
     pub signalling: IpAddr,
     /// The address of the receiver's signalling connection.
     pub to_signalling: IpAddr,
+    /// The dialog an answer belongs to, by its To tag; `None` where it is not known to be one of several.
+    pub fork: Option<Fork>,
+    /// The address that the phone of this call, sender or receiver, gives itself: the host of its Contact, else of its
+    /// topmost Via. Behind NAT it is not the one its signalling comes from. `None`: not known, or a name.
+    pub contact: Option<IpAddr>,
 }
 
 /// The media type of a session description (RFC 8866 §8.1).
@@ -113,9 +123,21 @@ pub trait Media {
         description: Description<'_>,
     ) -> Result<Bytes, Refusal>;
 
+    /// The last offer of `side` was refused, or is not answered any more: media stays as it was agreed before. Not called for
+    /// the offer that opened a session: that one ends.
+    fn rollback(&mut self, now: Instant, session: SessionId, side: Side) {
+        let _ = (now, session, side);
+    }
+
+    /// Of several dialogs that answered one offer this one was confirmed, or is the one that is left: its answer holds, even
+    /// where another's came later and its 2xx repeats none (RFC 6337 §3.1).
+    fn confirm(&mut self, now: Instant, session: SessionId, fork: Fork) {
+        let _ = (now, session, fork);
+    }
+
     /// Keep these octets with a session, unread, in place of those of before: a process that takes over gets them by
     /// [`Command::TakeOver`](crate::edge::Command). Given when a call is answered, when it is refreshed, and when what is known of
-    /// it changes. At most 64 KiB.
+    /// it changes. At most 48 KiB.
     fn record(&mut self, session: SessionId, record: Vec<u8>) {
         let _ = (session, record);
     }

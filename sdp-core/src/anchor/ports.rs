@@ -129,6 +129,14 @@ impl Ports {
         }
     }
 
+    /// The relay is another one: it has leased nothing, and owes nothing.
+    pub(super) fn forget(&mut self, now: Instant) {
+        for shelf in &mut self.shelves {
+            shelf.free.clear();
+            (shelf.asked, shelf.ask_after) = (0, now);
+        }
+    }
+
     /// When [`Ports::commands`] will have something to say by time alone.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let old = self.shelves.iter().flat_map(|shelf| shelf.free.iter().map(|leased| leased.until));

@@ -1,12 +1,29 @@
 //! A session: its streams, the offer that stands, and what each side has said.
+//!
+//! All of it goes, by field names, into the record that the relay keeps for a signalling process that takes over: a field
+//! that comes later is `#[serde(default)]`, so that what an earlier version kept can be read.
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
+use super::direct::{Place, Route};
 use super::path::Described;
-use crate::relay::{LegStatistics, Pair, Side, StreamId, StreamSetup};
+use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
+use crate::rewrite::Offered;
+
+/// A stream whose relay port a description names. A session that begins anew under its old number has other ports: what
+/// was said of it before does not hold for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Named {
+    pub(super) stream: StreamId,
+    /// Its inside ports.
+    pub(super) pair: PairId,
+}
 
 /// What the anchor knows of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Session {
     pub(super) streams: Vec<Stream>,
     /// The last offer, answered or not.
@@ -16,6 +33,12 @@ pub(super) struct Session {
     pub(super) next_index: u32,
     pub(super) generation: u32,
     pub(super) record: Vec<u8>,
+    /// Where the phone's signalling comes from.
+    pub(super) signalling: Option<IpAddr>,
+    /// What the phone calls itself.
+    pub(super) host: Option<IpAddr>,
+    /// Whose answers come next, where several may answer.
+    pub(super) fork: Option<u64>,
 }
 
 impl Session {
@@ -36,7 +59,7 @@ impl Session {
 }
 
 /// One stream of a session.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stream {
     pub(super) index: u32,
     pub(super) outside: Pair,
@@ -46,9 +69,17 @@ pub(super) struct Stream {
     /// Whether an answer has accepted it.
     pub(super) agreed: bool,
     /// Whose relay port its inside end named.
-    pub(super) names: Option<StreamId>,
+    #[serde(default)]
+    pub(super) names: Option<Named>,
+    /// Whether its phone was told, in place of that port, where the other phone receives (MED-03).
+    #[serde(default)]
+    pub(super) direct: bool,
+    /// Where its phone said it receives, when it last said so.
+    #[serde(default)]
+    pub(super) said: Option<Place>,
     /// With whom the relay was told to join it.
     pub(super) joined: Option<StreamId>,
+    #[serde(skip)]
     pub(super) statistics: Option<(LegStatistics, LegStatistics)>,
 }
 
@@ -62,7 +93,7 @@ impl Stream {
 }
 
 /// An offer, as far as its answer needs it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Offer {
     pub(super) from: Side,
     /// Where its author's signalling comes from.
@@ -71,12 +102,56 @@ pub(super) struct Offer {
     /// Pairs that take effect with the answer: of streams that change their address family.
     pub(super) replacements: Vec<(u32, Side, Pair)>,
     pub(super) answered: bool,
+    /// Whose answer is in effect, where several may answer.
+    #[serde(default)]
+    pub(super) fork: Option<u64>,
+    /// What those have answered that are known apart, oldest first.
+    #[serde(default)]
+    pub(super) forks: Vec<Fork>,
+}
+
+/// One of several dialogs that an offer has made, and what it has answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Fork {
+    pub(super) key: u64,
+    pub(super) signalling: IpAddr,
+    pub(super) lines: Vec<Option<Described>>,
 }
 
 /// A media line of an offer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
     pub(super) described: Option<Described>,
+    /// Of an offer from inside: what it leads to.
+    #[serde(default)]
+    pub(super) route: Route,
+    /// What its answer has to know, where that goes back.
+    #[serde(default)]
+    pub(super) offered: Offered,
+}
+
+/// Forks of one offer that are known apart; of more, the oldest is forgotten.
+const FORKS: usize = 16;
+
+impl Offer {
+    /// Keeps what a fork answers. Whether another's answer was in effect.
+    pub(super) fn note(
+        &mut self,
+        fork: Option<u64>,
+        signalling: IpAddr,
+        lines: &[Option<Described>],
+    ) -> bool {
+        let other = self.answered && self.fork != fork;
+        self.fork = fork;
+        if let Some(key) = fork {
+            self.forks.retain(|known| known.key != key);
+            if self.forks.len() >= FORKS {
+                self.forks.remove(0);
+            }
+            self.forks.push(Fork { key, signalling, lines: lines.to_vec() });
+        }
+        other
+    }
 }

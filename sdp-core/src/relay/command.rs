@@ -104,7 +104,7 @@ pub enum Command {
     Record {
         /// Whose.
         session: u64,
-        /// The dialog record; at most 64 KiB.
+        /// The dialog record; at most 128 KiB.
         record: Vec<u8>,
     },
     /// Tell everything that a new signalling process needs: answered by `Snapshot`.
@@ -139,6 +139,10 @@ pub struct StreamSetup {
     pub dtls: bool,
     /// Payload types either description names. Others come through from the known sender, but never make one known.
     pub payloads: Payloads,
+    /// Its phone and the one of another stream were told each other's address (MED-03): that nothing comes is no fault.
+    /// What comes nonetheless is carried as on any stream.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 impl StreamSetup {

@@ -12,6 +12,7 @@ pub mod pool;
 pub mod report;
 pub mod stream;
 pub mod table;
+pub mod wire;
 
 pub use command::{Command, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup};
 pub use report::{Component, Dropped, LegStatistics, Pair, PairId, Report};

@@ -153,7 +153,7 @@ impl Edge {
         for branch in 0..exchange.branches.len() {
             self.release(exchange, branch);
         }
-        self.concluded(exchange, status);
+        self.concluded(now, exchange, status);
     }
 
     fn pass_on(
@@ -187,13 +187,18 @@ impl Edge {
                 let (refused, phrase) = refusal.status();
                 self.tell(Event::MediaRefused { call_id: exchange.incoming.call_id(), status: refused });
                 if status >= 200 {
-                    self.hang_up(now, exchange, index, message);
+                    if exchange.is_invite() {
+                        self.hang_up(now, exchange, index, message);
+                    }
                     return self.conclude(now, exchange, refused, phrase, Reason::Media);
                 }
                 // A provisional answer still says that it rings.
                 Some(Bytes::new())
             }
         };
+        if status >= 200 && exchange.is_invite() {
+            self.confirm_fork(now, exchange, index, message);
+        }
         if exchange.incoming.peer.side == Side::Inside {
             let phone = exchange.branches.get(index).map_or(exchange.phone, |b| b.way.phone);
             self.hand_out(now, phone, message);
@@ -231,7 +236,7 @@ impl Edge {
         self.layer.respond(now, &exchange.key, status, bytes);
         if status >= 200 {
             self.release(exchange, index);
-            self.concluded(exchange, status);
+            self.concluded(now, exchange, status);
             if exchange.incoming.peer.side == Side::Outside {
                 let stale = matches!(status, 401 | 407) && blames_the_nonce(message);
                 self.learn(now, &exchange.incoming, status, stale);
@@ -272,8 +277,9 @@ impl Edge {
     }
 
     /// What a final answer ends.
-    fn concluded(&mut self, exchange: &mut Exchange, status: u16) {
+    fn concluded(&mut self, now: Instant, exchange: &mut Exchange, status: u16) {
         self.pending.settled(&exchange.key);
+        self.withdraw(now, exchange);
         if status >= 300 {
             self.give_up(exchange, status);
         }
@@ -315,10 +321,7 @@ impl Edge {
         if !confirmed && exchange.early.len() >= EARLY && !exchange.early.contains(&key) {
             return;
         }
-        // An answer may be the first to speak of media (RFC 3261 §13.2.1).
-        let session = if described(message).is_some() { self.session_of(exchange, index) } else { None };
         let Some(branch) = exchange.branches.get(index) else { return };
-        let session = session.or(branch.session);
         let phone = branch.way.phone;
         let own = || (exchange.incoming.source, exchange.incoming.peer.clone());
         let (path, switch) = match &branch.way.hop {
@@ -344,7 +347,7 @@ impl Edge {
             switch,
             routes: Some(routes.clone()),
             contact: contact.clone(),
-            session,
+            session: branch.session,
             awaits_answer: false,
             confirmed: false,
             used: now,
@@ -352,11 +355,14 @@ impl Edge {
             due: self.dialog_due(now),
         };
         let dialog = self.dialogs.insert(key.clone(), dialog);
+        let speaks = dialog.session.is_none() && described(message).is_some();
         // RFC 3261 §13.2.2.4: that of the 2xx counts.
         dialog.routes = Some(routes);
         dialog.contact = contact.or_else(|| dialog.contact.take());
         dialog.used = now;
         let session = dialog.session;
+        // An answer may be the first to speak of media (RFC 3261 §13.2.1).
+        let session = if speaks { self.dialogs.session_of(&key) } else { session };
         let starts = confirmed && self.dialogs.confirm(&key);
         if fresh {
             exchange.early.push(key.clone());

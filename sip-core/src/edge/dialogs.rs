@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use super::event::shown;
 use crate::flow::{Dial, Peer, Side, Source};
 use crate::header::{CallId, From, To};
-use crate::media::SessionId;
+use crate::media::{Fork, SessionId};
 use crate::message::Message;
 use crate::numbered::Numbered;
 use crate::token::InstanceId;
+use crate::transaction::ServerKey;
 
 /// Call-ID, the phone's tag, the far end's tag. A call between two phones through a PBX that is a proxy passes here twice
 /// with the same Call-ID and tags (RFC 3261 §6, "spiral"): whose tag is the phone's tells the two dialogs apart.
@@ -84,6 +85,8 @@ pub(super) struct Dialogs {
     ended: Vec<SessionId>,
     /// Sessions whose record is another now.
     changed: Vec<SessionId>,
+    /// Sessions that were shared by several answered dialogs, of which one has ended.
+    left: Vec<SessionId>,
 }
 
 /// Who holds a session.
@@ -93,6 +96,10 @@ struct Held {
     holders: usize,
     /// The answered ones among the dialogs: its record is made of them.
     answered: Vec<DialogKey>,
+    /// The request whose offer waits for its answer.
+    offering: Option<ServerKey>,
+    /// How many offers there were.
+    offers: u32,
 }
 
 impl Dialogs {
@@ -140,7 +147,10 @@ impl Dialogs {
         if let Some(session) = dialog.session {
             if let Some(held) = self.sessions.get_mut(&session).filter(|_| dialog.confirmed) {
                 held.answered.retain(|other| other != key);
-                self.changed.push(session);
+                if !held.answered.is_empty() {
+                    self.changed.push(session);
+                    self.left.push(session);
+                }
             }
             self.release(session);
         }
@@ -235,6 +245,40 @@ impl Dialogs {
         self.last_session = self.last_session.max(session.0);
     }
 
+    /// A request offers; which offer of the session it is.
+    pub(super) fn offered(&mut self, session: SessionId, by: ServerKey) -> u32 {
+        let Some(held) = self.sessions.get_mut(&session) else { return 0 };
+        held.offering = Some(by);
+        held.offers = held.offers.wrapping_add(1);
+        held.offers
+    }
+
+    /// How many offers of requests a session has seen.
+    pub(super) fn offers(&self, session: SessionId) -> u32 {
+        self.sessions.get(&session).map_or(0, |held| held.offers)
+    }
+
+    /// The request whose offer waits.
+    pub(super) fn offering(&self, session: SessionId) -> Option<ServerKey> {
+        self.sessions.get(&session)?.offering
+    }
+
+    /// The offer of this request waits no more. Whether it did.
+    pub(super) fn withdrawn(&mut self, session: SessionId, by: &ServerKey) -> bool {
+        let held = self.sessions.get_mut(&session);
+        held.is_some_and(|held| held.offering.take_if(|key| key == by).is_some())
+    }
+
+    /// A session that one of its dialogs has left, and one that it still has.
+    pub(super) fn poll_left(&mut self) -> Option<(SessionId, Fork)> {
+        loop {
+            let session = self.left.pop()?;
+            if let Some(key) = self.sessions.get(&session).and_then(|held| held.answered.last()) {
+                return Some((session, key.fork()));
+            }
+        }
+    }
+
     fn hold(&mut self, session: SessionId) {
         self.sessions.entry(session).or_default().holders += 1;
     }
@@ -316,6 +360,12 @@ impl Dialogs {
 }
 
 impl DialogKey {
+    /// The dialog among others that one INVITE made.
+    pub(super) fn fork(&self) -> Fork {
+        let fold = |sum: u64, octet: &u8| (sum ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
+        Fork(self.0.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+    }
+
     /// The Call-ID, for events.
     pub(super) fn call_id(&self) -> String {
         let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());

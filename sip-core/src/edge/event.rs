@@ -428,6 +428,8 @@ pub enum Reason {
     Unforwardable,
     /// The media side.
     Media,
+    /// Another offer in the call waits for its answer (glare, RFC 3261 §14.2).
+    Pending,
     /// The caller gave up before the request left.
     Cancelled,
     /// A CANCEL for nothing.

@@ -229,6 +229,8 @@ pub(super) struct Branch {
     pub(super) holds: bool,
     /// The request carried an offer, so that the response's description answers it.
     pub(super) offered: bool,
+    /// Which offer of its session that was.
+    pub(super) offer: u32,
     /// The last description that came back, and what it became.
     pub(super) rewritten: Option<(Bytes, Bytes)>,
     /// The last 2xx that came back, and what it became: a retransmission leaves as it did before.
@@ -249,6 +251,7 @@ impl Branch {
             session: None,
             holds: false,
             offered: false,
+            offer: 0,
             rewritten: None,
             repeated: None,
         }

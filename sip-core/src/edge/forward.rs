@@ -127,6 +127,10 @@ impl Edge {
         if self.must_wait(now, exchange, index) {
             return;
         }
+        if self.is_pending(exchange) {
+            let answer = Answer::Own(491, "Request Pending", Reason::Pending);
+            return self.fail_branch(now, exchange, index, answer);
+        }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,
             Err(refusal) => {

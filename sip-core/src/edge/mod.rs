@@ -310,7 +310,7 @@ impl Edge {
             self.closes.push_back(flow);
         }
         self.end_sessions(now);
-        self.record_sessions();
+        self.record_sessions(now);
         self.close_lines();
     }
 

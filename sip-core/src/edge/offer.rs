@@ -7,13 +7,16 @@ use bytes::Bytes;
 
 use super::Edge;
 use super::answer::remote_target;
+use super::dialogs::DialogKey;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
+use super::forward::OWN;
 use crate::flow::{Side, Transmit};
-use crate::header::{Address, CSeq, RecordRoute};
+use crate::header::{Address, CSeq, Contact, RecordRoute, Via};
 use crate::machine::Output;
 use crate::media::{Description, Leg, Refusal, Role, SessionId};
 use crate::message::{Message, Method, Name, RequestBuilder};
-use crate::token::LoopHash;
+use crate::token::{InstanceId, LoopHash};
+use crate::uri::Uri;
 
 impl Edge {
     /// The body of a request as it leaves on a branch; `None` when it is no session description.
@@ -36,11 +39,78 @@ impl Edge {
         let answers = exchange.incoming.method() == Method::Prack
             && held.is_some_and(|dialog| std::mem::take(&mut dialog.awaits_answer));
         let role = if answers { Role::Answer } else { Role::Offer };
-        branch.offered = !answers;
         let peer = &exchange.incoming.peer;
-        let leg = Leg { side: peer.side, signalling: peer.remote.ip(), to_signalling: remote.ip() };
+        let contact = match peer.side {
+            Side::Outside => own_host(&exchange.incoming.message),
+            Side::Inside => self.registered_host(branch.way.phone),
+        };
+        let signalling = peer.remote.ip();
+        let to_signalling = remote.ip();
+        let leg = Leg { side: peer.side, signalling, to_signalling, contact, fork: None };
         let Some(description) = described(&exchange.incoming.message) else { return Ok(None) };
-        self.media.rewrite(now, session, leg, role, description).map(Some)
+        let body = self.media.rewrite(now, session, leg, role, description)?;
+        branch.offered = !answers;
+        if branch.offered {
+            branch.offer = self.dialogs.offered(session, exchange.key);
+        }
+        Ok(Some(body))
+    }
+
+    /// Whether another offer of this call waits for its answer: nobody would take this one (RFC 3261 §14.2, RFC 3311 §5.2),
+    /// and the answer to the first must not be taken for that to the second.
+    pub(super) fn is_pending(&self, exchange: &Exchange) -> bool {
+        let dialog = exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key));
+        let Some((dialog, session)) = dialog.and_then(|dialog| dialog.session.map(|id| (dialog, id))) else {
+            return false;
+        };
+        let Some(other) = self.dialogs.offering(session).filter(|key| *key != exchange.key) else {
+            return false;
+        };
+        let method = exchange.incoming.method();
+        let offers = match method {
+            Method::Invite | Method::Update => true,
+            Method::Prack => !dialog.awaits_answer,
+            _ => false,
+        };
+        offers && self.exchanges.contains_key(&other) && described(&exchange.incoming.message).is_some()
+    }
+
+    /// A request with an offer has its final answer: an offer that was not answered by then changes nothing.
+    pub(super) fn withdraw(&mut self, now: Instant, exchange: &Exchange) {
+        let held =
+            exchange.dialog.as_ref().and_then(|key| self.dialogs.get(key)).and_then(|held| held.session);
+        for branch in exchange.branches.iter().filter(|branch| branch.offered) {
+            let Some(session) = held.or(branch.session) else { continue };
+            // The session of a call that did not come about ends.
+            if self.dialogs.withdrawn(session, &exchange.key) && held.is_some() {
+                self.media.rollback(now, session, exchange.incoming.peer.side);
+            }
+        }
+    }
+
+    /// One of several dialogs that an INVITE made was confirmed: its answer holds, and the others no longer hold the media, which
+    /// ends with this one. One of them that is answered too is known again by its own 2xx.
+    pub(super) fn confirm_fork(
+        &mut self,
+        now: Instant,
+        exchange: &mut Exchange,
+        index: usize,
+        answer: &Message,
+    ) {
+        if exchange.early.is_empty() {
+            return;
+        }
+        let Some(branch) = exchange.branches.get(index).filter(|branch| branch.offered) else { return };
+        let key = DialogKey::of(answer, exchange.incoming.peer.side);
+        let (Some(session), Some(key)) = (branch.session, key) else { return };
+        self.media.confirm(now, session, key.fork());
+        exchange.early.retain(|other| {
+            let shares = self.dialogs.get(other).is_some_and(|dialog| dialog.session == Some(session));
+            if shares {
+                self.dialogs.remove(other);
+            }
+            !shares
+        });
     }
 
     /// The session of the dialog, or one of this branch's own.
@@ -85,16 +155,35 @@ impl Edge {
         {
             return Ok(Some(written.clone()));
         }
-        let Some(session) = self.session_of(exchange, index) else { return Ok(None) };
         let offered = exchange.branches.get(index).is_some_and(|b| b.offered);
+        let asker = exchange.incoming.peer.side;
+        let key = exchange.dialog.clone().or_else(|| DialogKey::of(message, asker));
+        // Each dialog that answers an INVITE without an offer offers for itself: their media are apart.
+        let own = key.as_ref().filter(|_| !offered).and_then(|key| self.dialogs.session_of(key));
+        let Some(session) = own.or_else(|| self.session_of(exchange, index)) else { return Ok(None) };
+        let branch = exchange.branches.get(index);
+        if branch.is_some_and(|b| offered && b.rewritten.is_some() && self.dialogs.offers(session) != b.offer)
+        {
+            // The offer was answered, and there was another since: no answer to either (RFC 6337 §3.1.1 has the asker ignore it).
+            return Ok(Some(Bytes::new()));
+        }
         let role = if offered { Role::Answer } else { Role::Offer };
-        let side = exchange.incoming.peer.side.opposite();
-        let leg = Leg { side, signalling: from, to_signalling: exchange.incoming.peer.remote.ip() };
+        let side = asker.opposite();
+        let contact = match (side, exchange.branches.get(index)) {
+            (Side::Inside, _) => own_host(&exchange.incoming.message),
+            // An answer has no Via of its own.
+            (Side::Outside, Some(branch)) => {
+                contact_host(message).or_else(|| self.registered_host(branch.way.phone))
+            }
+            (Side::Outside, None) => None,
+        };
+        let fork = key.as_ref().filter(|_| exchange.dialog.is_none()).map(DialogKey::fork);
+        let to_signalling = exchange.incoming.peer.remote.ip();
+        let leg = Leg { side, signalling: from, to_signalling, contact, fork };
         let written = self.media.rewrite(now, session, leg, role, description)?;
-        let key = exchange
-            .dialog
-            .clone()
-            .or_else(|| super::dialogs::DialogKey::of(message, exchange.incoming.peer.side));
+        if offered {
+            self.dialogs.withdrawn(session, &exchange.key);
+        }
         if let Some(key) = key {
             self.dialogs.described(&key, session, !offered);
         }
@@ -112,7 +201,13 @@ impl Edge {
         dialog.awaits_answer = false;
         let session = dialog.session?;
         let to_signalling = plan.ways.first()?.hop.remote()?.ip();
-        let leg = Leg { side: incoming.peer.side, signalling: incoming.peer.remote.ip(), to_signalling };
+        let phone = plan.ways.first()?.phone;
+        let contact = match incoming.peer.side {
+            Side::Outside => own_host(&incoming.message),
+            Side::Inside => self.registered_host(phone),
+        };
+        let (side, signalling) = (incoming.peer.side, incoming.peer.remote.ip());
+        let leg = Leg { side, signalling, to_signalling, contact, fork: None };
         match self.media.rewrite(now, session, leg, Role::Answer, description) {
             Ok(body) => Some(body),
             Err(refusal) => {
@@ -123,21 +218,32 @@ impl Edge {
         }
     }
 
-    /// Ends a call that was answered with a description we can't carry: the ACK that its 2xx must have, and a BYE.
+    /// The host of the Contact that a phone has registered.
+    fn registered_host(&self, phone: InstanceId) -> Option<IpAddr> {
+        let binding = self.bindings.get(phone)?;
+        Uri::parse(binding.record.contact.as_bytes()).ok()?.host()?.ip()
+    }
+
+    /// Ends a call that was answered with a description we can't carry: the ACK that its 2xx must have, and a BYE. A call that
+    /// ran before goes on as it was (RFC 3261 §14.1): its re-INVITE failed.
     pub(super) fn hang_up(&mut self, now: Instant, exchange: &Exchange, index: usize, answer: &Message) {
         let Some(branch) = exchange.branches.get(index) else { return };
         let Some(target) = branch.way.hop.target() else { return };
         let Some(contact) = remote_target(answer) else { return };
         let Some(Ok(cseq)) = answer.header::<CSeq>() else { return };
+        // An answer may say anything of who asked: what was sent is right.
+        let Ok(sent) = Message::parse(branch.sent.clone(), &OWN) else { return };
         let hash = LoopHash::new([answer.raw(Name::CallId)]);
-        for (method, number) in [("ACK", cseq.number), ("BYE", cseq.number.saturating_add(1))] {
+        let both = [("ACK", cseq.number), ("BYE", cseq.number.saturating_add(1))];
+        let ends = exchange.dialog.is_none();
+        for (method, number) in both.into_iter().take(if ends { 2 } else { 1 }) {
             let id = self.random.branch(hash);
             let mut request = RequestBuilder::new(method, contact)
                 .header(Name::Via, &self.via(&branch.way.hop, &id))
                 .header(Name::MaxForwards, b"70")
                 .header(Name::CSeq, format!("{number} {method}").as_bytes());
-            for name in [Name::From, Name::To, Name::CallId] {
-                request = request.header(name, answer.raw(name).unwrap_or_default());
+            for (name, from) in [(Name::From, &sent), (Name::To, answer), (Name::CallId, &sent)] {
+                request = request.header(name, from.raw(name).unwrap_or_default());
             }
             for route in self.route_back(&branch.way.hop, answer) {
                 request = request.header(Name::Route, &route);
@@ -149,7 +255,7 @@ impl Edge {
                 self.outputs.push_back(Output::Transmit(Transmit { target, bytes }));
             }
         }
-        if let Some(key) = super::dialogs::DialogKey::of(answer, exchange.incoming.peer.side) {
+        if let Some(key) = DialogKey::of(answer, exchange.incoming.peer.side).filter(|_| ends) {
             self.end_dialog(&key, exchange.incoming.peer.side.opposite());
         }
     }
@@ -162,6 +268,15 @@ impl Edge {
         let routes: Vec<Address<'_>> = answer.headers::<RecordRoute>().flatten().collect();
         self.after_us(&routes).into_iter().map(<[u8]>::to_vec).collect()
     }
+}
+
+/// The address that the sender of a request gives itself.
+fn own_host(request: &Message) -> Option<IpAddr> {
+    contact_host(request).or_else(|| request.header::<Via>()?.ok()?.host().ip())
+}
+
+fn contact_host(message: &Message) -> Option<IpAddr> {
+    message.header::<Contact>()?.ok()?.uri().ok()?.host()?.ip()
 }
 
 /// The body, if it is a session description or has one among its parts. Whatever might be read as one at the far end is

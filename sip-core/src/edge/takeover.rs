@@ -20,7 +20,10 @@ impl Edge {
     }
 
     /// Tells the media side what is to be kept with the sessions of this round.
-    pub(super) fn record_sessions(&mut self) {
+    pub(super) fn record_sessions(&mut self, now: Instant) {
+        while let Some((session, fork)) = self.dialogs.poll_left() {
+            self.media.confirm(now, session, fork);
+        }
         while let Some((session, dialogs)) = self.dialogs.poll_changed() {
             let record = record::write(&dialogs);
             self.media.record(session, record);

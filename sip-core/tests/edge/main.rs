@@ -15,6 +15,7 @@ mod large;
 mod lasting;
 mod media;
 mod monitor;
+mod offers;
 mod overload;
 mod ownership;
 mod redirect;

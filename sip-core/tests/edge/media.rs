@@ -97,6 +97,38 @@ fn an_invite_without_offer_is_answered_in_the_ack() {
     assert_eq!(calls(&world).last().map(String::as_str), Some("End 2"));
 }
 
+/// MED-03 needs the address that a phone behind NAT gives itself: from its own message, else from its registration.
+#[test]
+fn the_media_side_learns_what_a_phone_calls_itself() {
+    let mut world = World::new();
+    let phones = |world: &World| -> Vec<String> {
+        let lines = world.media.lock().unwrap();
+        lines.iter().filter_map(|line| Some(line.split_once("phone at ")?.1.to_owned())).collect()
+    };
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", &sdp("")));
+    let invite = world.hear_start(phone, "INVITE ");
+    world.say(phone, &reply(&invite, "200 OK", "a", &sdp("Contact: <sips:117@192.168.1.8>\n")));
+    world.hear_start(pbx, "SIP/2.0 200 ");
+    assert_eq!(phones(&world), ["192.168.1.7", "192.168.1.8"], "registered, then said in the answer");
+    // The phone asks: its Contact, or its Via where the Contact is a name.
+    for (call, contact, host) in
+        [("d", "<sips:117@192.168.1.9>", "192.168.1.9"), ("e", "<sips:117@phone.example>", "192.168.1.7")]
+    {
+        let request = from_phone("INVITE", "sips:200@10.0.1.50", call, 1, "", &sdp(""));
+        let at = request.find("Contact: ").unwrap();
+        let end = at + request[at..].find('\n').unwrap();
+        let line = request[at..end].trim_end();
+        world.say(phone, &request.replacen(line, &format!("Contact: {contact}"), 1));
+        let invite = world.hear_start(own, "INVITE ");
+        assert_eq!(phones(&world).last().map(String::as_str), Some(host));
+        world.say(own, &reply(&invite, "200 OK", "u", &sdp("Contact: <sips:200@10.0.1.50>\n")));
+        world.hear_start(phone, "SIP/2.0 200 ");
+        assert_eq!(phones(&world).last().map(String::as_str), Some(host), "{call}");
+    }
+}
+
 #[test]
 fn what_the_relay_refuses() {
     let mut world = World::new();

@@ -12,7 +12,7 @@ use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
 use sip_core::machine::{Input, Output};
-use sip_core::media::{Description, Leg, Media, Refusal, Role, SessionId};
+use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use sip_core::message::{Limits, Message};
 use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub(crate) media: Arc<Mutex<Vec<String>>>,
     /// What the relay keeps of each session.
     pub(crate) records: Kept,
+    pub(crate) forks: Forks,
     relay: Relay,
     pub(crate) wire: Vec<String>,
     next: u64,
@@ -91,7 +92,13 @@ impl World {
     /// So many machines.
     pub(crate) fn sharded(config: Config, count: usize) -> Self {
         let (media, records) = (Arc::new(Mutex::new(Vec::new())), Kept::default());
-        let relay = Relay { calls: media.clone(), seen: Arc::default(), records: records.clone() };
+        let forks = Forks::default();
+        let relay = Relay {
+            calls: media.clone(),
+            seen: Arc::default(),
+            records: records.clone(),
+            forks: forks.clone(),
+        };
         Self {
             edge: edges(&config, 3, count, &relay),
             now: Instant::now(),
@@ -105,6 +112,7 @@ impl World {
             zone: HashMap::new(),
             media,
             records,
+            forks,
             relay,
             wire: Vec::new(),
             next: 0,
@@ -555,6 +563,9 @@ fn edges(config: &Config, seed: u8, count: usize, relay: &Relay) -> Several {
     })
 }
 
+/// Whose each description was, where they are told apart.
+pub(crate) type Forks = Arc<Mutex<Vec<Option<Fork>>>>;
+
 /// The dialog record of each session.
 pub(crate) type Kept = Arc<Mutex<BTreeMap<SessionId, Vec<u8>>>>;
 
@@ -565,6 +576,7 @@ struct Relay {
     /// Sessions in the order they came.
     seen: Arc<Mutex<Vec<SessionId>>>,
     records: Kept,
+    forks: Forks,
 }
 
 impl Relay {
@@ -590,12 +602,14 @@ impl Media for Relay {
         if text.contains("a=refuse") {
             return Err(Refusal::NotAcceptable);
         }
+        self.forks.lock().unwrap().push(leg.fork);
         let line = format!(
-            "{role:?} {} from {:?} {} to {}",
+            "{role:?} {} from {:?} {} to {}, phone at {}",
             self.number(session),
             leg.side,
             leg.signalling,
-            leg.to_signalling
+            leg.to_signalling,
+            leg.contact.map_or_else(|| "?".to_owned(), |host| host.to_string())
         );
         self.calls.lock().unwrap().push(line.clone());
         // Of a multipart it finds the inside address, which is all that the tests put into one.
@@ -603,6 +617,18 @@ impl Media for Relay {
             return Ok(text.replace("10.0.1.50", &format!("{OUT} {role:?}")).into());
         }
         Ok(format!("{text}a=relay:{line}\r\n").into())
+    }
+
+    fn rollback(&mut self, _: Instant, session: SessionId, side: Side) {
+        let line = format!("Rollback {} from {side:?}", self.number(session));
+        self.calls.lock().unwrap().push(line);
+    }
+
+    fn confirm(&mut self, _: Instant, session: SessionId, fork: Fork) {
+        let which = self.forks.lock().unwrap().iter().flatten().position(|known| *known == fork);
+        let which = ["first", "second", "third"].get(which.unwrap_or(9)).unwrap_or(&"unknown");
+        let line = format!("Confirm {} from {which}", self.number(session));
+        self.calls.lock().unwrap().push(line);
     }
 
     fn record(&mut self, session: SessionId, record: Vec<u8>) {

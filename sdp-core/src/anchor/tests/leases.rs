@@ -142,7 +142,7 @@ fn a_pair_that_waits_for_an_answer_outlives_its_lease() {
     rig.anchor.offer(rig.now, 1, Side::Inside, ip(PBX), ip(phone), sdp.as_bytes()).unwrap();
     rig.settle();
     assert_eq!(kept(&rig), 2);
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Inside);
     rig.settle();
     assert!(
         rig.commands.iter().any(|command| matches!(command, Command::Return { pairs } if pairs.len() == 1))

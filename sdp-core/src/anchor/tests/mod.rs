@@ -1,8 +1,12 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod direct;
+mod flows;
 mod joins;
 mod leases;
 mod orders;
+mod restore;
+mod rules;
 mod state;
 
 use super::*;
@@ -250,7 +254,7 @@ fn a_further_offer_keeps_ports_and_changes_nothing_until_answered() {
     let offer = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.61", 7000));
     assert_eq!(ports(&offer), [outer.port()]);
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(2)).unwrap().1, at("10.0.1.60", 5000));
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Inside);
     rig.settle();
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(3)).unwrap().1, at("10.0.1.60", 5000));
     rig.offer(1, Side::Inside, PBX, &audio("10.0.1.61", 7000));
@@ -286,13 +290,13 @@ fn a_new_stream_that_is_refused_leaves_no_port_behind() {
     assert_eq!(rig.anchor.own.len(), used + 1);
     // The same offer again (credentials were asked for) keeps what it has.
     assert_eq!(rig.offer(1, Side::Outside, PHONE_A, &video), offer);
-    rig.anchor.rollback(rig.now, 1);
+    rig.anchor.rollback(rig.now, 1, Side::Outside);
     rig.settle();
     assert_eq!(rig.anchor.own.len(), used);
     assert!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).is_some());
     // The first offer of a session, refused.
     rig.offer(2, Side::Outside, PHONE_A, &video);
-    rig.anchor.rollback(rig.now, 2);
+    rig.anchor.rollback(rig.now, 2, Side::Outside);
     rig.settle();
     assert_eq!((rig.anchor.sessions(), rig.anchor.own.len()), (1, used));
 }
@@ -328,7 +332,7 @@ fn at_most_six_streams() {
 fn what_is_not_carried_is_declined() {
     let mut rig = Rig::new(|_| {});
     for line in [
-        "m=image 4000 udptl t38",
+        "m=image 4000 tcptl t38",
         "m=message 2855 TCP/MSRP *",
         "m=audio 4000/2 RTP/AVP 0",
         "m=audio 0 RTP/AVP 0",
@@ -393,7 +397,7 @@ fn hold_by_zero_keeps_the_relay_and_sends_nothing() {
     rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
     let hold = audio("192.168.1.7", 30000).replace("c=IN IP4 192.168.1.7", "c=IN IP4 0.0.0.0");
     let offer = rig.offer(1, Side::Outside, PHONE_A, &hold);
-    assert_eq!(offer, audio(INNER, inner.port()));
+    assert_eq!(offer, format!("{}a=sendonly\r\n", audio(INNER, inner.port())));
     rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
     assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &rtp(2)), None);
     rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
@@ -453,6 +457,24 @@ fn any_source_prefers_the_phone_when_it_speaks() {
     for n in 2..9 {
         rig.packet(outer, stranger, 55, &rtp(n)).unwrap();
         assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &rtp(n)).unwrap().1, at(PHONE_A, 61000));
+    }
+}
+
+#[test]
+fn a_description_aims_at_the_phone_or_at_nobody() {
+    // Any source, and signalling over IPv6 beside media over IPv4: neither lets a description name a third party.
+    for (source, signalling) in [(Source::Any, PHONE_A), (Source::SignallingAddress, "2001:db8::7")] {
+        let mut rig = Rig::new(|config| config.policy.source = source);
+        for (session, named) in (1..).zip(["192.168.1.7", "10.0.1.99", "203.0.113.66"]) {
+            let to_inside = rig.offer(session, Side::Outside, signalling, &audio(named, 30000));
+            rig.answer(session, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+            let sent = rig.packet(at(INNER, ports(&to_inside)[0]), at("10.0.1.60", 5000), 64, &rtp(1));
+            assert_eq!(sent, None, "{source:?} {named}");
+        }
+        let to_inside = rig.offer(9, Side::Outside, PHONE_A, &audio(PHONE_A, 30000));
+        rig.answer(9, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+        let sent = rig.packet(at(INNER, ports(&to_inside)[0]), at("10.0.1.60", 5000), 64, &rtp(1)).unwrap();
+        assert_eq!(sent.1, at(PHONE_A, 30000), "who names itself gets it at once");
     }
 }
 

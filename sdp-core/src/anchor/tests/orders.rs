@@ -9,8 +9,9 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     Offer { session: u64, from: Side, shape: usize, v6: bool },
-    Answer { session: u64, from: Side, shape: usize },
-    Rollback { session: u64 },
+    Answer { session: u64, from: Side, shape: usize, fork: Option<u64> },
+    Confirm { session: u64, fork: u64 },
+    Rollback { session: u64, from: Side },
     End { session: u64 },
     Packet { port: usize, hop: u8 },
     Pass { seconds: u64 },
@@ -21,8 +22,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..4u64, side(), 0..9usize, any::<bool>())
             .prop_map(|(session, from, shape, v6)| Step::Offer { session, from, shape, v6 }),
-        4 => (0..4u64, side(), 0..9usize).prop_map(|(session, from, shape)| Step::Answer { session, from, shape }),
-        1 => (0..4u64).prop_map(|session| Step::Rollback { session }),
+        4 => (0..4u64, side(), 0..9usize, prop::option::of(0..3u64))
+            .prop_map(|(session, from, shape, fork)| Step::Answer { session, from, shape, fork }),
+        1 => (0..4u64, 0..3u64).prop_map(|(session, fork)| Step::Confirm { session, fork }),
+        1 => (0..4u64, side()).prop_map(|(session, from)| Step::Rollback { session, from }),
         1 => (0..4u64).prop_map(|session| Step::End { session }),
         1 => (any::<usize>(), any::<u8>()).prop_map(|(port, hop)| Step::Packet { port, hop }),
         1 => (1..120u64).prop_map(|seconds| Step::Pass { seconds }),
@@ -61,7 +64,7 @@ fn run(rig: &mut Rig, step: Step) {
             rig.settle();
             check(rig, session, from.other(), out);
         }
-        Step::Answer { session, from, shape } => {
+        Step::Answer { session, from, shape, fork } => {
             let v6 = rig
                 .anchor
                 .sessions
@@ -74,11 +77,13 @@ fn run(rig: &mut Rig, step: Step) {
                 Side::Inside => PBX,
             };
             let sdp = description(rig, host, shape);
+            rig.anchor.set_fork(session, fork);
             let out = rig.anchor.answer(rig.now, session, from, ip(host), ip(PBX), sdp.as_bytes());
             rig.settle();
             check(rig, session, from.other(), out);
         }
-        Step::Rollback { session } => rig.anchor.rollback(rig.now, session),
+        Step::Confirm { session, fork } => rig.anchor.confirm_fork(rig.now, session, fork),
+        Step::Rollback { session, from } => rig.anchor.rollback(rig.now, session, from),
         Step::End { session } => rig.anchor.end(rig.now, session),
         Step::Packet { port, hop } => {
             let mut all: Vec<SocketAddr> = rig.bound.values().map(|(rtp, _)| *rtp).collect();

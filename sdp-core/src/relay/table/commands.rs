@@ -8,11 +8,12 @@ use crate::relay::report::{PairId, Report};
 use crate::relay::stream::Stream;
 
 /// Octets of a session's record, at most.
-const MAX_RECORD: usize = 65_536;
+const MAX_RECORD: usize = 131_072;
 
 impl Table {
     /// Executes a command.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let Some(command) = self.defer(now, command) else { return };
         match command {
             Command::Lease { realm, pairs } => self.lease(realm, pairs),
             Command::Keep { pairs } => pairs.into_iter().for_each(|pair| self.keep(pair)),

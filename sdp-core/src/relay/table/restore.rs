@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Action, Table, Usage, Want};
-use crate::relay::command::{Command, StreamSetup};
+use crate::relay::command::{Command, StreamId, StreamSetup};
 use crate::relay::report::{Pair, Report};
 
 /// Sessions in one part of a snapshot.
@@ -21,6 +21,8 @@ pub(super) struct Exact {
     missing: Vec<Pair>,
     /// Bound for it.
     bound: Vec<usize>,
+    /// What it is told once it runs.
+    then: Vec<Command>,
 }
 
 /// A part of a snapshot.
@@ -67,6 +69,7 @@ impl Table {
 
     /// Leases that no stream uses end.
     pub(super) fn release(&mut self) {
+        // Those of streams that wait are kept, and so taken back.
         self.wants.retain(|want| want.lease.is_none() && want.exact.is_none());
         let held = self.slots.iter().flatten();
         let held = held.filter(|bound| matches!(bound.usage, Usage::Leased { .. } | Usage::Kept));
@@ -83,16 +86,68 @@ impl Table {
         }
         let at = self.wants.iter().take_while(|want| want.exact.is_some()).count();
         let Some(realm) = pairs.first().map(|pair| pair.realm) else { return };
-        let exact = Some(Box::new(Exact { stream, missing: pairs, bound: Vec::new() }));
+        let exact = Some(Box::new(Exact { stream, missing: pairs, bound: Vec::new(), then: Vec::new() }));
         self.wants.insert(at, Want { realm, free: 0, lease: None, busy: 0, exact });
+    }
+
+    /// Keeps back what concerns a stream that waits for its pairs. `Some`: to be executed now.
+    pub(super) fn defer(&mut self, now: Instant, command: Command) -> Option<Command> {
+        // The front one alone, nearly always: nothing waits.
+        if self.wants.front().is_none_or(|want| want.exact.is_none()) {
+            return Some(command);
+        }
+        match command {
+            Command::Open { stream } | Command::Update { stream } => match self.waiting(stream.id) {
+                Some(waiting) => {
+                    waiting.stream = stream;
+                    None
+                }
+                None => Some(Command::Update { stream }),
+            },
+            Command::Join { a, b } => {
+                // Not while either waits; the other may wait as well, and then its turn comes again.
+                let waits = if self.waiting(a).is_some() { a } else { b };
+                let Some(waiting) = self.waiting(waits) else { return Some(Command::Join { a, b }) };
+                waiting.then.push(Command::Join { a, b });
+                None
+            }
+            Command::Close { stream } => {
+                self.forget_exact(now, |id| id == stream);
+                Some(Command::Close { stream })
+            }
+            Command::End { session } => {
+                self.forget_exact(now, |id| id.session == session);
+                Some(Command::End { session })
+            }
+            command => Some(command),
+        }
+    }
+
+    fn waiting(&mut self, stream: StreamId) -> Option<&mut Exact> {
+        let waiting = self.wants.iter_mut().filter_map(|want| want.exact.as_deref_mut());
+        waiting.into_iter().find(|exact| exact.stream.id == stream)
+    }
+
+    /// Streams that wait and shall not come.
+    fn forget_exact(&mut self, now: Instant, which: impl Fn(StreamId) -> bool) {
+        let mut bound = Vec::new();
+        self.wants.retain_mut(|want| match want.exact.as_mut().filter(|exact| which(exact.stream.id)) {
+            Some(exact) => {
+                bound.append(&mut exact.bound);
+                false
+            }
+            None => true,
+        });
+        bound.into_iter().for_each(|at| self.unbind(now, at));
     }
 
     /// One step towards the stream that waits first.
     pub(super) fn work_exact(&mut self, now: Instant) -> Option<Action> {
         let exact = self.wants.front_mut()?.exact.as_mut()?;
         let Some(pair) = exact.missing.last().copied() else {
-            let stream = self.wants.pop_front()?.exact?.stream;
-            self.set(now, stream);
+            let exact = self.wants.pop_front()?.exact?;
+            self.set(now, exact.stream);
+            exact.then.into_iter().for_each(|command| self.handle_command(now, command));
             return None;
         };
         if self.rename(pair) {

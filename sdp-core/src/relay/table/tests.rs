@@ -84,6 +84,7 @@ impl Rig {
             secure: false,
             dtls: false,
             payloads: [0, 8].into_iter().collect(),
+            direct: false,
         };
         self.tell(Command::Open { stream: setup.clone() });
         (setup, outside, inside)
@@ -424,7 +425,7 @@ fn a_snapshot_has_all_that_is_needed() {
     let mut rig = Rig::new(|_| {});
     let (setup, outside, inside) = rig.open(7, HopLimit::Keep);
     rig.tell(Command::Record { session: 7, record: b"dialog".to_vec() });
-    rig.tell(Command::Record { session: 9, record: vec![0; 70_000] });
+    rig.tell(Command::Record { session: 9, record: vec![0; 140_000] });
     rig.tell(Command::Snapshot);
     let want = Report::Snapshot {
         streams: vec![setup],

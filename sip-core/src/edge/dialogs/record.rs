@@ -15,7 +15,7 @@ use crate::token::InstanceId;
 /// What the first octet says.
 const VERSION: u8 = 1;
 /// The most octets of a record.
-pub(in crate::edge) const MOST: usize = 64 * 1024;
+pub(in crate::edge) const MOST: usize = 48 * 1024;
 /// Entries of one route set; a message has no more rows.
 const ROUTES: usize = 256;
 

@@ -106,3 +106,34 @@ fn many_sessions_come_in_parts_each_whole() {
     }
     assert_eq!(seen, (1..=70).collect::<Vec<u64>>());
 }
+
+/// As after the loss of a relay: all of it arrives at once, before a port is bound.
+#[test]
+fn what_is_said_of_a_stream_that_waits_holds_when_it_runs() {
+    let mut before = Rig::new(|_| {});
+    let (a, b, c) =
+        (before.open(1, HopLimit::Keep), before.open(2, HopLimit::Keep), before.open(3, HopLimit::Keep));
+    let mut rig = Rig::new(|config| config.seed = [10; 32]);
+    let bound = rig.table.bound();
+    for (setup, outside, inside) in [&a, &b, &c] {
+        let command = Command::Restore { stream: setup.clone(), pairs: vec![*outside, *inside] };
+        rig.table.handle_command(rig.now, command);
+    }
+    let mut changed = a.0.clone();
+    changed.hop_limit = HopLimit::Fixed(NonZeroU8::new(9).unwrap());
+    rig.table.handle_command(rig.now, Command::Update { stream: changed });
+    rig.table.handle_command(rig.now, Command::Join { a: a.0.id, b: b.0.id });
+    // One port of the third is being bound when its session ends.
+    rig.table.handle_command(rig.now, Command::End { session: 3 });
+    rig.act();
+    assert_eq!(rig.table.bound(), bound + 4, "nothing of the session that has ended");
+    rig.packet(b.1.rtp, "198.51.100.2:4000", 64, &rtp(1));
+    let (out, to, hop) = rig.packet(a.1.rtp, "198.51.100.1:4000", 64, &rtp(1)).unwrap();
+    assert_eq!(
+        (out, to, hop),
+        (b.1.rtp, at("198.51.100.2:4000"), 9),
+        "they are joined, and the newest setup holds"
+    );
+    let (_, _, hop) = rig.packet(b.1.rtp, "198.51.100.2:4000", 64, &rtp(2)).unwrap();
+    assert_eq!(hop, 63);
+}
