@@ -280,13 +280,18 @@ impl Uring {
         let bytes = message.payload_data();
         let packet = Packet { component: mark.component, source, hop_limit: notes.hop_limit, bytes };
         let Some(forward) = table.handle_packet(now, mark.slot, &packet) else { return };
+        let bytes = if forward.answer { table.answer() } else { bytes };
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         if !self.send(mark, &forward, part, ports) {
             table.handle_send_error(mark.slot);
         }
+        if forward.answer {
+            // The table's answer is good until its next packet.
+            self.flush();
+        }
     }
 
-    /// Queues a packet. `part` lies in a buffer that stays ours until the kernel has taken the request.
+    /// Queues a packet. `part` must stay as it is until the kernel has taken the request.
     #[allow(unsafe_code)]
     fn send(&mut self, from: Mark, forward: &Forward, part: libc::iovec, ports: &mut Ports) -> bool {
         if self.queued == self.outs.len() {
@@ -321,7 +326,7 @@ impl Uring {
         let request = request.user_data(from.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
         self.queued += 1;
         // SAFETY: name, message and control lie in `outs`, which is boxed and not touched again before `recycle`; the
-        // packet lies in a buffer that is in `used` until then.
+        // packet lies in a buffer that is not given back before, or is the table's answer, which leaves at once.
         unsafe { self.push(&request) }
     }
 }
