@@ -153,6 +153,7 @@ impl MediaPlane {
     fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
+        config.seed = Some(crate::compose::seed()?.into());
         config.policy = policy(&settings.media, &settings.sip.interop.sdp);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
