@@ -23,6 +23,7 @@ const WAKE: u64 = u64::MAX;
 
 pub(super) struct Pump<F> {
     table: Table,
+    dscp: u8,
     ports: Vec<Option<[Port; 2]>>,
     epoll: Epoll,
     inbox: mpsc::Receiver<Command>,
@@ -39,7 +40,8 @@ impl<F: FnMut(Report)> Pump<F> {
     ) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self { table: Table::new(clock(), config), ports: Vec::new(), epoll, inbox, wake, reports })
+        let dscp = config.dscp;
+        Ok(Self { table: Table::new(clock(), config), dscp, ports: Vec::new(), epoll, inbox, wake, reports })
     }
 
     pub(super) fn run(mut self) {
@@ -110,7 +112,8 @@ impl<F: FnMut(Report)> Pump<F> {
             match action {
                 Action::Bind { rtp, rtcp } => {
                     binds += 1;
-                    let bound = Port::bind(rtp).and_then(|rtp| Ok([rtp, Port::bind(rtcp)?]));
+                    let dscp = self.dscp;
+                    let bound = Port::bind(rtp, dscp).and_then(|rtp| Ok([rtp, Port::bind(rtcp, dscp)?]));
                     match bound {
                         Ok(pair) => self.install(pair),
                         Err(failure) => self.table.handle_bind_failed(clock(), failure),

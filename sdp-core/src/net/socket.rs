@@ -5,7 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv4RecvTtl, Ipv6RecvHopLimit, RcvBuf};
+use nix::sys::socket::sockopt::{Ipv4RecvTtl, Ipv4Tos, Ipv6RecvHopLimit, Ipv6TClass, RcvBuf};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmsg, sendmmsg,
     setsockopt,
@@ -25,7 +25,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn bind(address: SocketAddr) -> Result<Self, BindFailure> {
+    pub(super) fn bind(address: SocketAddr, dscp: u8) -> Result<Self, BindFailure> {
         let fatal = |what: &str, error: &dyn std::fmt::Display| {
             BindFailure::Fatal(format!("{what} {}: {error}", address.ip()))
         };
@@ -40,6 +40,12 @@ impl Port {
         };
         // A kernel that does not tell the hop limit can't have it kept: better no port than a wrong one.
         told.map_err(|error| fatal("the kernel does not tell the hop limit on", &error))?;
+        // The DSCP is the upper six bits (RFC 2474 §3). A kernel that does not mark packets still sends them.
+        let class = i32::from(dscp) << 2;
+        let _ = match address {
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4Tos, &class),
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6TClass, &class),
+        };
         // Less room is no reason to refuse.
         let _ = setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER);
         Ok(Self { socket })
