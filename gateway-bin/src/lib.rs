@@ -5,6 +5,7 @@
 //! - [`config`] reads and judges the configuration file,
 //! - [`log`] writes structured lines, made by `report` from the libraries' events,
 //! - [`Gateway`] (`compose`) joins the libraries: listeners, certificates, signalling, media, HTTP,
+//! - [`status`] tells an administrator how it is,
 //! - `demo` plays a whole site on loopback.
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod config;
 pub mod demo;
 pub mod log;
 mod report;
+pub mod status;
 
 pub use compose::{
     Asked, BindError, ClaimError, CredentialError, ExplainError, Gateway, KeyError, LocationError,

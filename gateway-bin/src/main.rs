@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use farend::config::{self, Refusal, Settings};
+use farend::status::{Ask, Said, ask, calls_page, summary_page};
 use farend::{Asked, Gateway, KeyError, Rotation, explain_sip, log, rotate_keys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -54,6 +55,18 @@ enum Command {
     Explain {
         #[command(subcommand)]
         what: ExplainCommand,
+    },
+    /// Say how the running gateway is, or what is the matter with the audio of its calls. Changes nothing.
+    Status {
+        /// The state in numbers, or the running calls with the doctor's word about those in trouble.
+        #[arg(value_parser = ["summary", "calls"], default_value = "summary")]
+        what: String,
+        /// The configuration file that the gateway runs on: names state_dir.
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/farend/farend.toml")]
+        config: PathBuf,
+        /// The answer as one line of JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Play a whole site on loopback: phones boot, register, call each other. Needs no root.
     #[cfg(feature = "demo")]
@@ -141,9 +154,36 @@ fn main() -> ExitCode {
                 Asked { message: Vec::new(), from, row, inside, certificate, line, phones_gone },
             )
         }
+        Command::Status { what, config, json } => status(&what, &config, json),
         #[cfg(feature = "demo")]
         Command::Demo { r#break, stay } => farend::demo::run(r#break.as_deref(), stay),
     }
+}
+
+/// Prints what the running gateway says.
+fn status(what: &str, config: &Path, json: bool) -> ExitCode {
+    let state_dir = match config::state_dir(config) {
+        Ok(state_dir) => state_dir,
+        Err(invalid) => {
+            eprintln!("{invalid}");
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let question = if what == "calls" { Ask::Calls } else { Ask::Summary };
+    match ask(&state_dir, question) {
+        Ok((line, _)) if json => print!("{line}"),
+        Ok((_, Said::Calls(calls))) => print!("{}", calls_page(&calls)),
+        Ok((_, Said::Summary(summary))) => print!("{}", summary_page(&summary)),
+        Ok((_, Said::Refused(why))) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Prints what would be done with the message in a file.

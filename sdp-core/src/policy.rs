@@ -1,12 +1,19 @@
 //! What an endpoint may ask for, and how its media is treated: plain data, checked where it is made.
 
+mod codec;
+mod rules;
+
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::codec::{BadCodec, Codecs};
+pub(crate) use self::codec::{Types, attributes, bit, encoding};
+pub use self::rules::{Dtmf, Rules};
 use crate::sdp::Limits;
 
 /// One of our addresses for media: where sockets are bound, and what descriptions say (they differ behind 1:1 NAT).
@@ -117,6 +124,17 @@ pub enum HopLimit {
     Fixed(NonZeroU8),
 }
 
+/// Where the media of two phones runs that call each other through the PBX (MED-03).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediaRoute {
+    /// By the relay.
+    #[default]
+    Gateway,
+    /// From one to the other where both are behind the same NAT, unless one seems to be behind two.
+    DirectBehindSameNat,
+}
+
 /// What a description may ask for, and how its streams are treated. Changing it touches offers to come, not live streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -125,6 +143,8 @@ pub struct Policy {
     /// UDP ports an endpoint may name; others are treated as an attack. 1024–65535, so that no description aims
     /// the relay at a service of a well-known port (SDP-18).
     pub allowed_ports: Vec<RangeInclusive<u16>>,
+    /// TCP ports of streams that pass unrelayed. 1024–65535, and 9 of who will connect himself (RFC 4145 §4.1).
+    pub allowed_tcp_ports: Vec<RangeInclusive<u16>>,
     /// Streams of one session that get a relay; further ones are declined. 6 (SDP-17).
     pub max_streams: usize,
     /// Whose media is let in.
@@ -139,8 +159,18 @@ pub struct Policy {
     pub early_rtp: bool,
     /// Packets a second that one sender may send; above it the sender is shut out for a second, which ends a loop. 1000.
     pub max_rate: u32,
+    /// Where the media of two phones behind one NAT runs.
+    pub media_route: MediaRoute,
+    /// Every call by the relay, whatever `media_route` says (MED-11). The phone and the PBX are on different sides, so
+    /// there is no other call that would need none.
+    pub always_relay: bool,
+    /// Phones of these networks never talk directly: by the address their signalling comes from, by the one they give
+    /// themselves, or by that of their media. For carriers that put many homes behind one address.
+    pub direct_nets_deny: Vec<IpNet>,
     /// How long an unused lease of ports is worth something on this side; less than the relay's own figure.
     pub lease_lifetime: Duration,
+    /// What else is changed in a description.
+    pub rules: Rules,
 }
 
 impl Default for Policy {
@@ -148,6 +178,7 @@ impl Default for Policy {
         Self {
             limits: Limits::default(),
             allowed_ports: vec![1024..=65535],
+            allowed_tcp_ports: vec![1024..=65535],
             max_streams: 6,
             source: Source::default(),
             sender_limit: SenderLimit::default(),
@@ -155,7 +186,11 @@ impl Default for Policy {
             hop_limit: HopLimit::default(),
             early_rtp: false,
             max_rate: 1000,
+            media_route: MediaRoute::default(),
+            always_relay: false,
+            direct_nets_deny: Vec::new(),
             lease_lifetime: Duration::from_secs(240),
+            rules: Rules::default(),
         }
     }
 }
@@ -164,6 +199,22 @@ impl Policy {
     /// Whether an endpoint may name this port.
     pub fn allows_port(&self, port: u16) -> bool {
         self.allowed_ports.iter().any(|range| range.contains(&port))
+    }
+
+    /// Whether an endpoint may name this port of a stream over TCP.
+    pub fn allows_tcp_port(&self, port: u16) -> bool {
+        port == 9 || self.allowed_tcp_ports.iter().any(|range| range.contains(&port))
+    }
+
+    /// Whether media can't do without the relay: something of ours happens to its packets, or is to see them.
+    pub fn needs_relay(&self) -> bool {
+        // Who holds and may not tell hears nothing because the relay sends nothing there.
+        self.always_relay || self.rules.inhibit_hold
+    }
+
+    /// Whether two phones may talk past the relay.
+    pub fn allows_direct(&self) -> bool {
+        self.media_route == MediaRoute::DirectBehindSameNat && !self.needs_relay()
     }
 }
 
@@ -177,6 +228,10 @@ pub enum Transport {
     Srtp,
     /// `UDP/TLS/RTP/SAVP`, `UDP/TLS/RTP/SAVPF`: SRTP with keys from DTLS, which passes too (RFC 5764).
     DtlsSrtp,
+    /// `udptl`: T.38 fax (RFC 3362); no RTCP.
+    Udptl,
+    /// `UDP/TLS/UDPTL`: the same within DTLS (RFC 7345).
+    UdptlDtls,
 }
 
 impl Transport {
@@ -186,8 +241,26 @@ impl Transport {
             b"RTP/AVP" | b"RTP/AVPF" => Some(Self::Rtp),
             b"RTP/SAVP" | b"RTP/SAVPF" => Some(Self::Srtp),
             b"UDP/TLS/RTP/SAVP" | b"UDP/TLS/RTP/SAVPF" => Some(Self::DtlsSrtp),
+            // The registered token is in small letters; T.38 gateways write both.
+            _ if token.eq_ignore_ascii_case(b"udptl") => Some(Self::Udptl),
+            _ if token.eq_ignore_ascii_case(b"UDP/TLS/UDPTL") => Some(Self::UdptlDtls),
             _ => None,
         }
+    }
+
+    /// Whether its RTCP may be encrypted.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Srtp | Self::DtlsSrtp)
+    }
+
+    /// Whether DTLS runs in it.
+    pub fn is_dtls(self) -> bool {
+        matches!(self, Self::DtlsSrtp | Self::UdptlDtls)
+    }
+
+    /// Whether RTP runs in it: with payload types, and RTCP beside it.
+    pub fn is_rtp(self) -> bool {
+        !matches!(self, Self::Udptl | Self::UdptlDtls)
     }
 }
 

@@ -27,10 +27,11 @@ use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
 use super::places::{Holder, Placed};
-use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, sip_name, wanted};
+use super::rows::{CHALLENGES, bind_datagrams, datagram_rows, http_name, listening, sip_name, wanted};
 use super::signalling::{self, Signalling, Switches};
 use crate::config::{LocalEndpoint, Settings, SipPort, Transport};
 use crate::report::strangers::Strangers;
+use crate::status::{Desk, Serving};
 
 /// How often a drain looks whether the last call has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(500);
@@ -82,14 +83,9 @@ pub struct Gateway {
     crowd: Crowd,
     strangers: Arc<Strangers>,
     keys: Keys,
+    /// Before the claim: the socket goes while the folder is ours.
+    _status: Option<Serving>,
     _claim: Claim,
-}
-
-/// Every listener with its address.
-fn listening(settings: &Settings) -> impl Iterator<Item = (&str, &SocketAddr)> {
-    let ports = settings.sip.ports.iter().map(|row| (row.name.as_str(), &row.addresses));
-    let endpoints = settings.endpoints.iter().map(|(name, row)| (name.as_str(), &row.addresses));
-    ports.chain(endpoints).flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, address)))
 }
 
 impl fmt::Debug for Gateway {
@@ -146,12 +142,15 @@ impl Gateway {
             listener_ids: BTreeMap::new(),
             crowd,
             keys,
+            _status: None,
             _claim: claim,
             strangers: Arc::default(),
         };
         let plan = plan(&gateway.settings, &draft, &names)?;
         gateway.credentials.adopt(draft);
         gateway.open(plan, bound, udp).await?;
+        let (calls, pulse) = (gateway.media.as_ref().map(MediaPlane::calls), gateway.signalling.pulse());
+        gateway._status = Serving::start(&gateway.settings.state_dir, Desk { calls, pulse });
         for (listener, address) in listening(&gateway.settings) {
             info!(listener, %address, "listening");
         }

@@ -15,6 +15,7 @@ use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use super::calls::Calls;
 use crate::config::{self, Interface, MediaSettings, Settings};
 use crate::report;
 
@@ -51,6 +52,8 @@ pub(crate) struct MediaPlane {
     running: watch::Receiver<()>,
     /// The youngest session: their numbers go up.
     newest: u64,
+    /// For the doctor.
+    calls: Calls,
 }
 
 impl MediaPlane {
@@ -67,7 +70,8 @@ impl MediaPlane {
         config.policy = policy(&settings.media);
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
-        let plane = Self { anchor, relay: Arc::new(relay), running, newest: 0 };
+        let calls = Calls::new(anchor.clone());
+        let plane = Self { anchor, relay: Arc::new(relay), running, newest: 0, calls };
         let ready = async {
             while !plane.lock().is_ready() {
                 plane.with(|_| ());
@@ -90,13 +94,18 @@ impl MediaPlane {
             Err(_) => return Err(MediaError::NoPorts),
         }
         let (anchor, relay) = (plane.anchor.clone(), Arc::downgrade(&plane.relay));
-        tokio::spawn(consume(anchor, relay, plane.running.clone(), reports, alive));
+        tokio::spawn(consume(anchor, plane.calls.clone(), relay, plane.running.clone(), reports, alive));
         Ok(plane)
     }
 
     /// Waits for the end of the relay's thread, which ends by itself only when it panics.
     pub(crate) async fn ended(&mut self) {
         while self.running.changed().await.is_ok() {}
+    }
+
+    /// What is known of the calls.
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// The policy of calls to come; calls that run keep theirs.
@@ -106,6 +115,7 @@ impl MediaPlane {
 
     fn take(&self, report: Report) {
         report::media::log(&report);
+        self.calls.heard(Instant::now(), &report);
         self.with(|anchor| anchor.handle_report(Instant::now(), report));
     }
 
@@ -114,6 +124,7 @@ impl MediaPlane {
         let mut anchor = self.lock();
         let result = act(&mut anchor);
         while let Some(command) = anchor.poll_command() {
+            self.calls.told(&command);
             self.relay.send(command);
         }
         result
@@ -128,6 +139,7 @@ impl MediaPlane {
 /// Takes reports until the relay ends. It holds the relay for one step at a time, so that the relay ends with the gateway.
 async fn consume(
     anchor: Arc<Mutex<Anchor>>,
+    calls: Calls,
     relay: Weak<Handle>,
     running: watch::Receiver<()>,
     mut reports: mpsc::UnboundedReceiver<Report>,
@@ -143,10 +155,14 @@ async fn consume(
             _ = tick.tick() => None,
         };
         let Some(relay) = relay.upgrade() else { return };
-        let plane = MediaPlane { anchor: anchor.clone(), relay, running: running.clone(), newest: 0 };
+        let (anchor, calls, running) = (anchor.clone(), calls.clone(), running.clone());
+        let plane = MediaPlane { anchor, relay, running, newest: 0, calls };
         match report {
             Some(report) => plane.take(report),
-            None => plane.with(|anchor| anchor.handle_timeout(Instant::now())),
+            None => {
+                plane.with(|anchor| anchor.handle_timeout(Instant::now()));
+                plane.calls.tick(Instant::now());
+            }
         }
     }
 }
@@ -181,12 +197,14 @@ impl Media for MediaPlane {
         });
         let rewritten = rewritten.map_err(|refusal| {
             warn!(session = session.0, ?role, %refusal, "session description refused");
+            self.calls.refused(now, session.0, from, [source, to], &refusal);
             match refusal {
                 anchor::Refusal::Malformed(_) => Refusal::Malformed,
                 anchor::Refusal::NotAcceptable(_) => Refusal::NotAcceptable,
                 anchor::Refusal::Unavailable { .. } => Refusal::Unavailable,
             }
         })?;
+        self.calls.described(now, session.0, from, role, [source, to], sdp);
         Ok(with_part(description.body, part, rewritten))
     }
 
@@ -199,6 +217,7 @@ impl Media for MediaPlane {
     }
 
     fn end(&mut self, now: Instant, session: SessionId) {
+        self.calls.ending(now, session.0);
         self.with(|anchor| anchor.end(now, session.0));
     }
 }

@@ -1,6 +1,7 @@
 //! The composition: the four libraries joined by their seams.
 
 mod aside;
+mod calls;
 mod carry;
 mod claim;
 mod credentials;
@@ -14,10 +15,12 @@ mod location;
 mod media;
 mod names;
 mod places;
+mod pulse;
 mod rows;
 mod shards;
 mod signalling;
 
+pub(crate) use calls::Calls;
 pub use claim::ClaimError;
 pub use credentials::CredentialError;
 pub use explain::{Asked, ExplainError, explain_sip};
@@ -27,6 +30,7 @@ pub use keys::{KeyError, Rotation, rotate as rotate_keys};
 pub use listen::BindError;
 pub use location::LocationError;
 pub use media::MediaError;
+pub(crate) use pulse::Pulse;
 
 /// Randomness of the operating system for one sans-I/O part.
 fn seed() -> std::io::Result<[u8; 32]> {

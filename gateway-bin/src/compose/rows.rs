@@ -45,3 +45,10 @@ pub(super) fn bind_datagrams(
     let rows = datagram_rows(settings).into_iter().filter(|(address, _)| !open.contains_key(address));
     rows.map(|(address, row)| Ok((address, listen::datagrams(&sip_name(row), address)?))).collect()
 }
+
+/// Every listener with its address.
+pub(super) fn listening(settings: &Settings) -> impl Iterator<Item = (&str, &SocketAddr)> {
+    let ports = settings.sip.ports.iter().map(|row| (row.name.as_str(), &row.addresses));
+    let endpoints = settings.endpoints.iter().map(|(name, row)| (name.as_str(), &row.addresses));
+    ports.chain(endpoints).flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, address)))
+}

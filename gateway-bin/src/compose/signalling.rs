@@ -27,6 +27,7 @@ use super::listen::{allowed, keep};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
+use super::pulse::Pulse;
 use super::shards::{Replicas, Shards};
 use crate::config::{self as settings, Interface, Settings, SipPort};
 use crate::report;
@@ -47,8 +48,7 @@ pub(crate) struct Signalling {
     over: mpsc::UnboundedReceiver<()>,
     switches: Arc<RwLock<Switches>>,
     names: Arc<RwLock<Arc<Names>>>,
-    /// The newest of each thread.
-    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
+    pulse: Pulse,
     blocklist: Blocklist,
     /// Ends after the threads, so that the last change is kept.
     location: Location,
@@ -83,6 +83,7 @@ impl Signalling {
         let replicas = Replicas::new(count);
         let blocklist = Blocklist::default();
         let (ending, over) = mpsc::unbounded_channel();
+        let watched = media.as_ref().map(MediaPlane::calls);
         let drivers = Driver::shards(&limits(settings, descriptors, count), count);
         let (mut handles, mut threads, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
         for (driver, handle) in drivers {
@@ -95,6 +96,7 @@ impl Signalling {
             let (snapshot, state) = watch::channel(Arc::new(Snapshot::default()));
             let (journal, told, followed) = (location.journal(), replicas.clone(), blocklist.clone());
             let mut lines = report::signalling::Lines::default();
+            let calls = watched.clone();
             let events = move |event| match event {
                 Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
                 Event::Location(change) => {
@@ -105,6 +107,9 @@ impl Signalling {
                     followed.heed(&event);
                     told.heed(shard, &event);
                     lines.log(&event);
+                    if let Some(calls) = &calls {
+                        calls.heed(&event, |phone| lines.tag(phone));
+                    }
                 }
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -127,7 +132,8 @@ impl Signalling {
             snapshots.push(state);
         }
         let shards = Shards::new(handles);
-        Ok(Self { descriptors, shards, threads, over, switches, names, snapshots, blocklist, location })
+        let pulse = Pulse::new(shards.clone(), snapshots);
+        Ok(Self { descriptors, shards, threads, over, switches, names, pulse, blocklist, location })
     }
 
     /// Reaches the threads.
@@ -164,14 +170,12 @@ impl Signalling {
 
     /// The state a moment from now, of all threads together; `None` when one has ended.
     pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
-        self.snapshots.iter_mut().for_each(watch::Receiver::mark_unchanged);
-        self.shards.command(|| Command::Snapshot).await;
-        let mut whole = Snapshot::default();
-        for snapshot in &mut self.snapshots {
-            snapshot.changed().await.ok()?;
-            whole.add(&snapshot.borrow());
-        }
-        Some(whole)
+        self.pulse.snapshot().await
+    }
+
+    /// To ask for the state beside whoever drives.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Waits for the end of a thread, which ends by itself only when it panics.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use sdp_core::doctor::Verdict;
 use sdp_core::relay::{Dropped, LegStatistics, Report, StreamId};
 use tracing::{debug, info, warn};
 
@@ -39,6 +40,26 @@ pub(crate) fn log(report: &Report) {
 /// Writes one line for a session that begins: whose streams those with its number are.
 pub(crate) fn began(session: u64, phone: IpAddr, switch: IpAddr) {
     info!(session, %phone, %switch, "media begins");
+}
+
+/// The class of lines about audio, as administrators of other gateways know it.
+const MEDIA: &str = "media";
+
+/// Writes one line for what the doctor says of a stream: none that an administrator sees where there is no trouble.
+pub(crate) fn diagnosis(
+    session: u64,
+    index: u32,
+    call_id: Option<&str>,
+    tag: Option<&str>,
+    verdict: &Verdict,
+) {
+    let stream = name(StreamId { session, index });
+    let (call_id, tag, why) = (call_id.unwrap_or("-"), tag.unwrap_or("-"), verdict.name());
+    if verdict.is_trouble() {
+        warn!(class = MEDIA, %stream, call_id, tag, verdict = why, sentence = %verdict, "a call had trouble with its media");
+    } else {
+        debug!(class = MEDIA, %stream, call_id, tag, verdict = why, sentence = %verdict, "a call had no trouble with its media");
+    }
 }
 
 fn leg(stream: StreamId, side: &str, leg: &LegStatistics, ended: bool) {

@@ -22,6 +22,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// The tag of a phone; `-` when it has none or is not known.
+    pub(crate) fn tag(&self, phone: &InstanceId) -> &str {
+        self.tags.get(phone).map_or("-", String::as_str)
+    }
+
     /// Writes one line for `event`.
     pub(crate) fn log(&mut self, event: &Event) {
         match event {
@@ -30,7 +35,7 @@ impl Lines {
             }
             _ => {}
         }
-        let known = |id: &InstanceId| self.tags.get(id).map_or("-", String::as_str);
+        let known = |id: &InstanceId| self.tag(id);
         log(event, &known);
         if let Event::Unregistered { phone, .. } = event {
             self.tags.remove(&phone.id);

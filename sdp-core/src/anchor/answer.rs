@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::direct::{Place, Route};
 use super::offer::placement;
 use super::path::Described;
 use super::session::{Offer, Session, Stream};
+use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::policy::Transport;
 use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId};
-use crate::rewrite::{Placement, rewrite};
+use crate::rewrite::Placement;
 use crate::sdp::Sdp;
 
 /// An accepted line: its stream, and both descriptions.
@@ -20,6 +21,8 @@ struct Accepted {
     index: u32,
     offered: Described,
     answered: Described,
+    /// What the inside description of the two leads to.
+    route: Route,
 }
 
 impl Anchor {
@@ -36,8 +39,9 @@ impl Anchor {
         let offer = state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
         let address = self.offering_address(state, &offer)?;
         self.check_answer(id, from, signalling, &offer, &described)?;
+        let offered = writing::offered(&offer);
         let placements = self.take_answer(now, id, offer, (from, signalling), described)?;
-        Ok(rewrite(sdp, address, &placements))
+        Ok(self.write_answer(sdp, address, placements, &offered))
     }
 
     /// An answer that was checked comes into effect; what its lines say to the offering side.
@@ -50,6 +54,9 @@ impl Anchor {
         described: Vec<Option<Described>>,
     ) -> Result<Vec<Placement>, NotAcceptable> {
         let mut session = self.sessions.remove(&id).ok_or(NotAcceptable::NoOffer)?;
+        if from == Side::Outside {
+            session.signalling = Some(signalling);
+        }
         if offer.note(session.fork, signalling, &described) || !offer.answered {
             // Signalling has spoken: locked legs may choose anew.
             session.generation = session.generation.wrapping_add(1);
@@ -57,7 +64,8 @@ impl Anchor {
         for (index, side, pair) in offer.replacements.drain(..) {
             self.replace(&mut session, id, index, side, pair);
         }
-        let accepted = self.accept(now, id, &mut session, &mut offer, described);
+        let mut accepted = self.accept(now, id, &mut session, &mut offer, described);
+        self.find_ways(id, &session, &offer, &mut accepted);
         for (at, line) in accepted.iter().enumerate() {
             if accepted.iter().take(at).all(|earlier| earlier.index != line.index) {
                 let same: Vec<&Accepted> =
@@ -182,9 +190,25 @@ impl Anchor {
                 }
                 _ => index,
             };
-            accepted.push(Accepted { line: at, index, offered, answered });
+            accepted.push(Accepted { line: at, index, offered, answered, route: line.route });
         }
         accepted
+    }
+
+    /// An answer from inside says itself where its lines lead to; the answer to an offer from inside, where those do.
+    fn find_ways(&mut self, id: u64, session: &Session, offer: &Offer, accepted: &mut [Accepted]) {
+        for line in accepted {
+            match offer.from {
+                Side::Outside => {
+                    line.route = self.route(id, session, Some(line.index), &line.answered, false);
+                }
+                Side::Inside => {
+                    if let (Some(_), Some(said)) = (line.route.direct, Place::of(&line.answered)) {
+                        self.suspect(session, said);
+                    }
+                }
+            }
+        }
     }
 
     /// A stream like another one of the session, on ports of its own.
@@ -216,6 +240,8 @@ impl Anchor {
             setup,
             agreed: false,
             names: None,
+            direct: false,
+            said: None,
             joined: None,
             statistics: None,
         });
@@ -244,15 +270,21 @@ impl Anchor {
             else {
                 continue;
             };
-            if side == Side::Inside {
-                stream.names = names;
+            match side {
+                // The other one may have ended since it was named.
+                Side::Inside => stream.follow(if names == line.route.names {
+                    line.route
+                } else {
+                    Route { names, direct: None }
+                }),
+                Side::Outside => stream.said = Place::of(described).or(stream.said),
             }
             *setup.leg_mut(side) = leg;
             setup.leg_mut(side).generation = generation;
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
-        setup.secure = both().any(|described| described.transport != Transport::Rtp);
-        setup.dtls = both().any(|described| described.transport == Transport::DtlsSrtp);
+        setup.secure = both().any(|described| described.transport.is_secure());
+        setup.dtls = both().any(|described| described.transport.is_dtls());
         setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
         setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
         setup.hop_limit = self.config.policy.hop_limit;
@@ -277,7 +309,7 @@ impl Anchor {
                 let leg = setup.leg_mut(side);
                 (leg.pair, leg.live, leg.wanted) = (pair, false, false);
             }
-            stream.names = None;
+            stream.follow(Route::default());
             if stream.setup != setup {
                 stream.setup = setup.clone();
                 self.commands.push_back(Command::Update { stream: setup });
@@ -290,6 +322,9 @@ impl Anchor {
 fn placements(session: &Session, offer: &Offer, accepted: &[Accepted]) -> Vec<Placement> {
     let line = |at: usize| {
         let line = accepted.iter().find(|line| line.line == at)?;
+        if let Some(place) = line.route.direct.filter(|_| offer.from == Side::Outside) {
+            return Some(place.placement());
+        }
         Some(placement(&session.stream(line.index)?.pair(offer.from)))
     };
     (0..offer.lines.len()).map(|at| line(at).unwrap_or(Placement::Decline)).collect()

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::path::{self, Described};
+use super::session::Named;
 use super::{Anchor, NotAcceptable};
 use crate::policy::{Family, Source};
 use crate::relay::{LegSetup, Pair, Side, StreamId};
@@ -42,15 +43,14 @@ impl Anchor {
         signalling: IpAddr,
         described: &Described,
         known: &[IpAddr],
-    ) -> Result<(LegSetup, Option<StreamId>), NotAcceptable> {
+    ) -> Result<(LegSetup, Option<Named>), NotAcceptable> {
         let policy = &self.config.policy;
         let side = pair.realm.side;
         let mut sources = path::sources(policy, side, pair.realm.family, described, signalling, known);
         // Whoever may send: a phone's description aims the relay at nobody but the phone itself.
         let aims = if side == Side::Outside { std::slice::from_ref(&signalling) } else { &sources[..] };
         let mut remote = path::destination(side, pair.rtp.ip(), described, aims)?;
-        let names = self.own.get(&described.rtp).copied().filter(|other| other.session != stream.session);
-        let names = names.filter(|_| side == Side::Inside);
+        let names = self.named(stream.session, described).filter(|_| side == Side::Inside);
         if names.is_some() {
             // Our own port: a packet to it would come back to us. It goes by the join, once both ends agree, or not at all.
             remote = None;
@@ -65,7 +65,7 @@ impl Anchor {
         let leg = LegSetup {
             pair: pair.id,
             live: true,
-            wanted: !described.is_hold(),
+            wanted: described.is_wanted(&policy.rules),
             remote,
             sources,
             preferred,

@@ -8,6 +8,7 @@
 //! never answered leaves the call as it was; [`Anchor::rollback`] gives its ports back early, the next offer does so anyway.
 
 mod answer;
+mod direct;
 mod fork;
 mod leg;
 mod offer;
@@ -16,6 +17,7 @@ mod ports;
 mod restore;
 mod session;
 mod state;
+mod writing;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +28,7 @@ use thiserror::Error;
 
 use self::ports::Ports;
 pub use self::restore::Left;
-use self::session::{Offer, Session, Stream};
+use self::session::{Named, Offer, Session, Stream};
 pub use self::state::StreamState;
 use crate::policy::{Addresses, Family, Policy};
 use crate::relay::{Command, LegStatistics, Pair, PairId, Realm, Report, Side, StreamId};
@@ -94,9 +96,25 @@ pub enum NotAcceptable {
     /// A family in which that side has no address.
     #[error("no {1:?} address on the {0:?} side")]
     Family(Side, Family),
+    /// None of its codecs may be named (SDP-15).
+    #[error("no codec that may be named")]
+    Codecs,
     /// An answer to no offer.
     #[error("an answer without an offer")]
     NoOffer,
+}
+
+/// What happened that an onlooker may want to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The way of a stream's media is another now.
+    Route {
+        /// The stream.
+        stream: StreamId,
+        /// The stream of the phone at the other end, if the two talk past the relay (MED-03); `None`: by the relay.
+        direct: Option<StreamId>,
+    },
 }
 
 /// The anchor of all sessions.
@@ -108,6 +126,11 @@ pub struct Anchor {
     /// Inside ports that descriptions of live streams name, as they name them.
     own: HashMap<SocketAddr, StreamId>,
     commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+    /// Phones (address of the signalling, address they give themselves) that seem to be behind two NATs.
+    suspects: VecDeque<(IpAddr, IpAddr)>,
+    /// Room to write descriptions in.
+    scratch: Vec<u8>,
 }
 
 impl Anchor {
@@ -119,7 +142,16 @@ impl Anchor {
         let mut ports = Ports::new(now, realms, config.policy.lease_lifetime);
         let mut commands = VecDeque::new();
         ports.commands(now, &mut commands);
-        Self { config, ports, sessions: HashMap::new(), own: HashMap::new(), commands }
+        Self {
+            config,
+            ports,
+            sessions: HashMap::new(),
+            own: HashMap::new(),
+            commands,
+            events: VecDeque::new(),
+            suspects: VecDeque::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Whether every address has ports leased: before that, offers are refused as [`Refusal::Unavailable`].
@@ -138,6 +170,12 @@ impl Anchor {
         self.config.policy = policy;
     }
 
+    /// What the phone of a session calls itself, the host of its Contact or Via: known before its next offer or answer, it
+    /// lets phones behind one NAT talk directly (MED-03). Opens the session; [`Anchor::end`] closes it as any other.
+    pub fn introduce(&mut self, session: u64, host: Option<IpAddr>) {
+        self.sessions.entry(session).or_default().host = host.map(|host| host.to_canonical());
+    }
+
     /// Rewrites an offer that came from `from`, for the other side. `signalling` is the address its author's signalling came
     /// from, `to_signalling` that of the one it goes to: it decides the address family. A repeated or further offer of a
     /// session keeps the ports it has.
@@ -154,7 +192,8 @@ impl Anchor {
         sdp: &[u8],
     ) -> Result<Bytes, Refusal> {
         let sdp = Sdp::parse(sdp, &self.config.policy.limits)?;
-        let known = self.sessions.contains_key(&session);
+        let has_more = |state: &Session| state.offer.is_some() || !state.streams.is_empty();
+        let known = self.sessions.get(&session).is_some_and(has_more);
         let ends = offer::Ends {
             from,
             signalling: signalling.to_canonical(),
@@ -259,6 +298,11 @@ impl Anchor {
         self.commands.pop_front()
     }
 
+    /// What happened since.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
     /// A report of the relay.
     pub fn handle_report(&mut self, now: Instant, report: Report) {
         match report {
@@ -325,6 +369,7 @@ impl Anchor {
                 if let Some(other) = other {
                     other.joined = None;
                 }
+                self.settle_direct(peer);
             }
             if let Some(address) = self.advertised(&stream.inside) {
                 self.own.remove(&address);
@@ -341,19 +386,22 @@ impl Anchor {
             let id = StreamId { session, index };
             let Some(stream) = self.stream(id) else { continue };
             let (names, joined) = (stream.names, stream.joined);
-            let mutual = names.filter(|peer| self.stream(*peer).is_some_and(|other| other.names == Some(id)));
-            if mutual == joined {
-                continue;
+            let own = Named { stream: id, pair: stream.inside.id };
+            let mutual = names.filter(|peer| self.still(*peer).is_some_and(|other| other.names == Some(own)));
+            let mutual = mutual.map(|peer| peer.stream);
+            if mutual != joined {
+                if let Some(old) = joined {
+                    self.commands.push_back(Command::Part { stream: id });
+                    self.note_joined(old, None);
+                    self.settle_direct(old);
+                }
+                if let Some(peer) = mutual {
+                    self.commands.push_back(Command::Join { a: id, b: peer });
+                    self.note_joined(peer, Some(id));
+                }
+                self.note_joined(id, mutual);
             }
-            if let Some(old) = joined {
-                self.commands.push_back(Command::Part { stream: id });
-                self.note_joined(old, None);
-            }
-            if let Some(peer) = mutual {
-                self.commands.push_back(Command::Join { a: id, b: peer });
-                self.note_joined(peer, Some(id));
-            }
-            self.note_joined(id, mutual);
+            self.settle_direct(id);
         }
     }
 

@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::direct::Route;
 use super::path::{self, Described};
 use super::ports::Leased;
 use super::session::{Offer, OfferedLine, Session, Stream};
+use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::policy::{Address, Family, Transport};
+use crate::policy::{Address, Family};
 use crate::relay::{Command, Pair, PairId, Realm, Side, StreamId, StreamSetup};
-use crate::rewrite::{Placement, rewrite};
+use crate::rewrite::{Offered, Placement};
 use crate::sdp::Sdp;
 
 /// Who offers to whom.
@@ -53,6 +55,7 @@ impl Anchor {
         let from_family = self.offering_family(id, ends, &described)?;
         let (to_family, to_address) = self.receiving_family(ends)?;
         let mut session = self.sessions.remove(&id).unwrap_or_default();
+        session.signalling = Some(ends.phone());
         let mut plan = Plan { next_index: session.next_index, ..Plan::default() };
         let families = (from_family, to_family);
         let planned = self.plan(now, ends, families, &session, described, &mut plan);
@@ -62,13 +65,23 @@ impl Anchor {
             self.sessions.insert(id, session);
             return Err(refusal);
         }
+        if ends.from == Side::Inside {
+            self.find_routes(id, &session, &mut plan);
+        }
         let placements: Vec<Placement> = plan
             .lines
             .iter()
-            .map(|line| {
+            .zip(&sdp.media)
+            .map(|(line, media)| {
+                if let Some(place) = line.route.direct {
+                    return place.placement();
+                }
                 let stream =
                     line.stream.and_then(|index| plan.streams.iter().find(|planned| planned.index == index));
-                stream.map_or(Placement::Decline, |planned| placement(&planned.pair(ends.from.other())))
+                stream.map_or_else(
+                    || writing::unrelayed(&self.config.policy, media),
+                    |planned| placement(&planned.pair(ends.from.other())),
+                )
             })
             .collect();
         self.adopt(id, &mut session, ends, plan);
@@ -78,11 +91,16 @@ impl Anchor {
         let mut used = state.agreed.clone();
         used.extend(state.offer.iter().flat_map(|offer| offer.lines.iter().map(|line| line.stream)));
         self.close_streams(id, |stream| !used.contains(&Some(stream.index)));
-        Ok(rewrite(sdp, to_address.advertised, &placements))
+        Ok(self.write_offer(id, ends, sdp, to_address.advertised, &placements))
     }
 
     pub(super) fn describe(&self, sdp: &Sdp<'_>) -> Result<Vec<Option<Described>>, NotAcceptable> {
-        sdp.media.iter().map(|media| Described::read(&self.config.policy, sdp, media)).collect()
+        let policy = &self.config.policy;
+        let described: Result<Vec<_>, _> =
+            sdp.media.iter().map(|media| Described::read(policy, sdp, media)).collect();
+        let described = described?;
+        writing::check(policy, sdp, &described)?;
+        Ok(described)
     }
 
     /// The family in which the offering side receives: that of its description. A hold by 0.0.0.0 says nothing.
@@ -129,7 +147,7 @@ impl Anchor {
         let max_streams = self.config.policy.max_streams;
         for (line, described) in described.into_iter().enumerate() {
             let Some(wants) = described else {
-                plan.lines.push(OfferedLine { stream: None, described: None });
+                plan.lines.push(OfferedLine::default());
                 continue;
             };
             // Two lines at one port are alternatives and share a relay (SDP-02).
@@ -143,8 +161,9 @@ impl Anchor {
                     Some(index)
                 }
             };
+            let offered = Offered { direction: wants.direction, dtmf: None };
             let described = stream.map(|_| wants);
-            plan.lines.push(OfferedLine { stream, described });
+            plan.lines.push(OfferedLine { stream, described, offered, route: Route::default() });
         }
         Ok(())
     }
@@ -186,6 +205,17 @@ impl Anchor {
         }
         plan.streams.push(Planned { index, outside, inside, fresh: known.is_none() });
         Ok(index)
+    }
+
+    /// Which lines name another phone's relay port, and whether this one is told that phone's own address.
+    fn find_routes(&self, id: u64, session: &Session, plan: &mut Plan) {
+        for line in &mut plan.lines {
+            let planned = plan.streams.iter().find(|planned| Some(planned.index) == line.stream);
+            if let (Some(described), Some(planned)) = (&line.described, planned) {
+                let stream = (!planned.fresh).then_some(planned.index);
+                line.route = self.route(id, session, stream, described, true);
+            }
+        }
     }
 
     /// An inside description must name an address that can be sent to; better now than when the answer comes.
@@ -263,8 +293,8 @@ impl Anchor {
             inside,
             hop_limit: self.config.policy.hop_limit,
             rtcp_mux: false,
-            secure: described.transport != Transport::Rtp,
-            dtls: described.transport == Transport::DtlsSrtp,
+            secure: described.transport.is_secure(),
+            dtls: described.transport.is_dtls(),
             payloads: described.payloads,
             direct: false,
         };
@@ -279,9 +309,21 @@ impl Anchor {
             setup,
             agreed: false,
             names,
+            direct: false,
+            said: None,
             joined: None,
             statistics: None,
         });
+    }
+}
+
+impl Ends {
+    /// The address of the phone's signalling.
+    fn phone(&self) -> IpAddr {
+        match self.from {
+            Side::Outside => self.signalling,
+            Side::Inside => self.to_signalling,
+        }
     }
 }
 
@@ -295,5 +337,5 @@ impl Planned {
 }
 
 pub(super) fn placement(pair: &Pair) -> Placement {
-    Placement::Relay { rtp: pair.rtp.port(), rtcp: pair.rtcp.port() }
+    Placement::relay(pair.rtp.port(), pair.rtcp.port())
 }

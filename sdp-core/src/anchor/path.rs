@@ -9,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::NotAcceptable;
-use crate::policy::{Family, Policy, Source, Transport};
+use crate::policy::{Family, Policy, Rules, Source, Transport, bit};
 use crate::relay::{Payloads, Remote, Side};
-use crate::sdp::{Host, Media, Sdp};
+use crate::rewrite::meant;
+use crate::sdp::{Direction, Host, Media, Sdp};
 
 /// A media line that asks for a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(super) struct Described {
     pub(super) transport: Transport,
     pub(super) rtcp_mux: bool,
     pub(super) payloads: Payloads,
+    /// The direction its author meant.
+    #[serde(default)]
+    pub(super) direction: Direction,
 }
 
 impl Described {
@@ -35,6 +39,14 @@ impl Described {
         let Some(transport) = Transport::parse(media.transport) else { return Ok(None) };
         // Several ports in one line are for layered coding: no pair of ours can stand for them.
         if media.port == 0 || media.port_count != 1 {
+            return Ok(None);
+        }
+        let removed = match &policy.rules.codecs {
+            Some(codecs) if transport.is_rtp() => codecs.removed(sdp.bytes, media),
+            _ => 0,
+        };
+        let mut types = media.payload_types();
+        if removed != 0 && types.all(|payload_type| removed & bit(payload_type) != 0) {
             return Ok(None);
         }
         let Some(connection) = sdp.connection_of(media) else { return Ok(None) };
@@ -57,8 +69,15 @@ impl Described {
             rtcp: rtcp.into(),
             transport,
             rtcp_mux: media.rtcp_mux,
-            payloads: media.payload_types().collect(),
+            payloads: media.payload_types().filter(|number| removed & bit(*number) == 0).collect(),
+            direction: meant(sdp, media),
         }))
+    }
+
+    /// Whether media is to be sent there: not on a hold by 0.0.0.0 (RFC 2543), nor to who holds unbeknown to the other side
+    /// (SDP-08).
+    pub(super) fn is_wanted(&self, rules: &Rules) -> bool {
+        !self.is_hold() && (!rules.inhibit_hold || self.direction.receives())
     }
 
     /// Hold by 0.0.0.0 (RFC 2543): nothing is to be sent there.

@@ -202,6 +202,8 @@ fn guessed(setup: &StreamSetup, outside: Pair, inside: Pair) -> Stream {
         setup: setup.clone(),
         agreed: setup.outside.live && setup.inside.live,
         names: None,
+        direct: false,
+        said: None,
         joined: None,
         statistics: None,
     }

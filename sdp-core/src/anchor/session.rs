@@ -7,8 +7,19 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::direct::{Place, Route};
 use super::path::Described;
-use crate::relay::{LegStatistics, Pair, Side, StreamId, StreamSetup};
+use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
+use crate::rewrite::Offered;
+
+/// A stream whose relay port a description names. A session that begins anew under its old number has other ports: what
+/// was said of it before does not hold for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Named {
+    pub(super) stream: StreamId,
+    /// Its inside ports.
+    pub(super) pair: PairId,
+}
 
 /// What the anchor knows of one session.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -22,6 +33,10 @@ pub(super) struct Session {
     pub(super) next_index: u32,
     pub(super) generation: u32,
     pub(super) record: Vec<u8>,
+    /// Where the phone's signalling comes from.
+    pub(super) signalling: Option<IpAddr>,
+    /// What the phone calls itself.
+    pub(super) host: Option<IpAddr>,
     /// Whose answers come next, where several may answer.
     pub(super) fork: Option<u64>,
 }
@@ -54,7 +69,14 @@ pub(super) struct Stream {
     /// Whether an answer has accepted it.
     pub(super) agreed: bool,
     /// Whose relay port its inside end named.
-    pub(super) names: Option<StreamId>,
+    #[serde(default)]
+    pub(super) names: Option<Named>,
+    /// Whether its phone was told, in place of that port, where the other phone receives (MED-03).
+    #[serde(default)]
+    pub(super) direct: bool,
+    /// Where its phone said it receives, when it last said so.
+    #[serde(default)]
+    pub(super) said: Option<Place>,
     /// With whom the relay was told to join it.
     pub(super) joined: Option<StreamId>,
     #[serde(skip)]
@@ -97,11 +119,17 @@ pub(super) struct Fork {
 }
 
 /// A media line of an offer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct OfferedLine {
     /// The stream that carries it; `None`: declined.
     pub(super) stream: Option<u32>,
     pub(super) described: Option<Described>,
+    /// Of an offer from inside: what it leads to.
+    #[serde(default)]
+    pub(super) route: Route,
+    /// What its answer has to know, where that goes back.
+    #[serde(default)]
+    pub(super) offered: Offered,
 }
 
 /// Forks of one offer that are known apart; of more, the oldest is forgotten.

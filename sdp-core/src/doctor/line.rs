@@ -169,7 +169,7 @@ mod tests {
         assert!(secure.is_nowhere());
         assert!(declined.declined && declined.rtp.is_none());
         assert_eq!(&*declined.codecs, "31");
-        assert_eq!((fax.direction, fax.transport), (Direction::Inactive, None));
+        assert_eq!((fax.direction, fax.transport), (Direction::Inactive, Some(Transport::Udptl)));
     }
 
     #[test]

@@ -342,3 +342,24 @@ fn it_leaves_and_does_not_arrive() {
     });
     assert_eq!(Case::new().switch.2.transport, Some(Transport::Rtp));
 }
+
+#[test]
+fn a_description_that_was_refused() {
+    use crate::anchor::{NotAcceptable, Refusal};
+    use crate::policy::Family;
+    use crate::relay::Side;
+    let said = |why: Refusal| Verdict::Refused { author: Party::Phone, why };
+    let port = said(NotAcceptable::Port(80).into());
+    assert!(port.is_trouble());
+    assert_eq!(
+        port.to_string(),
+        "the description of the phone names port 80, which no end may name: it was refused; see sdp.allowed_ports"
+    );
+    let dry = said(Refusal::Unavailable { side: Side::Inside, family: Family::V4 }).to_string();
+    assert!(
+        dry.contains("no relay port free on the Inside side") && dry.contains("media.port_range"),
+        "{dry}"
+    );
+    let name = said(NotAcceptable::Name.into()).to_string();
+    assert!(name.ends_with("names a host instead of an address"), "{name}");
+}

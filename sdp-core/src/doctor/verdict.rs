@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::anchor::{NotAcceptable, Refusal};
 use crate::policy::Transport;
 
 /// Who is at an end of a stream.
@@ -144,6 +145,13 @@ pub enum Verdict {
         /// How many routers away it is, by the TTL that its own packets come with.
         away: u8,
     },
+    /// A description was not carried on.
+    Refused {
+        /// Whose.
+        author: Party,
+        /// Why.
+        why: Refusal,
+    },
     /// One end was agreed as RTP, the other as SRTP, or with keys from elsewhere.
     Profiles {
         /// The phone's.
@@ -241,6 +249,7 @@ impl Verdict {
             Self::Stopped { .. } => "stopped",
             Self::HopLimitLow { .. } => "hop-limit-low",
             Self::Profiles { .. } => "profiles-differ",
+            Self::Refused { .. } => "description-refused",
             Self::Dropped { why, .. } => match why {
                 Why::HopLimit { .. } => "hop-limit-used-up",
                 Why::Source { .. } => "wrong-source",
@@ -316,6 +325,7 @@ impl fmt::Display for Verdict {
                 "packets leave for {to} with TTL {sent}, and it is about {away} routers away: they don't arrive; set \
                  media.ttl = 64"
             ),
+            Self::Refused { author, why } => refused(f, *author, why),
             Self::Profiles { phone, other } => write!(
                 f,
                 "the phone agreed to {} and the other end to {}: neither can decode what comes",
@@ -394,11 +404,28 @@ fn dropped(f: &mut fmt::Formatter<'_>, from: Party, count: u64, of: u64, why: &W
     }
 }
 
+fn refused(f: &mut fmt::Formatter<'_>, author: Party, why: &Refusal) -> fmt::Result {
+    match why {
+        Refusal::NotAcceptable(NotAcceptable::Port(port)) => write!(
+            f,
+            "the description of {author} names port {port}, which no end may name: it was refused; see sdp.allowed_ports"
+        ),
+        Refusal::Unavailable { .. } => write!(
+            f,
+            "the description of {author} was refused, because there is {why}: see media.port_range and the limit of \
+             descriptors"
+        ),
+        other => write!(f, "the description of {author} was refused: {other}"),
+    }
+}
+
 fn profile(transport: Transport) -> &'static str {
     match transport {
         Transport::Rtp => "RTP",
         Transport::Srtp => "SRTP",
         Transport::DtlsSrtp => "SRTP with keys from DTLS",
+        Transport::Udptl => "T.38",
+        Transport::UdptlDtls => "T.38 in DTLS",
     }
 }
 

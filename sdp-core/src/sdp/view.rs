@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
+use smallvec::SmallVec;
 use thiserror::Error;
 
+use super::attribute::{Direction, payload_type};
 use super::line::{Line, Lines};
 
 /// How large a description may be. All three bound the work that one message can cause.
@@ -70,6 +72,13 @@ pub enum Host<'a> {
     Other(&'a [u8]),
 }
 
+impl Host<'_> {
+    /// 0.0.0.0 or `::`.
+    pub fn is_unspecified(&self) -> bool {
+        matches!(self, Self::Ip(ip) if ip.is_unspecified())
+    }
+}
+
 /// `o=` (RFC 8866 §5.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin<'a> {
@@ -119,14 +128,20 @@ pub struct Media<'a> {
     pub transport: &'a [u8],
     /// The formats, as text.
     pub formats: &'a [u8],
+    /// Where they begin.
+    pub formats_start: usize,
     /// Where port and count stand.
     pub port_range: Range<usize>,
     /// `c=` of this stream.
     pub connection: Option<Connection<'a>>,
     /// `a=rtcp` lines, the first of which counts.
-    pub rtcp: Vec<Rtcp>,
+    pub rtcp: SmallVec<[Rtcp; 1]>,
     /// `a=rtcp-mux` (RFC 5761 §5.1.1).
     pub rtcp_mux: bool,
+    /// Its own direction (RFC 8866 §6.7), the last one named.
+    pub direction: Option<Direction>,
+    /// `a=ice-ufrag` of its own (RFC 8839 §5.4): it speaks ICE.
+    pub ice_ufrag: Option<&'a [u8]>,
     /// Where the `m=` line starts.
     pub start: usize,
     /// Where the last line of this stream ends.
@@ -136,10 +151,7 @@ pub struct Media<'a> {
 impl Media<'_> {
     /// Payload type numbers among the formats, of an RTP transport.
     pub fn payload_types(&self) -> impl Iterator<Item = u8> + '_ {
-        self.formats
-            .split(|b| *b == b' ')
-            .filter_map(|text| std::str::from_utf8(text).ok()?.parse().ok())
-            .filter(|number: &u8| *number < 128)
+        self.formats.split(|b| *b == b' ').filter_map(payload_type)
     }
 }
 
@@ -153,9 +165,13 @@ pub struct Sdp<'a> {
     /// `c=` of the session.
     pub connection: Option<Connection<'a>>,
     /// `a=rtcp` outside a stream: no meaning (RFC 3605 §2.1 makes it media-level), but it names a port and an address.
-    pub rtcp: Vec<Rtcp>,
+    pub rtcp: SmallVec<[Rtcp; 1]>,
+    /// Direction of the streams that have none of their own.
+    pub direction: Option<Direction>,
+    /// `a=ice-ufrag` of the streams that have none of their own.
+    pub ice_ufrag: Option<&'a [u8]>,
     /// The streams, in order.
-    pub media: Vec<Media<'a>>,
+    pub media: SmallVec<[Media<'a>; 4]>,
 }
 
 impl<'a> Sdp<'a> {
@@ -192,12 +208,35 @@ impl<'a> Sdp<'a> {
         {
             return Err(ParseError { offset: media.start, fault: Fault::NoConnection });
         }
-        Ok(Self { bytes, origin, connection: reader.connection, rtcp: reader.rtcp, media: reader.media })
+        Ok(Self {
+            bytes,
+            origin,
+            connection: reader.connection,
+            rtcp: reader.rtcp,
+            direction: reader.direction,
+            ice_ufrag: reader.ice_ufrag,
+            media: reader.media,
+        })
     }
 
     /// The `c=` that holds for a stream: its own, else the session's.
-    pub fn connection_of<'s>(&'s self, media: &'s Media<'a>) -> Option<&'s Connection<'a>> {
+    pub fn connection_of<'s>(&'s self, media: &'s Media<'s>) -> Option<&'s Connection<'s>> {
         media.connection.as_ref().or(self.connection.as_ref())
+    }
+
+    /// The direction that holds for a stream: its own, else the session's, else `sendrecv` (RFC 8866 §6.7).
+    pub fn direction_of(&self, media: &Media<'_>) -> Direction {
+        media.direction.or(self.direction).unwrap_or(Direction::SendRecv)
+    }
+
+    /// The user fragment that holds for a stream; `None`: it does not speak ICE.
+    pub fn ice_of<'s>(&'s self, media: &'s Media<'s>) -> Option<&'s [u8]> {
+        media.ice_ufrag.or(self.ice_ufrag)
+    }
+
+    /// Whether a stream's address is 0.0.0.0 or `::`: its author wants nothing sent to it (RFC 3264 §8.4).
+    pub fn holds_by_address(&self, media: &Media<'_>) -> bool {
+        self.connection_of(media).is_some_and(|connection| connection.host.is_unspecified())
     }
 
     /// The line end this description uses, read from its first line.
@@ -213,8 +252,10 @@ impl<'a> Sdp<'a> {
 struct Reader<'a> {
     origin: Option<Origin<'a>>,
     connection: Option<Connection<'a>>,
-    rtcp: Vec<Rtcp>,
-    media: Vec<Media<'a>>,
+    rtcp: SmallVec<[Rtcp; 1]>,
+    direction: Option<Direction>,
+    ice_ufrag: Option<&'a [u8]>,
+    media: SmallVec<[Media<'a>; 4]>,
 }
 
 impl<'a> Reader<'a> {
@@ -250,6 +291,18 @@ impl<'a> Reader<'a> {
                 Some(media) => media.rtcp.push(rtcp),
                 None => self.rtcp.push(rtcp),
             }
+        } else if let Some(ufrag) = line.value.strip_prefix(b"ice-ufrag:") {
+            let place = match self.media.last_mut() {
+                Some(media) => &mut media.ice_ufrag,
+                None => &mut self.ice_ufrag,
+            };
+            *place = Some(ufrag);
+        } else if let Some(direction) = Direction::parse(line.value) {
+            let place = match self.media.last_mut() {
+                Some(media) => &mut media.direction,
+                None => &mut self.direction,
+            };
+            *place = Some(direction);
         } else if line.value == b"rtcp-mux"
             && let Some(media) = self.media.last_mut()
         {
@@ -259,7 +312,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A field and its place in the description.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Field<'a> {
     text: &'a [u8],
     start: usize,
@@ -284,9 +337,15 @@ fn fields<'a>(line: &Line<'a>) -> impl Iterator<Item = Field<'a>> {
 
 /// RFC 8866 §5.2. Read from the right: a user name with blanks in it is against the grammar and yet met.
 fn origin<'a>(line: &Line<'a>) -> Result<Origin<'a>, Fault> {
-    let all: Vec<Field<'a>> = fields(line).collect();
-    match all.as_slice() {
-        [_, _, .., _, net, kind, address] if all.len() >= 6 && net.text == b"IN" => {
+    let (mut last, mut count) = ([None, None, None], 0);
+    for field in fields(line) {
+        last = match last {
+            [_, second, third] => [second, third, Some(field)],
+        };
+        count += 1;
+    }
+    match last {
+        [Some(net), Some(kind), Some(address)] if count >= 6 && net.text == b"IN" => {
             let host = host(kind.text, address.text).ok_or(Fault::Origin)?;
             Ok(Origin { host, address_range: kind.start..address.end() })
         }
@@ -325,10 +384,13 @@ fn media<'a>(line: &Line<'a>) -> Result<Media<'a>, Fault> {
         port_count,
         transport: transport.text,
         formats,
+        formats_start: format.start,
         port_range: port.start..port.end(),
         connection: None,
-        rtcp: Vec::new(),
+        rtcp: SmallVec::new(),
         rtcp_mux: false,
+        direction: None,
+        ice_ufrag: None,
         start: line.start,
         end: line.end,
     })
@@ -379,91 +441,4 @@ fn host<'a>(kind: &[u8], text: &'a [u8]) -> Option<Host<'a>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OFFER: &[u8] = b"v=0\r\no=- 20 1 IN IP4 192.168.1.7\r\ns=call\r\nc=IN IP4 192.168.1.7\r\nt=0 0\r\n\
-        m=audio 30000 RTP/AVP 0 8 101\r\na=rtcp:30009 IN IP4 192.168.1.8\r\na=rtcp-mux\r\n\
-        m=video 0 RTP/AVP 96\r\nc=IN IP6 2001:db8::7\r\na=rtcp:1 IN IP9 x\r\n";
-
-    fn fault(text: &str) -> Option<Fault> {
-        Sdp::parse(text.as_bytes(), &Limits::default()).err().map(|error| error.fault)
-    }
-
-    #[test]
-    fn reads_what_a_relay_needs() {
-        let sdp = Sdp::parse(OFFER, &Limits::default()).unwrap();
-        let v4: IpAddr = "192.168.1.7".parse().unwrap();
-        assert_eq!(sdp.origin.host, Host::Ip(v4));
-        assert_eq!(&OFFER[sdp.origin.address_range.clone()], b"IP4 192.168.1.7");
-        let [audio, video] = sdp.media.as_slice() else { panic!("two streams") };
-        assert_eq!((audio.kind, audio.port, audio.transport), (&b"audio"[..], 30000, &b"RTP/AVP"[..]));
-        assert_eq!(audio.payload_types().collect::<Vec<_>>(), [0, 8, 101]);
-        assert_eq!(&OFFER[audio.port_range.clone()], b"30000");
-        assert_eq!(sdp.connection_of(audio).unwrap().host, Host::Ip(v4));
-        let rtcp = RtcpHost { port: 30009, address: Some("192.168.1.8".parse().unwrap()) };
-        assert_eq!(audio.rtcp[0].host, Some(rtcp));
-        assert!(audio.rtcp_mux && !video.rtcp_mux);
-        assert_eq!(sdp.connection_of(video).unwrap().host, Host::Ip("2001:db8::7".parse().unwrap()));
-        assert_eq!(video.rtcp[0].host, None, "an address type that is none is ignored");
-        assert_eq!(&OFFER[video.rtcp[0].value_range.clone()], b"1 IN IP9 x");
-        assert_eq!((audio.end, video.end), (video.start, OFFER.len()));
-    }
-
-    #[test]
-    fn names_and_multicast_are_other() {
-        for text in ["IN IP4 media.example.net", "IN IP4 224.2.1.1/127", "IN IP6 ff15::101/3"] {
-            let sdp = format!("v=0\no=- 1 1 IN IP4 h.example\ns=-\nc={text}\nt=0 0\n");
-            let sdp = Sdp::parse(sdp.as_bytes(), &Limits::default()).unwrap();
-            assert!(matches!(sdp.connection.unwrap().host, Host::Other(_)), "{text}");
-        }
-    }
-
-    #[test]
-    fn mapped_addresses_are_ipv4() {
-        let sdp = b"v=0\no=- 1 1 IN IP6 ::ffff:192.0.2.1\ns=-\n";
-        let sdp = Sdp::parse(sdp, &Limits::default()).unwrap();
-        assert_eq!(sdp.origin.host, Host::Ip("192.0.2.1".parse().unwrap()));
-    }
-
-    #[test]
-    fn faults() {
-        let with = |rest: &str| fault(&format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{rest}"));
-        assert_eq!(with("c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0\r\n"), None);
-        assert_eq!(with("m=audio 4000 RTP/AVP 0\r\n"), Some(Fault::NoConnection));
-        assert_eq!(with("m=audio 0 RTP/AVP 0\r\n"), None);
-        for line in
-            ["c=IN IP4", "c=IN IP4 ::1", "c=IN IP6 192.0.2.1", "c=XX IP4 a", "c=IN IP4 a;b", "c=IN IP4 a b"]
-        {
-            assert_eq!(with(line), Some(Fault::Connection), "{line}");
-        }
-        assert_eq!(with("c=IN IP4 1.1.1.1\nc=IN IP4 1.1.1.1\n"), Some(Fault::Connection));
-        for line in [
-            "m=audio",
-            "m=audio 4000 RTP/AVP",
-            "m=audio x RTP/AVP 0",
-            "m=audio 65536 RTP/AVP 0",
-            "m=audio -1 RTP/AVP 0",
-            "m=audio +1 RTP/AVP 0",
-            "m=audio 4000/0 RTP/AVP 0",
-            "m=audio 4000/ RTP/AVP 0",
-        ] {
-            assert_eq!(with(line), Some(Fault::Media), "{line}");
-        }
-        assert_eq!(with("o=- 1 1 IN IP4 192.0.2.1\r\n"), Some(Fault::Origin));
-        assert_eq!(fault("v=0\no=- 1 IN IP4 192.0.2.1\n"), Some(Fault::Origin));
-        assert_eq!(fault("v=0\ns=-\n"), Some(Fault::Origin));
-        assert_eq!(fault("v=1\n"), Some(Fault::Version));
-        assert_eq!(fault(""), Some(Fault::Version));
-        assert_eq!(fault("hello"), Some(Fault::Line));
-    }
-
-    #[test]
-    fn limits_hold() {
-        let many = |n: usize| format!("v=0\no=- 1 1 IN IP4 1.1.1.1\n{}", "m=audio 0 RTP/AVP 0\n".repeat(n));
-        assert_eq!(fault(&many(64)), None);
-        assert_eq!(fault(&many(65)), Some(Fault::TooLarge));
-        assert_eq!(fault(&format!("v=0\n{}", "a=x\n".repeat(2_048))), Some(Fault::TooLarge));
-        assert_eq!(fault(&format!("v=0\no={}", "x".repeat(65_536))), Some(Fault::TooLarge));
-    }
-}
+mod tests;

@@ -1,10 +1,12 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod direct;
 mod flows;
 mod joins;
 mod leases;
 mod orders;
 mod restore;
+mod rules;
 mod state;
 
 use super::*;
@@ -330,7 +332,7 @@ fn at_most_six_streams() {
 fn what_is_not_carried_is_declined() {
     let mut rig = Rig::new(|_| {});
     for line in [
-        "m=image 4000 udptl t38",
+        "m=image 4000 tcptl t38",
         "m=message 2855 TCP/MSRP *",
         "m=audio 4000/2 RTP/AVP 0",
         "m=audio 0 RTP/AVP 0",
@@ -395,7 +397,7 @@ fn hold_by_zero_keeps_the_relay_and_sends_nothing() {
     rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
     let hold = audio("192.168.1.7", 30000).replace("c=IN IP4 192.168.1.7", "c=IN IP4 0.0.0.0");
     let offer = rig.offer(1, Side::Outside, PHONE_A, &hold);
-    assert_eq!(offer, audio(INNER, inner.port()));
+    assert_eq!(offer, format!("{}a=sendonly\r\n", audio(INNER, inner.port())));
     rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
     assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &rtp(2)), None);
     rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));

@@ -19,7 +19,7 @@ impl Rig {
     }
 
     /// kill -9 of signalling: a new anchor meets the old relay. What it says of the sessions.
-    fn new_anchor(&mut self) -> Vec<(u64, Vec<u8>)> {
+    pub(super) fn new_anchor(&mut self) -> Vec<(u64, Vec<u8>)> {
         let config = self.anchor.config.clone();
         self.anchor = Anchor::new(self.now, config);
         // Its first lease is asked for after what the process before left has ended.
