@@ -67,7 +67,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
     let mut sip = sip::settings(file, net.as_ref(), &names, judge);
     let guard = guard::settings(&file.guard, &names, judge);
-    let media = media::settings(&file.media, &file.fent, judge);
+    let media = media::settings(&file.media, &file.fent, &state_dir, judge);
     if let (Some(sip), Some(media)) = (&mut sip, &media) {
         media.tell(&mut sip.interop.media);
     }

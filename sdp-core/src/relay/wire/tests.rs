@@ -19,6 +19,10 @@ fn leg(pair: u64) -> LegSetup {
         sender_limit: SenderLimit::LockIp,
         max_senders: 10,
         max_rate: 1000,
+        total_rate: None,
+        late_relatch: false,
+        speaks: true,
+        ice: None,
         generation: 3,
     }
 }
@@ -37,6 +41,9 @@ fn setup() -> StreamSetup {
         secure: true,
         dtls: false,
         payloads: Payloads::from_iter([0, 8, 101, 127]),
+        kind: crate::relay::Kind::Rtp,
+        clocks: crate::rtp::clock::Clocks::default(),
+        timeouts: crate::policy::Timeouts::default(),
         direct: true,
     }
 }
@@ -77,7 +84,7 @@ fn to_relay() -> Vec<ToRelay> {
         Command::Restore { stream, pairs: vec![pair(), pair()] },
     ];
     let commands = commands.into_iter().map(ToRelay::Command);
-    std::iter::once(hello()).chain(commands).chain([ToRelay::Finish]).collect()
+    std::iter::once(hello()).chain(commands).chain([ToRelay::Ask, ToRelay::Finish]).collect()
 }
 
 fn from_relay() -> Vec<FromRelay> {
@@ -99,6 +106,7 @@ fn from_relay() -> Vec<FromRelay> {
     ];
     let others = [
         FromRelay::Welcome(Welcome { instance: instance.clone(), spawned: true }),
+        FromRelay::Here,
         FromRelay::Declined { reason: "why".into() },
         FromRelay::Replaced { by: instance },
     ];
