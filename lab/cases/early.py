@@ -12,6 +12,7 @@ from proc import until
 from sip import Phone
 from switch import Switch
 
+ACTS = False  # media.early_rtp
 RATE = 200  # packets a second of a stream before its answer
 
 
@@ -61,6 +62,8 @@ def early(lab):
     shut.answer()
     dropped = shut.end()
     check(dropped >= 25, f"{dropped} counted as early")
+    if not ACTS:
+        return f"off: 0 relayed, {dropped} counted, heard after the answer"
     let = Ringing(lab, True)
     check(let.before >= 20, f"{let.before} packets before the answer with early_rtp")
     start = time.monotonic()
