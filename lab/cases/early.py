@@ -49,7 +49,9 @@ class Ringing:
         same(self.made[0][0].bye().status, 200, "BYE")
         legs = until("the last counters", lambda: e if len(e := self.gateway.events("stream ended", since)) == 2 else None)
         drops = dict(reason.rsplit(" ", 1) for leg in legs if leg["side"] == "outside" for reason in leg["drops"].split(", ") if reason != "none")
-        self.phone.close(), self.switch.close()
+        for thing in (self.phone, self.switch):
+            thing.close()
+            thing.lab.opened.remove(thing)
         self.gateway.stop()
         return int(drops.get("early", 0))
 

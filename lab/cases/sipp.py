@@ -12,7 +12,7 @@ WIRE = (('[net.networks]', '[net.networks]\nwire = ["198.51.100.0/24"]'),
         ('[[sip.ports]]\nname = "switches"', '[[sip.ports]]\nname = "wire"\ninterface = "outside"\nport = 5060\ntransport = "udp+tcp"\n'
          'allow_from = "wire"\ntrust_source = true\n[[sip.ports]]\nname = "switches"'))
 MAC = "08000FC00001"
-ACTS = False  # sdp.hold_rfc2543
+ACTS = True
 
 
 def both_ways(lab, over, caller_over):
