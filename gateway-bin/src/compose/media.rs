@@ -127,6 +127,9 @@ impl MediaPlane {
             self.calls.told(&command);
             self.relay.send(command);
         }
+        while let Some(event) = anchor.poll_event() {
+            report::media::tell(&event);
+        }
         result
     }
 
@@ -188,11 +191,14 @@ impl Media for MediaPlane {
             return Err(Refusal::NotAcceptable);
         };
         let sdp = description.body.get(part.clone()).unwrap_or_default();
-        let rewritten = self.with(|anchor| match role {
-            Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
-            Role::Answer => {
-                anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
-                anchor.answer(now, session.0, from, source, to, sdp)
+        let rewritten = self.with(|anchor| {
+            anchor.introduce(session.0, leg.contact);
+            match role {
+                Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
+                Role::Answer => {
+                    anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
+                    anchor.answer(now, session.0, from, source, to, sdp)
+                }
             }
         });
         let rewritten = rewritten.map_err(|refusal| {
@@ -266,7 +272,7 @@ fn policy(media: &MediaSettings) -> Policy {
         },
         max_senders: media.max_senders,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..Policy::default()
+        ..crate::compose::route::policy(&media.route)
     }
 }
 

@@ -341,6 +341,19 @@ pub struct MediaSettings {
     pub sender_limit: SenderLimit,
     /// Distinct sources a stream.
     pub max_senders: u8,
+    /// The way of media between two phones.
+    pub route: RouteSettings,
+}
+
+/// The way of media between two phones (MED-03, MED-11).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteSettings {
+    /// Phones behind the same NAT talk directly.
+    pub direct: bool,
+    /// All media by the relay, whatever `direct` says.
+    pub always_relay: bool,
+    /// Phones from here never talk directly.
+    pub deny: Vec<IpNet>,
 }
 
 /// Who may send into a stream.

@@ -4,23 +4,18 @@ use std::num::NonZeroU8;
 
 use super::Judge;
 use crate::config::file;
-use crate::config::settings::{MediaSettings, SenderLimit};
+use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
 
 /// The kernel hands out ports from here on to whoever asks (ip_local_port_range).
 const EPHEMERAL: i64 = 32768;
 
-pub(super) fn settings(
-    media: &file::Media,
-    fent: &file::Fent,
-    judge: &mut Judge<'_>,
-) -> Option<MediaSettings> {
+pub(super) fn settings(media: &file::Media, judge: &mut Judge<'_>) -> Option<MediaSettings> {
     if media.process {
         judge.refuse(&["media", "process"], "a media process of its own is not built yet: expected false");
     }
     if media.workers > 1 || media.workers < 0 {
         judge.refuse(&["media", "workers"], "several media workers are not built yet: expected 0 or 1");
     }
-    judge.only(&["fent", "media_route"], &fent.media_route, "gateway", &["direct-behind-same-nat"]);
     let sources = [("signalling-address", true), ("any", false)];
     let signalling_address_only = judge.one_of(&["media", "source"], &media.source, &sources);
     let limits =
@@ -36,6 +31,7 @@ pub(super) fn settings(
         signalling_address_only: signalling_address_only?,
         sender_limit: sender_limit?,
         max_senders: max_senders?,
+        route: RouteSettings::default(),
     })
 }
 
