@@ -124,6 +124,19 @@ pub enum HopLimit {
     Fixed(NonZeroU8),
 }
 
+/// When silence is told: seconds, judged once a second; `None`: never. Only ends that were agreed to send are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// One end sends RTP and the other does not (SAM-20).
+    pub one_way: Option<u16>,
+    /// No end sends RTP (SAM-21).
+    pub rtp: Option<u16>,
+    /// No end sends RTCP (SAM-22).
+    pub rtcp: Option<u16>,
+    /// Whether a stream without RTP, and without RTCP where that is waited for, is closed (MED-14).
+    pub teardown: bool,
+}
+
 /// Where the media of two phones runs that call each other through the PBX (MED-03).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -159,6 +172,10 @@ pub struct Policy {
     pub early_rtp: bool,
     /// Packets a second that one sender may send; above it the sender is shut out for a second, which ends a loop. 1000.
     pub max_rate: u32,
+    /// In lock mode a phone may change its port once without a word of signalling, after two seconds of silence (MED-07).
+    pub late_relatch: bool,
+    /// When silence is told, and whether it ends a stream (SAM-20 to SAM-22, MED-14).
+    pub timeouts: Timeouts,
     /// Where the media of two phones behind one NAT runs.
     pub media_route: MediaRoute,
     /// Every call by the relay, whatever `media_route` says (MED-11). The phone and the PBX are on different sides, so
@@ -186,6 +203,8 @@ impl Default for Policy {
             hop_limit: HopLimit::default(),
             early_rtp: false,
             max_rate: 1000,
+            late_relatch: false,
+            timeouts: Timeouts::default(),
             media_route: MediaRoute::default(),
             always_relay: false,
             direct_nets_deny: Vec::new(),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sdp_core::anchor::Event;
 use sdp_core::doctor::Verdict;
-use sdp_core::relay::{Dropped, LegStatistics, Report, StreamId};
+use sdp_core::relay::{Dropped, LegStatistics, Report, Side, Silence, StreamId};
 use tracing::{debug, info, warn};
 
 /// Writes one line for `report`. The counters of a running stream are `debug`, the last ones `info`.
@@ -29,6 +29,10 @@ pub(crate) fn log(report: &Report) {
         }
         Report::RateExceeded { stream, side, source } => {
             warn!(stream = %name(*stream), ?side, %source, "a sender is shut out for a second");
+        }
+        Report::Silent { stream, silence, seconds, outside, inside, closed } => {
+            let (phone, switch) = (end(outside), end(inside));
+            warn!(stream = %name(*stream), missing = missing(*silence), seconds, outside = phone, inside = switch, closed, "a stream is silent");
         }
         Report::Statistics { stream, outside, inside, ended } => {
             leg(*stream, "outside", outside, *ended);
@@ -92,8 +96,17 @@ fn leg(stream: StreamId, side: &str, leg: &LegStatistics, ended: bool) {
             received_rtcp = leg.received_rtcp,
             sent,
             receiver,
+            expected = leg.reception.expected,
+            lost = leg.reception.lost(),
+            jitter_ms = %millis(leg.reception.jitter_mean_us),
+            jitter_max_ms = %millis(leg.reception.jitter_max_us),
+            ssrcs = leg.reception.ssrc_count,
+            senders = leg.senders,
+            round_trip_ms = leg.round_trip_us.map(|us| us / 1_000),
+            mos = leg.mos_hundredths.map(|mos| f64::from(mos) / 100.0),
             ttl_received,
             ttl_minimum,
+            ttl_maximum = (ttl.count > 0).then_some(ttl.maximum),
             ttl_sent,
             ttl_expired,
             dropped,
@@ -105,6 +118,30 @@ fn leg(stream: StreamId, side: &str, leg: &LegStatistics, ended: bool) {
     }
 }
 
+/// Microseconds as milliseconds with three digits.
+fn millis(us: u32) -> String {
+    format!("{}.{:03}", us / 1_000, us % 1_000)
+}
+
+/// Which setting found the silence, and what is missing.
+fn missing(silence: Silence) -> &'static str {
+    match silence {
+        Silence::OneWay(Side::Outside) => "RTP from outside (media.timeout_oneway)",
+        Silence::OneWay(Side::Inside) => "RTP from inside (media.timeout_oneway)",
+        Silence::Rtp => "RTP (media.timeout_rtp)",
+        Silence::Rtcp => "RTCP (media.timeout_rtcp)",
+    }
+}
+
+/// An end of a silent stream: `198.51.100.7:40000 received 120 rtcp 3 ttl 52-53 sent 4000 dropped none`.
+fn end(leg: &LegStatistics) -> String {
+    let receiver = leg.receiver.map_or_else(|| "none".to_owned(), |receiver| receiver.to_string());
+    let ttl = leg.hop_limit_received;
+    let (received, rtcp, sent) = (leg.received_rtp, leg.received_rtcp, leg.sent);
+    let (low, high, drops) = (ttl.minimum, ttl.maximum, drops(&leg.dropped));
+    format!("{receiver} received {received} rtcp {rtcp} ttl {low}-{high} sent {sent} dropped {drops}")
+}
+
 /// Why packets were dropped, and how many for each reason: `stranger 60, early 2`.
 fn drops(dropped: &Dropped) -> String {
     let Dropped {
@@ -112,11 +149,14 @@ fn drops(dropped: &Dropped) -> String {
         stranger,
         senders,
         malformed,
-        stun_dtls,
+        stun,
+        dtls,
+        zrtp,
         payload,
         hop_limit,
         own,
         rate,
+        loops,
         no_receiver,
         send,
     } = dropped;
@@ -125,11 +165,14 @@ fn drops(dropped: &Dropped) -> String {
         ("stranger", stranger),
         ("senders", senders),
         ("malformed", malformed),
-        ("stun_dtls", stun_dtls),
+        ("stun", stun),
+        ("dtls", dtls),
+        ("zrtp", zrtp),
         ("payload", payload),
         ("hop_limit", hop_limit),
         ("own", own),
         ("rate", rate),
+        ("loops", loops),
         ("no_receiver", no_receiver),
         ("send", send),
     ];
@@ -145,6 +188,18 @@ fn name(stream: StreamId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_silent_end_is_told_in_full() {
+        let mut leg = LegStatistics { received_rtp: 120, sent: 4_000, ..LegStatistics::default() };
+        leg.receiver = Some(([198, 51, 100, 7], 40_000).into());
+        leg.hop_limit_received.record(52);
+        leg.hop_limit_received.record(53);
+        leg.dropped.stranger = 2;
+        let told = "198.51.100.7:40000 received 120 rtcp 0 ttl 52-53 sent 4000 dropped stranger 2";
+        assert_eq!(end(&leg), told);
+        assert_eq!(millis(1_042), "1.042");
+    }
 
     #[test]
     fn drops_are_named_only_where_there_are_some() {

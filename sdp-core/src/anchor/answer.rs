@@ -288,6 +288,13 @@ impl Anchor {
         setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
         setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
         setup.hop_limit = self.config.policy.hop_limit;
+        setup.kind = line.answered.kind();
+        setup.clocks = both().flat_map(|described| described.clocks.iter()).collect();
+        setup.timeouts = self.config.policy.timeouts;
+        // An end sends when it says so and the other says that it receives (RFC 3264 §6.1).
+        let (offered, answered) = (line.offered.direction, line.answered.direction);
+        setup.leg_mut(offer.from).speaks = offered.sends() && answered.receives();
+        setup.leg_mut(from).speaks = answered.sends() && offered.receives();
         stream.agreed = true;
         if stream.setup != setup {
             stream.setup = setup.clone();

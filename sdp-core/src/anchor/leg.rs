@@ -8,7 +8,7 @@ use super::{Anchor, NotAcceptable};
 use crate::policy::{Family, Source};
 use crate::relay::{LegSetup, Pair, Side, StreamId};
 
-/// Packets a second of one sender before the answer (MED-08).
+/// Packets a second before the answer, of all senders together (MED-08).
 const EARLY_RATE: u32 = 200;
 
 impl Anchor {
@@ -28,6 +28,10 @@ impl Anchor {
             sender_limit: policy.sender_limit,
             max_senders: policy.max_senders,
             max_rate: policy.max_rate.min(EARLY_RATE),
+            total_rate: Some(EARLY_RATE),
+            late_relatch: policy.late_relatch,
+            speaks: false,
+            ice: None,
             generation: 0,
         }
     }
@@ -73,6 +77,10 @@ impl Anchor {
             sender_limit: policy.sender_limit,
             max_senders: policy.max_senders,
             max_rate: policy.max_rate,
+            total_rate: None,
+            late_relatch: policy.late_relatch,
+            speaks: false,
+            ice: None,
             generation: 0,
         };
         Ok((leg, names))

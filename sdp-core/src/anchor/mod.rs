@@ -8,6 +8,7 @@
 //! never answered leaves the call as it was; [`Anchor::rollback`] gives its ports back early, the next offer does so anyway.
 
 mod answer;
+mod attributes;
 mod direct;
 mod fork;
 mod leg;
@@ -313,7 +314,8 @@ impl Anchor {
             }
             Report::Exhausted { realm, missing, .. } => self.ports.handle_exhausted(now, realm, missing),
             Report::Expired { pairs } => self.ports.handle_expired(&pairs),
-            Report::Refused { stream } => {
+            // Closed by its silence, it goes the same way.
+            Report::Refused { stream } | Report::Silent { stream, closed: true, .. } => {
                 // The relay has it no more: neither have we. Its ports stay promised until the session ends.
                 if let Some(state) = self.sessions.get_mut(&stream.session) {
                     state.streams.retain(|other| other.index != stream.index);
@@ -331,6 +333,7 @@ impl Anchor {
             | Report::Moved { .. }
             | Report::HopLimitExpired { .. }
             | Report::RateExceeded { .. }
+            | Report::Silent { .. }
             | Report::Snapshot { .. } => {}
         }
         self.ports.commands(now, &mut self.commands);

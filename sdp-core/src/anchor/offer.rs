@@ -296,6 +296,9 @@ impl Anchor {
             secure: described.transport.is_secure(),
             dtls: described.transport.is_dtls(),
             payloads: described.payloads,
+            kind: described.kind(),
+            clocks: described.clocks.clone(),
+            timeouts: self.config.policy.timeouts,
             direct: false,
         };
         if let Some(address) = self.advertised(&planned.inside) {

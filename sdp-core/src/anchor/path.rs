@@ -9,9 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::NotAcceptable;
+use super::attributes;
 use crate::policy::{Family, Policy, Rules, Source, Transport, bit};
-use crate::relay::{Payloads, Remote, Side};
+use crate::relay::{Kind, Payloads, Remote, Side};
 use crate::rewrite::meant;
+use crate::rtp::clock::Clocks;
 use crate::sdp::{Direction, Host, Media, Sdp};
 
 /// A media line that asks for a relay.
@@ -24,6 +26,8 @@ pub(super) struct Described {
     pub(super) transport: Transport,
     pub(super) rtcp_mux: bool,
     pub(super) payloads: Payloads,
+    #[serde(default)]
+    pub(super) clocks: Clocks,
     /// The direction its author meant.
     #[serde(default)]
     pub(super) direction: Direction,
@@ -71,6 +75,7 @@ impl Described {
             rtcp_mux: media.rtcp_mux,
             payloads: media.payload_types().filter(|number| removed & bit(*number) == 0).collect(),
             direction: meant(sdp, media),
+            clocks: attributes::clocks(sdp, media),
         }))
     }
 
@@ -78,6 +83,11 @@ impl Described {
     /// (SDP-08).
     pub(super) fn is_wanted(&self, rules: &Rules) -> bool {
         !self.is_hold() && (!rules.inhibit_hold || self.direction.receives())
+    }
+
+    /// What kind of packets the relay sees: fax in DTLS is DTLS and nothing else.
+    pub(super) fn kind(&self) -> Kind {
+        if self.transport == Transport::Udptl { Kind::Udptl } else { Kind::Rtp }
     }
 
     /// Hold by 0.0.0.0 (RFC 2543): nothing is to be sent there.

@@ -171,7 +171,7 @@ fn drops(from: &End<'_>, to: &End<'_>, facts: &Facts<'_>) -> Option<Verdict> {
             (dropped.stranger, of, stranger),
             (dropped.payload, of, Why::Payload { came: counters.refused_payload, agreed: agreed(facts) }),
             (dropped.senders, of, Why::Senders { came: refused, most: from.leg.max_senders }),
-            (dropped.stun_dtls, of, Why::StunDtls),
+            (dropped.stun + dropped.dtls + dropped.zrtp, of, Why::StunDtls),
             (dropped.malformed, of, Why::Malformed),
         ]);
     }

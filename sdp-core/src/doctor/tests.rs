@@ -19,12 +19,16 @@ fn leg(latching: bool, sources: &[&str]) -> LegSetup {
         sender_limit: SenderLimit::Multiple,
         max_senders: 10,
         max_rate: 1000,
+        total_rate: None,
+        late_relatch: false,
+        speaks: true,
+        ice: None,
         generation: 1,
     }
 }
 
 fn hops(value: u8, count: u64) -> HopLimits {
-    HopLimits { count, sum: count * u64::from(value), minimum: value, last: value }
+    HopLimits { count, sum: count * u64::from(value), minimum: value, maximum: value, last: value }
 }
 
 /// An end that has sent and got 500 packets.
@@ -278,7 +282,7 @@ fn other_reasons_to_drop() {
         &["media.max_senders is 10"],
         spoil(Dropped { senders: 30, ..Dropped::default() }),
     );
-    says("stun-or-dtls", &["ICE"], spoil(Dropped { stun_dtls: 30, ..Dropped::default() }));
+    says("stun-or-dtls", &["ICE"], spoil(Dropped { stun: 30, ..Dropped::default() }));
     says("not-rtp", &["not RTP"], spoil(Dropped { malformed: 30, ..Dropped::default() }));
     says("loop", &["circle"], spoil(Dropped { own: 30, ..Dropped::default() }));
     says("too-fast", &["1000"], |case| case.phone.1.dropped.rate = 900);
@@ -294,7 +298,7 @@ fn other_reasons_to_drop() {
         dropped(case, Dropped { payload: 30, early: 5000, ..Dropped::default() });
     });
     // The larger reason is told.
-    says("not-rtp", &["40 of 70"], spoil(Dropped { malformed: 40, stun_dtls: 30, ..Dropped::default() }));
+    says("not-rtp", &["40 of 70"], spoil(Dropped { malformed: 40, stun: 30, ..Dropped::default() }));
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl<F: FnMut(Report)> Pump<F> {
             let bytes = receiver.bytes(&arrival);
             let packet = Packet { component, source: arrival.source, hop_limit: arrival.hop_limit, bytes };
             let Some(forward) = self.table.handle_packet(now, slot, &packet) else { continue };
+            let bytes = if forward.answer { self.table.answer() } else { bytes };
             let sent = match self::port(&self.ports, forward.slot, forward.passed.component) {
                 Some(out) => sender.send(out, forward.to, forward.passed.hop_limit, bytes),
                 None => Err(Errno::EBADF),

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::report::{Pair, PairId};
+pub use crate::policy::Timeouts;
 use crate::policy::{Family, HopLimit, SenderLimit};
+use crate::rtp::clock::Clocks;
 
 /// A side of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -139,10 +141,30 @@ pub struct StreamSetup {
     pub dtls: bool,
     /// Payload types either description names. Others come through from the known sender, but never make one known.
     pub payloads: Payloads,
+    /// What kind of packets it carries.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Clock rates of the payload types, for jitter.
+    #[serde(default)]
+    pub clocks: Clocks,
+    /// When silence is told.
+    #[serde(default)]
+    pub timeouts: Timeouts,
     /// Its phone and the one of another stream were told each other's address (MED-03): that nothing comes is no fault.
     /// What comes nonetheless is carried as on any stream.
     #[serde(default)]
     pub direct: bool,
+}
+
+/// What kind of packets a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// RTP with RTCP, or their secure forms.
+    #[default]
+    Rtp,
+    /// Fax: UDPTL, which has a sequence number and neither SSRC nor RTCP (ITU-T T.38 §9.1).
+    Udptl,
 }
 
 impl StreamSetup {
@@ -186,8 +208,35 @@ pub struct LegSetup {
     pub max_senders: u8,
     /// Packets a second of one sender, at most.
     pub max_rate: u32,
+    /// Packets a second of all its senders together, at most: before the answer (MED-08). `None`: no such limit.
+    #[serde(default)]
+    pub total_rate: Option<u32>,
+    /// A locked leg may choose another port of its sender's address once, after two seconds of silence (MED-07).
+    #[serde(default)]
+    pub late_relatch: bool,
+    /// Whether descriptions agree that it sends: not on hold, nor when the other end only sends (RFC 3264 §5.1).
+    #[serde(default)]
+    pub speaks: bool,
+    /// Connectivity checks that come there are answered (RFC 8445 §2.5, ICE-lite). `None`: nothing is.
+    #[serde(default)]
+    pub ice: Option<IceLite>,
     /// A new number lets a locked leg choose its sender anew: signalling has spoken.
     pub generation: u32,
+}
+
+/// What checks of ours are known by: the short-term credential that our description names (RFC 8445 §5.3).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceLite {
+    /// Our user name fragment: the part before the colon in a check's USERNAME.
+    pub ufrag: String,
+    /// Our password: the key of MESSAGE-INTEGRITY.
+    pub password: String,
+}
+
+impl std::fmt::Debug for IceLite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IceLite").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
 }
 
 /// Where an end said it receives.

@@ -16,6 +16,17 @@ pub fn outgoing(policy: HopLimit, received: Option<u8>) -> Option<u8> {
     }
 }
 
+/// What a packet of our own making is sent with (RFC 1700, "IP Time to Live"): an answer goes its own way, and none was kept.
+const DEFAULT: u8 = 64;
+
+/// The hop limit of what the relay itself says: answers to connectivity checks.
+pub fn own(policy: HopLimit) -> u8 {
+    match policy {
+        HopLimit::Fixed(value) => value.get(),
+        HopLimit::Keep => DEFAULT,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU8;
@@ -31,5 +42,7 @@ mod tests {
             assert_eq!(outgoing(fixed, Some(received)), Some(77));
         }
         assert_eq!(outgoing(HopLimit::Keep, None), None);
+        assert_eq!(own(HopLimit::Keep), 64);
+        assert_eq!(own(HopLimit::Fixed(NonZeroU8::new(255).unwrap())), 255);
     }
 }

@@ -1,14 +1,17 @@
 //! Who may send to a port of ours, and where packets to that end go (RFC 7362 §5, decision 14).
 //!
 //! The first valid sender *holds* the port. Others may be let in beside it, by the sender limit; the receiver is never
-//! moved by them. It moves only to a sender that carries the holder's stream on: same address, same SSRC, continuing
-//! sequence, from another port, as behind a NAT that forgot.
+//! moved by them. It moves only to a sender that carries the holder's stream on (same address, same SSRC, continuing
+//! sequence, from another port, as behind a NAT that forgot) and only once the holder has fallen silent: who copies a
+//! stream that still speaks is a *rival*, and waits long. A holder that was displaced in a pause and speaks again has its
+//! place back at once.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::command::LegSetup;
-use super::loop_guard::Ceiling;
+use super::loop_guard::{Ceiling, Mark};
+use super::succession::{Holder, Succession};
 use crate::policy::SenderLimit;
 
 /// What a packet says about its sender.
@@ -16,8 +19,10 @@ use crate::policy::SenderLimit;
 pub struct Evidence {
     /// Synchronisation source, where the packet has one.
     pub ssrc: Option<u32>,
-    /// Sequence number of RTP.
+    /// Sequence number of RTP, or of UDPTL.
     pub sequence: Option<u16>,
+    /// Timestamp of RTP.
+    pub timestamp: Option<u32>,
     /// Whether it may make its sender known: RTP of a payload type that was named, RTCP on its own port.
     pub proves: bool,
 }
@@ -25,7 +30,9 @@ pub struct Evidence {
 /// A packet is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// From a known sender.
+    /// From the holder.
+    Holder,
+    /// From a known sender beside the holder.
     Known,
     /// The first valid packet.
     First,
@@ -46,12 +53,14 @@ pub enum Denial {
     Payload,
     /// Its sender is over the packet rate.
     Rate,
+    /// The very same packet comes again and again from this sender: it runs in a circle.
+    Loop,
 }
 
-/// How far a sequence number may be ahead to continue a stream (RFC 3550 §A.1, MAX_DROPOUT).
-const MAX_DROPOUT: u16 = 3_000;
 /// A holder this long silent may be replaced after signalling has spoken.
 const SILENT: Duration = Duration::from_millis(400);
+/// The same without a word of signalling, in lock mode, once, by its own address (MED-07).
+const LATE: Duration = Duration::from_secs(2);
 
 /// The senders of one port.
 #[derive(Debug)]
@@ -67,23 +76,21 @@ pub struct Latch {
     generation: u32,
     /// Signalling has spoken: a silent holder may be replaced.
     open: bool,
+    /// A locked leg may choose a sender of the same address anew, once.
+    late: bool,
     holder: Option<Holder>,
+    succession: Succession,
+    mark: Option<Mark>,
     /// The holder's entry is among them.
     senders: Vec<Sender>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Holder {
-    address: SocketAddr,
-    ssrc: Option<u32>,
-    sequence: Option<u16>,
-    heard: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Sender {
     address: SocketAddr,
     ceiling: Ceiling,
+    /// It spoke while the holder did, in the holder's name.
+    rival: bool,
 }
 
 impl Latch {
@@ -101,7 +108,10 @@ impl Latch {
             max_rate: 0,
             generation: setup.generation,
             open: false,
+            late: setup.late_relatch,
             holder: None,
+            succession: Succession::default(),
+            mark: None,
             // Room for all of them now: the packet path does not allocate.
             senders: Vec::with_capacity(64),
         };
@@ -118,7 +128,9 @@ impl Latch {
         if moved || self.generation != setup.generation {
             let holder = self.holder.map(|holder| holder.address);
             self.senders.retain(|sender| Some(sender.address) == holder);
+            self.succession = Succession::default();
             self.open = self.holder.is_some();
+            self.late = setup.late_relatch;
         }
         self.described = described;
         self.wanted = setup.wanted;
@@ -128,6 +140,7 @@ impl Latch {
         self.limit = setup.sender_limit;
         self.max_senders = usize::from(setup.max_senders.clamp(1, 64));
         self.max_rate = setup.max_rate;
+        self.late &= setup.late_relatch;
         self.generation = setup.generation;
     }
 
@@ -139,9 +152,42 @@ impl Latch {
         self.holder.filter(|_| self.latching).map(|holder| holder.address).or(self.described)
     }
 
-    /// How many senders were let in.
-    pub fn senders(&self) -> usize {
-        self.senders.len()
+    /// The senders that were let in.
+    pub fn senders(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
+        self.senders.iter().map(|sender| sender.address)
+    }
+
+    /// Somebody at `source` has shown that signalling knows it (a connectivity check with our password, RFC 8445 §7.3): it is
+    /// let in, and with `nominated` packets to this end go there. `None`: its address may not send, or places are wanting.
+    pub fn prove(&mut self, now: Instant, source: SocketAddr, nominated: bool) -> Option<Admission> {
+        if self.unfit(source) {
+            return None;
+        }
+        let known = self.senders.iter().position(|sender| sender.address == source);
+        let admission = match self.holder {
+            Some(holder) if holder.address == source => return Some(Admission::Holder),
+            None => Admission::First,
+            Some(_) if nominated => Admission::Moved,
+            Some(_) if known.is_some() => return Some(Admission::Known),
+            Some(_) if self.limit != SenderLimit::Multiple || self.senders.len() >= self.max_senders => {
+                return None;
+            }
+            Some(_) => Admission::Extra,
+        };
+        self.seat(now, source, known, admission);
+        self.note(
+            now,
+            source,
+            Evidence { ssrc: None, sequence: None, timestamp: None, proves: false },
+            admission,
+        );
+        Some(admission)
+    }
+
+    fn unfit(&self, source: SocketAddr) -> bool {
+        let ip = source.ip();
+        let nobody = ip.is_multicast() || ip.is_unspecified() || source.port() == 0;
+        nobody || !(self.sources.is_empty() || self.sources.contains(&ip))
     }
 
     /// Judges a packet from `source`.
@@ -154,9 +200,7 @@ impl Latch {
         source: SocketAddr,
         evidence: Evidence,
     ) -> Result<Admission, Denial> {
-        let ip = source.ip();
-        let unfit = ip.is_multicast() || ip.is_unspecified() || source.port() == 0;
-        if unfit || !(self.sources.is_empty() || self.sources.contains(&ip)) {
+        if self.unfit(source) {
             return Err(Denial::Stranger);
         }
         // Who was described needs no other proof, such as RTCP beside RTP from an end that only listens.
@@ -164,8 +208,8 @@ impl Latch {
         let evidence = Evidence { proves, ..evidence };
         let known = self.senders.iter().position(|sender| sender.address == source);
         let admission = match (self.holder, known) {
-            (Some(holder), _) if holder.address == source => Admission::Known,
-            (Some(holder), _) if self.takes_over(now, &holder, source, evidence) => Admission::Moved,
+            (Some(holder), _) if holder.address == source => Admission::Holder,
+            (Some(holder), _) if self.takes_over(now, &holder, source, known, evidence) => Admission::Moved,
             (_, Some(_)) if self.holder.is_some() || !evidence.proves => Admission::Known,
             (None, _) if evidence.proves => Admission::First,
             (None, _) => return Err(Denial::Payload),
@@ -173,15 +217,27 @@ impl Latch {
         };
         let at = self.seat(now, source, known, admission);
         let rate = self.max_rate;
-        if !self.senders.get_mut(at).is_some_and(|sender| sender.ceiling.admits(now, rate)) {
+        let Some(sender) = self.senders.get_mut(at) else { return Err(Denial::Senders) };
+        if !sender.ceiling.admits(now, rate) {
             return Err(Denial::Rate);
+        }
+        if Mark::circles(&mut self.mark, now, source, &evidence) {
+            sender.ceiling.shut(now);
+            return Err(Denial::Loop);
         }
         self.note(now, source, evidence, admission);
         Ok(admission)
     }
 
     /// Whether `source` takes the holder's place.
-    fn takes_over(&self, now: Instant, holder: &Holder, source: SocketAddr, evidence: Evidence) -> bool {
+    fn takes_over(
+        &mut self,
+        now: Instant,
+        holder: &Holder,
+        source: SocketAddr,
+        known: Option<usize>,
+        evidence: Evidence,
+    ) -> bool {
         if !evidence.proves {
             return false;
         }
@@ -190,19 +246,17 @@ impl Latch {
         if !same_ip && self.preferred == Some(source.ip()) {
             return true;
         }
-        if self.open && now.saturating_duration_since(holder.heard) >= SILENT {
+        let silent = now.saturating_duration_since(holder.heard);
+        if self.open && silent >= SILENT {
             return true;
         }
-        let continues = match (holder.sequence, evidence.sequence) {
-            (Some(last), Some(next)) => (1..=MAX_DROPOUT).contains(&next.wrapping_sub(last)),
-            (None, None) => true,
-            _ => false,
-        };
-        self.limit != SenderLimit::Lock
-            && same_ip
-            && holder.ssrc.is_some()
-            && holder.ssrc == evidence.ssrc
-            && continues
+        if self.limit == SenderLimit::Lock {
+            let late = self.late && same_ip && silent >= LATE;
+            self.late &= !late;
+            return late;
+        }
+        let rival = known.and_then(|at| self.senders.get(at)).is_some_and(|sender| sender.rival);
+        same_ip && self.succession.inherits(now, holder, source, rival, &evidence)
     }
 
     /// A sender beside the holder.
@@ -228,11 +282,16 @@ impl Latch {
         known: Option<usize>,
         admission: Admission,
     ) -> usize {
-        if let Some(at) = known {
-            return at;
-        }
-        let entry = Sender { address: source, ceiling: Ceiling::new(now) };
         let holder = self.holder.map(|holder| holder.address);
+        let moved = admission == Admission::Moved;
+        if let Some(at) = known {
+            let left = self.senders.iter().position(|sender| moved && Some(sender.address) == holder);
+            let Some(left) = left else { return at };
+            self.senders.swap_remove(left);
+            // The last entry has filled the gap.
+            return if at == self.senders.len() { left } else { at };
+        }
+        let entry = Sender { address: source, ceiling: Ceiling::new(now), rival: false };
         let full = self.senders.len() >= self.max_senders;
         let at = match admission {
             Admission::Moved => self.senders.iter().position(|sender| Some(sender.address) == holder),
@@ -248,22 +307,29 @@ impl Latch {
     }
 
     fn note(&mut self, now: Instant, source: SocketAddr, evidence: Evidence, admission: Admission) {
-        let taken = matches!(admission, Admission::First | Admission::Moved);
-        if taken {
-            self.holder = Some(Holder { address: source, ssrc: None, sequence: None, heard: now });
-            self.open = false;
-        }
-        let Some(holder) = self.holder.as_mut().filter(|holder| holder.address == source) else { return };
-        holder.heard = now;
-        self.open = false;
-        if evidence.proves {
-            // A late packet does not turn the sequence back.
-            let late = holder.ssrc == evidence.ssrc
-                && matches!((holder.sequence, evidence.sequence), (Some(last), Some(next)) if next.wrapping_sub(last) > u16::MAX / 2);
-            if !late {
-                holder.sequence = evidence.sequence;
+        match admission {
+            Admission::First => {
+                self.holder = Some(Holder::new(now, source));
+                self.open = false;
             }
-            holder.ssrc = evidence.ssrc;
+            Admission::Moved => {
+                let before = self.holder.replace(Holder::new(now, source));
+                self.succession.moved(now, before, source);
+                self.open = false;
+            }
+            Admission::Holder => {
+                if let Some(holder) = self.holder
+                    && let Some(rival) = self.succession.holder_speaks(&holder, &evidence)
+                    && let Some(sender) = self.senders.iter_mut().find(|sender| sender.address == rival)
+                {
+                    sender.rival = true;
+                }
+                self.open = false;
+            }
+            Admission::Known | Admission::Extra => return,
+        }
+        if let Some(holder) = self.holder.as_mut() {
+            holder.note(now, &evidence);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::latch::Evidence;
+
 /// The ports we have bound, by every address that they are known by.
 #[derive(Debug, Default)]
 pub struct OwnPorts {
@@ -79,6 +81,77 @@ impl Ceiling {
             *self = Self { window: now, count: 0, shut: true };
         }
         !self.shut
+    }
+
+    /// Shuts the sender out for a second.
+    pub fn shut(&mut self, now: Instant) {
+        *self = Self { window: now, count: 0, shut: true };
+    }
+}
+
+/// A limit for many senders together. What is above it is dropped and what is below it passes: nobody shuts others out for
+/// longer than the rest of a second.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    rate: u32,
+    window: Option<Instant>,
+    count: u32,
+}
+
+impl Budget {
+    /// The same, at so many packets a second.
+    #[must_use]
+    pub fn at(self, rate: u32) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Counts a packet; `false`: drop it.
+    pub fn admits(&mut self, now: Instant) -> bool {
+        if self.window.is_none_or(|window| now.saturating_duration_since(window) >= WINDOW) {
+            (self.window, self.count) = (Some(now), 0);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= self.rate
+    }
+}
+
+/// The same packet, so often in a second, runs in a circle: a network repeats one at times, a sender that sends twice for
+/// safety does, none repeats one five times.
+const CIRCLES: u8 = 5;
+
+/// One packet a second, marked to be known when it comes again: a circle too slow for the ceiling is found by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    source: SocketAddr,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    since: Instant,
+    seen: u8,
+}
+
+impl Mark {
+    /// Whether this packet comes from its sender once more and once too often. Packets of no sequence are not looked at.
+    pub fn circles(mark: &mut Option<Self>, now: Instant, source: SocketAddr, evidence: &Evidence) -> bool {
+        let (Some(ssrc), Some(sequence), Some(timestamp)) =
+            (evidence.ssrc, evidence.sequence, evidence.timestamp)
+        else {
+            return false;
+        };
+        match mark {
+            Some(mark) if now.saturating_duration_since(mark.since) < WINDOW => {
+                let again = mark.sequence == sequence
+                    && mark.timestamp == timestamp
+                    && mark.ssrc == ssrc
+                    && mark.source == source;
+                mark.seen = mark.seen.saturating_add(u8::from(again));
+                again && mark.seen > CIRCLES
+            }
+            _ => {
+                *mark = Some(Self { source, ssrc, sequence, timestamp, since: now, seen: 1 });
+                false
+            }
+        }
     }
 }
 

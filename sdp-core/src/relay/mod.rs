@@ -4,15 +4,23 @@
 //! [`table::Action`]s, gives it commands and packets, and sends what [`table::Table::handle_packet`] tells it to. The packet
 //! path (table → stream → latch → hop limit) neither allocates nor locks.
 
+pub mod checks;
 pub mod command;
 pub mod hop_limit;
 pub mod latch;
 pub mod loop_guard;
 pub mod pool;
+mod quality;
+pub mod reception;
 pub mod report;
+pub mod round_trip;
+pub mod silence;
 pub mod stream;
+pub mod succession;
 pub mod table;
 pub mod wire;
 
-pub use command::{Command, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup};
-pub use report::{Component, Dropped, LegStatistics, Pair, PairId, Report};
+pub use command::{
+    Command, IceLite, Kind, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup, Timeouts,
+};
+pub use report::{Component, Dropped, LegStatistics, Pair, PairId, Reception, Report, Reported, Silence};

@@ -115,6 +115,21 @@ pub enum Report {
         /// The sender.
         source: SocketAddr,
     },
+    /// An end, or both, fell silent for as long as the stream's timeouts say; once, until it is heard again.
+    Silent {
+        /// The stream.
+        stream: StreamId,
+        /// What is missing.
+        silence: Silence,
+        /// For how many seconds now.
+        seconds: u16,
+        /// The outside leg: TTL, addresses, counters.
+        outside: Box<LegStatistics>,
+        /// The inside leg.
+        inside: Box<LegStatistics>,
+        /// The relay has closed the stream (MED-14).
+        closed: bool,
+    },
     /// Counters of a stream: at intervals, and a last time when it ends.
     Statistics {
         /// The stream.
@@ -139,6 +154,18 @@ pub enum Report {
     },
 }
 
+/// What a silent stream is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Silence {
+    /// RTP of this end, while the other sends (SAM-20).
+    OneWay(Side),
+    /// RTP of all ends (SAM-21).
+    Rtp,
+    /// RTCP of all ends (SAM-22).
+    Rtcp,
+}
+
 /// Counters of one end of a stream since it started; RTP and RTCP together where not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LegStatistics {
@@ -158,6 +185,24 @@ pub struct LegStatistics {
     pub hop_limit_sent: HopLimits,
     /// Distinct senders that were let in.
     pub senders: u8,
+    /// Who they are: the first few, the holder among them.
+    #[serde(default)]
+    pub sources: [Option<SocketAddr>; 4],
+    /// Loss and jitter of the RTP that came from this end.
+    #[serde(default)]
+    pub reception: Reception,
+    /// What this end's RTCP last said of the RTP that it receives from us.
+    #[serde(default)]
+    pub reported: Option<Reported>,
+    /// Between us and this end and back, microseconds, by its last report (RFC 3550 §6.4.1).
+    #[serde(default)]
+    pub round_trip_us: Option<u32>,
+    /// An estimate of the listening quality of what came from this end, in hundredths: 100 to 450 (ITU-T G.107).
+    #[serde(default)]
+    pub mos_hundredths: Option<u16>,
+    /// Connectivity checks that were answered.
+    #[serde(default)]
+    pub checks: u64,
     /// Where packets to this end go.
     pub receiver: Option<SocketAddr>,
     /// Packets from this end that were dropped.
@@ -166,6 +211,45 @@ pub struct LegStatistics {
     pub refused: Option<SocketAddr>,
     /// The payload type that was turned away last, of a sender that nobody knew.
     pub refused_payload: Option<u8>,
+}
+
+/// Loss and jitter of received RTP (RFC 3550 §6.4.1, §A.3, §A.8), over all its SSRCs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reception {
+    /// RTP packets that were measured.
+    pub received: u64,
+    /// What the sequence numbers say was sent.
+    pub expected: u64,
+    /// Interarrival jitter as it is now, microseconds; 0 where the clock rate is unknown.
+    pub jitter_us: u32,
+    /// Its mean over all packets.
+    pub jitter_mean_us: u32,
+    /// Its maximum.
+    pub jitter_max_us: u32,
+    /// The first SSRCs seen.
+    pub ssrcs: [Option<u32>; 4],
+    /// How many SSRCs there were; one that comes again after others may count again.
+    pub ssrc_count: u32,
+    /// The payload type of the last packet.
+    pub payload_type: Option<u8>,
+}
+
+impl Reception {
+    /// Packets that did not come. Fewer than none by duplicates: none.
+    pub fn lost(&self) -> u64 {
+        self.expected.saturating_sub(self.received)
+    }
+}
+
+/// A report block: how an end receives (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The part of packets that was lost since its report before, in 256ths.
+    pub fraction_lost: u8,
+    /// Packets lost since it began.
+    pub lost: i32,
+    /// Its interarrival jitter in units of the stream's clock.
+    pub jitter: u32,
 }
 
 /// A summary of hop limits.
@@ -177,6 +261,9 @@ pub struct HopLimits {
     pub sum: u64,
     /// The smallest; 0 while none was counted.
     pub minimum: u8,
+    /// The largest.
+    #[serde(default)]
+    pub maximum: u8,
     /// The last.
     pub last: u8,
 }
@@ -185,6 +272,7 @@ impl HopLimits {
     /// Counts one.
     pub fn record(&mut self, value: u8) {
         self.minimum = if self.count == 0 { value } else { self.minimum.min(value) };
+        self.maximum = self.maximum.max(value);
         self.count += 1;
         self.sum += u64::from(value);
         self.last = value;
@@ -207,8 +295,12 @@ pub struct Dropped {
     pub senders: u64,
     /// Not RTP or RTCP, or broken.
     pub malformed: u64,
-    /// STUN or DTLS.
-    pub stun_dtls: u64,
+    /// STUN that is not answered: no check, or not with our password, or too many.
+    pub stun: u64,
+    /// DTLS in a stream that has no keys from it.
+    pub dtls: u64,
+    /// ZRTP.
+    pub zrtp: u64,
     /// A payload type that nobody named, from nobody known.
     pub payload: u64,
     /// Hop limit used up (`keep`).
@@ -217,6 +309,8 @@ pub struct Dropped {
     pub own: u64,
     /// Over the packet rate.
     pub rate: u64,
+    /// The same packet once more and once too often: it ran in a circle.
+    pub loops: u64,
     /// The other end has no address yet, or is on hold.
     pub no_receiver: u64,
     /// The kernel refused to send.
@@ -230,11 +324,14 @@ impl Dropped {
             + self.stranger
             + self.senders
             + self.malformed
-            + self.stun_dtls
+            + self.stun
+            + self.dtls
+            + self.zrtp
             + self.payload
             + self.hop_limit
             + self.own
             + self.rate
+            + self.loops
             + self.no_receiver
             + self.send
     }

@@ -52,6 +52,7 @@ pub enum WireError {
 }
 
 /// From signalling to the relay.
+#[allow(clippy::large_enum_variant)] // One exists at a time, on its way into a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

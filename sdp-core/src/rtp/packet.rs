@@ -41,6 +41,14 @@ impl Header {
     }
 }
 
+/// Whether the padding that a packet announces lies within its payload (RFC 3550 §5.1): the last octet counts it, itself
+/// included. To be asked of packets in clear.
+pub fn padding_fits(bytes: &[u8], header: &Header) -> bool {
+    let padded = bytes.first().is_some_and(|flags| flags & 0x20 != 0);
+    let count = bytes.last().copied().map_or(0, usize::from);
+    !padded || (count > 0 && count <= bytes.len().saturating_sub(header.length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +76,26 @@ mod tests {
         }
         bytes[23] = 2;
         assert_eq!(Header::parse(&bytes), None, "an extension longer than the packet");
+    }
+
+    #[test]
+    fn padding_is_within_the_payload() {
+        let fits = |flags: u8, payload: &[u8]| {
+            let bytes = [&[flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], payload].concat();
+            padding_fits(&bytes, &Header::parse(&bytes).unwrap())
+        };
+        for (flags, payload, verdict) in [
+            (0x80, &[0xd5, 0xff][..], true),
+            (0xa0, &[0xd5, 1], true),
+            (0xa0, &[0, 2], true),
+            (0xa0, &[0, 3], false),
+            (0xa0, &[0xd5, 0], false),
+            (0xa0, &[], false),
+            (0xa1, &[0, 0, 0, 9, 1], true),
+            (0xa1, &[0, 0, 0, 2], false),
+        ] {
+            assert_eq!(fits(flags, payload), verdict, "{flags:x} {payload:?}");
+        }
     }
 
     #[test]

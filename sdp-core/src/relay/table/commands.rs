@@ -59,7 +59,7 @@ impl Table {
         let entry = match at {
             Some(at) => match self.streams.get_mut(at).and_then(Option::as_mut) {
                 Some(entry) => {
-                    entry.stream.update(setup);
+                    entry.stream.update(now, setup);
                     let old = [(entry.outside, outside), (entry.inside, inside)];
                     (entry.outside, entry.inside) = (outside, inside);
                     for (slot, _) in old.into_iter().filter(|(old, new)| old != new) {
@@ -72,7 +72,7 @@ impl Table {
             None => {
                 let statistics_due = now + self.config.statistics_interval;
                 let entry =
-                    Entry { stream: Stream::new(setup), outside, inside, joined: None, statistics_due };
+                    Entry { stream: Stream::new(now, setup), outside, inside, joined: None, statistics_due };
                 // Streams end and begin all day: their places are used again.
                 let at = self.streams.iter().position(Option::is_none).unwrap_or(self.streams.len());
                 if at == self.streams.len() {
@@ -129,7 +129,7 @@ impl Table {
         }
     }
 
-    fn close(&mut self, now: Instant, stream: StreamId) {
+    pub(super) fn close(&mut self, now: Instant, stream: StreamId) {
         let Some(at) = self.by_id.remove(&stream) else { return };
         self.part(at);
         let Some(entry) = self.streams.get_mut(at).and_then(Option::take) else { return };

@@ -91,7 +91,7 @@ impl Table {
         }
         let (realm, free) = (want.realm, want.free);
         if self.free_in(realm) >= free {
-            self.answer(now, None);
+            self.settle(now, None);
             return None;
         }
         if self.pairs.len() >= self.config.capacity {
@@ -120,11 +120,11 @@ impl Table {
     }
 
     fn give_up(&mut self, now: Instant, reason: &str) {
-        self.answer(now, Some(reason.to_owned()));
+        self.settle(now, Some(reason.to_owned()));
     }
 
     /// Ends the first want: grants its lease from what is free, and says what is missing.
-    fn answer(&mut self, now: Instant, reason: Option<String>) {
+    fn settle(&mut self, now: Instant, reason: Option<String>) {
         let Some(want) = self.wants.pop_front() else { return };
         let realm = want.realm;
         let free = self.free_in(realm);

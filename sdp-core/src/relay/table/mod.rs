@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore as _, SeedableRng};
 
+use super::checks::Answer;
 use super::command::{Realm, Side, StreamId};
 use super::loop_guard::OwnPorts;
 use super::pool::Pool;
 use super::report::{Pair, PairId, Report};
-use super::stream::{Packet, Passed, Stream};
+use super::silence::Heard;
+use super::stream::{Packet, Passed, Stream, Verdict};
 use crate::policy::Addresses;
 
 /// What a table is made of.
@@ -91,6 +93,8 @@ pub struct Forward {
     pub passed: Passed,
     /// To there.
     pub to: SocketAddr,
+    /// Not the packet that came: what [`Table::answer`] holds, back to who sent it.
+    pub answer: bool,
 }
 
 /// Why a pair could not be bound.
@@ -121,6 +125,7 @@ pub struct Table {
     actions: VecDeque<Action>,
     reports: VecDeque<Report>,
     tick: Instant,
+    answer: Answer,
     /// Pairs a realm keeps bound ahead of need.
     share: usize,
 }
@@ -216,6 +221,7 @@ impl Table {
             actions: VecDeque::new(),
             reports: VecDeque::from([ready]),
             tick: now + TICK,
+            answer: Answer::default(),
             share,
             config,
         }
@@ -227,15 +233,23 @@ impl Table {
         let Usage::Stream { at, side } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
         let entry = self.streams.get_mut(at)?.as_mut()?;
         let joined = entry.joined.filter(|_| side == Side::Outside);
-        let passed = entry.stream.handle_packet(now, side, packet, &self.own, &mut self.reports)?;
+        let verdict =
+            entry.stream.handle_packet(now, side, packet, &self.own, &mut self.answer, &mut self.reports);
+        let passed = match verdict {
+            Verdict::Pass(passed) => passed,
+            Verdict::Answer(passed) => {
+                return Some(Forward { slot, passed, to: packet.source, answer: true });
+            }
+            Verdict::Drop => return None,
+        };
         // Joined streams meet inside: from the outside of one to the outside of the other, in one hop.
         let (out, leaving) = match joined {
             Some(other) => (other, Side::Outside),
             None => (at, side.other()),
         };
         let sent = self.streams.get_mut(out).and_then(Option::as_mut).and_then(|entry| {
-            let to = entry.stream.leave(leaving, passed, packet.bytes.len())?;
-            Some(Forward { slot: Slot(entry.slot(leaving)), passed, to })
+            let to = entry.stream.leave(now, leaving, passed, packet.bytes.len())?;
+            Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false })
         });
         if sent.is_none()
             && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
@@ -243,6 +257,11 @@ impl Table {
             entry.stream.count_no_receiver(side);
         }
         sent
+    }
+
+    /// The answer of the last [`Forward`] that was one.
+    pub fn answer(&self) -> &[u8] {
+        self.answer.bytes()
     }
 
     /// The kernel refused to send a packet that had come to this slot.
@@ -276,6 +295,28 @@ impl Table {
                 self.reports.push_back(report);
             }
         }
+        self.listen(now);
+    }
+
+    /// Tells who has fallen silent, and closes the streams that are to end by it.
+    fn listen(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        for at in 0..self.streams.len() {
+            let heard = |at: usize, side: Side| -> Option<Heard> {
+                Some(self.streams.get(at)?.as_ref()?.stream.heard(side))
+            };
+            let joined = self.streams.get(at).and_then(Option::as_ref).and_then(|entry| entry.joined);
+            // Of joined streams the outside ends are the two that speak.
+            let other = joined.map_or((at, Side::Inside), |other| (other, Side::Outside));
+            let (Some(outside), Some(inside)) = (heard(at, Side::Outside), heard(other.0, other.1)) else {
+                continue;
+            };
+            let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut) else { continue };
+            if entry.stream.listen(now, [outside, inside], &mut self.reports) {
+                over.push(entry.stream.setup().id);
+            }
+        }
+        over.into_iter().for_each(|stream| self.close(now, stream));
     }
 
     /// How many pairs are bound now.

@@ -4,8 +4,9 @@ use std::num::NonZeroU8;
 
 use super::*;
 use crate::policy::{Family, HopLimit, SenderLimit};
-use crate::relay::command::{Command, LegSetup, Remote, StreamSetup};
+use crate::relay::command::{Command, Kind, LegSetup, Remote, StreamSetup, Timeouts};
 use crate::relay::report::Component;
+use crate::rtp::clock::Clocks;
 
 const OUT: Realm = Realm { side: Side::Outside, family: Family::V4 };
 const IN: Realm = Realm { side: Side::Inside, family: Family::V4 };
@@ -84,6 +85,9 @@ impl Rig {
             secure: false,
             dtls: false,
             payloads: [0, 8].into_iter().collect(),
+            kind: Kind::Rtp,
+            clocks: Clocks::default(),
+            timeouts: Timeouts::default(),
             direct: false,
         };
         self.tell(Command::Open { stream: setup.clone() });
@@ -134,6 +138,10 @@ fn leg(pair: PairId, remote: &str, latching: bool) -> LegSetup {
         sender_limit: SenderLimit::Multiple,
         max_senders: 10,
         max_rate: 1_000,
+        total_rate: None,
+        late_relatch: false,
+        speaks: true,
+        ice: None,
         generation: 0,
     }
 }
@@ -227,7 +235,10 @@ fn strangers_broken_packets_and_what_is_not_rtp() {
     assert_eq!(rig.packet(outside.rtcp, "198.51.100.7:4001", 64, &rtp(1)), None, "RTP on the RTCP port");
     let (outside, inside) = rig.statistics(setup.id);
     let dropped = outside.dropped;
-    assert_eq!((dropped.stranger, dropped.malformed, dropped.stun_dtls, dropped.payload), (1, 4, 2, 1));
+    assert_eq!(
+        (dropped.stranger, dropped.malformed, dropped.stun + dropped.dtls, dropped.payload),
+        (1, 4, 2, 1)
+    );
     assert_eq!(outside.refused, Some("203.0.113.66:4000".parse().unwrap()));
     assert_eq!((outside.refused_payload, inside.refused_payload), (Some(96), None));
     assert_eq!((inside.dropped.stranger, inside.sent, outside.sent), (1, 0, 0));

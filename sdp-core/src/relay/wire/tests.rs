@@ -19,6 +19,10 @@ fn leg(pair: u64) -> LegSetup {
         sender_limit: SenderLimit::LockIp,
         max_senders: 10,
         max_rate: 1000,
+        total_rate: None,
+        late_relatch: false,
+        speaks: true,
+        ice: None,
         generation: 3,
     }
 }
@@ -37,6 +41,9 @@ fn setup() -> StreamSetup {
         secure: true,
         dtls: false,
         payloads: Payloads::from_iter([0, 8, 101, 127]),
+        kind: crate::relay::Kind::Rtp,
+        clocks: crate::rtp::clock::Clocks::default(),
+        timeouts: crate::policy::Timeouts::default(),
         direct: true,
     }
 }
