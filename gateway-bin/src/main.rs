@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use farend::config::{self, Refusal, Settings};
+use farend::config::{self, LogSettings, Refusal, Settings};
 use farend::status::{Ask, Said, ask, calls_page, summary_page};
 use farend::{Asked, Gateway, KeyError, Rotation, explain_sip, log, rotate_keys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,6 +40,22 @@ enum Command {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Run the media relay as a process of its own, for a gateway with `media.process = true`. It reads no configuration:
+    /// the gateway says which addresses and ports. SIGTERM ends it, and the audio of all calls with it.
+    Media {
+        /// The socket that gateways connect to: `media.socket`, or media.sock in the gateway's state_dir.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        /// End when there is nothing more to do: a gateway started it.
+        #[arg(long, hide = true)]
+        spawned: bool,
+        /// How to log.
+        #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+        log_format: String,
+        /// What to log.
+        #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"], default_value = "info")]
+        log_level: String,
     },
     /// The keys of routing tokens.
     Keys {
@@ -130,6 +146,16 @@ fn address(text: &str) -> Result<std::net::SocketAddr, std::net::AddrParseError>
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
+        Command::Media { socket, spawned, log_format, log_level } => {
+            let _log = log::install(&LogSettings { json: log_format == "json", level: log_level });
+            match farend::media::serve(&socket, spawned) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    error!(%error, "the media process can't go on");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Keys { what: KeysCommand::Rotate { file } } => match load(&file) {
             Ok((settings, _)) => rotate(&settings.state_dir),
             Err(code) => code,

@@ -11,6 +11,7 @@ use acme_store::net::tls::Acceptor;
 use acme_store::publish::Application;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sip_core::flow::ListenerId;
+use sip_core::media::SessionId;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -110,9 +111,9 @@ impl Gateway {
         let credentials = Credentials::open(&settings.state_dir)?;
         let draft = credentials.draft(&settings, &names)?;
         let keys = Keys::load(&settings.state_dir)?;
-        let media = match settings.media.relay {
-            true => Some(MediaPlane::start(&settings).await?),
-            false => None,
+        let (media, heirs) = match settings.media.relay {
+            true => MediaPlane::start(&settings).await.map(|(media, heirs)| (Some(media), heirs))?,
+            false => (None, Vec::new()),
         };
         let switches = Switches::new(&settings, &draft)?;
         let (location, known) = Location::open(&settings.state_dir)?;
@@ -129,6 +130,11 @@ impl Gateway {
         signalling.locate(known).await;
         // Every shard knows them before anybody can ask one for a phone of another.
         let _ = signalling.snapshot().await;
+        if let Some(media) = &media {
+            let all: Vec<SessionId> = heirs.iter().map(|(session, _)| *session).collect();
+            let taken = signalling.take_over(heirs).await;
+            media.disown(all.into_iter().filter(|session| !taken.contains(session)));
+        }
         let crowd = Crowd::new(descriptors, signalling.blocklist(), settings.guard.tls.clone());
         let mut gateway = Self {
             settings,
@@ -248,6 +254,9 @@ impl Gateway {
             endpoint.close();
         }
         self.signalling.stop().await;
+        if let Some(media) = self.media {
+            media.farewell().await;
+        }
     }
 
     fn fixed(&self, new: &Settings) -> Result<(), StartError> {
@@ -267,6 +276,9 @@ impl Gateway {
         }
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
+        }
+        if old.media.process != new.media.process {
+            return Err(StartError::Fixed("media.process"));
         }
         if old.sip.shards != new.sip.shards {
             return Err(StartError::Fixed("sip.shards"));
@@ -461,7 +473,7 @@ impl Gateway {
 
 /// Takes all the descriptors that the process may have (decision 15): each connection, and each port of the relay, is one.
 /// Says how many that are.
-fn raise_descriptors() -> usize {
+pub(crate) fn raise_descriptors() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let now = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,

@@ -1,5 +1,6 @@
 //! The signalling threads: `sip-core`'s edge behind its driver, one a shard, and how it reaches the switches.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +15,7 @@ use sip_core::edge::bindings::Change;
 use sip_core::edge::event::Snapshot;
 use sip_core::edge::{Command, Config, Edge, Event, config};
 use sip_core::flow::{Dial, Identity, ListenerId, Peer, Side, Transport};
-use sip_core::media::{Media, Untouched};
+use sip_core::media::{Media, SessionId, Untouched};
 use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Limits, Resolve, Stream};
 use sip_core::resolve::records::{Answer, Question};
 use sip_core::shard::Shard;
@@ -50,6 +51,8 @@ pub(crate) struct Signalling {
     names: Arc<RwLock<Arc<Names>>>,
     pulse: Pulse,
     blocklist: Blocklist,
+    /// What each thread took over.
+    taken: mpsc::UnboundedReceiver<Vec<SessionId>>,
     /// Ends after the threads, so that the last change is kept.
     location: Location,
 }
@@ -83,6 +86,7 @@ impl Signalling {
         let replicas = Replicas::new(count);
         let blocklist = Blocklist::default();
         let (ending, over) = mpsc::unbounded_channel();
+        let (taking, taken) = mpsc::unbounded_channel();
         let watched = media.as_ref().map(MediaPlane::calls);
         let drivers = Driver::shards(&limits(settings, descriptors, count), count);
         let (mut handles, mut threads, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
@@ -96,6 +100,7 @@ impl Signalling {
             let (snapshot, state) = watch::channel(Arc::new(Snapshot::default()));
             let (journal, told, followed) = (location.journal(), replicas.clone(), blocklist.clone());
             let mut lines = report::signalling::Lines::default();
+            let taking = taking.clone();
             let calls = watched.clone();
             let events = move |event| match event {
                 Event::Snapshot(state) => drop(snapshot.send_replace(Arc::from(state))),
@@ -104,6 +109,9 @@ impl Signalling {
                     journal.record(change);
                 }
                 event => {
+                    if let Event::TakenOver { calls } = &event {
+                        drop(taking.send(calls.iter().map(|call| call.session).collect()));
+                    }
                     followed.heed(&event);
                     told.heed(shard, &event);
                     lines.log(&event);
@@ -133,7 +141,7 @@ impl Signalling {
         }
         let shards = Shards::new(handles);
         let pulse = Pulse::new(shards.clone(), snapshots);
-        Ok(Self { descriptors, shards, threads, over, switches, names, pulse, blocklist, location })
+        Ok(Self { descriptors, shards, threads, over, switches, names, pulse, blocklist, taken, location })
     }
 
     /// Reaches the threads.
@@ -151,6 +159,22 @@ impl Signalling {
         for change in known {
             self.shards.command(|| Command::Locate(change.clone())).await;
         }
+    }
+
+    /// The calls of the process before go on: of which sessions. Ended otherwise are those that nobody takes in time.
+    pub(crate) async fn take_over(&mut self, sessions: Vec<(SessionId, Vec<u8>)>) -> HashSet<SessionId> {
+        let mut taken = HashSet::new();
+        if sessions.is_empty() {
+            return taken;
+        }
+        self.shards.command(|| Command::TakeOver { sessions: sessions.clone() }).await;
+        for _ in 0..self.threads.len() {
+            match tokio::time::timeout(FAREWELL, self.taken.recv()).await {
+                Ok(Some(sessions)) => taken.extend(sessions),
+                _ => tracing::error!("a signalling thread did not say which calls it takes over"),
+            }
+        }
+        taken
     }
 
     /// The new configuration from the next message on; the connector from the next dial on.

@@ -331,6 +331,8 @@ pub struct MediaSettings {
     /// Whether there is a relay at all. No key of the file turns it off: only the demonstration does, to show
     /// what is missing without it.
     pub relay: bool,
+    /// The socket of the media process, where the relay is one of its own.
+    pub process: Option<PathBuf>,
     /// First and last port.
     pub port_range: (u16, u16),
     /// `None`: forward the received value minus one.

@@ -1,21 +1,28 @@
 //! The media half.
 
 use std::num::NonZeroU8;
+use std::path::{Path, PathBuf};
 
 use super::Judge;
 use crate::config::file;
 use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
 
+/// The socket of the media process in the state folder.
+const SOCKET: &str = "media.sock";
+/// Octets of the name of a Unix socket (unix(7)), without the one that ends it.
+const MAX_SOCKET: usize = 107;
 /// The kernel hands out ports from here on to whoever asks (ip_local_port_range).
 const EPHEMERAL: i64 = 32768;
 
-pub(super) fn settings(media: &file::Media, judge: &mut Judge<'_>) -> Option<MediaSettings> {
-    if media.process {
-        judge.refuse(&["media", "process"], "a media process of its own is not built yet: expected false");
-    }
+pub(super) fn settings(
+    media: &file::Media,
+    state_dir: &Path,
+    judge: &mut Judge<'_>,
+) -> Option<MediaSettings> {
     if media.workers > 1 || media.workers < 0 {
         judge.refuse(&["media", "workers"], "several media workers are not built yet: expected 0 or 1");
     }
+    let process = process(media, state_dir, judge);
     let sources = [("signalling-address", true), ("any", false)];
     let signalling_address_only = judge.one_of(&["media", "source"], &media.source, &sources);
     let limits =
@@ -26,6 +33,7 @@ pub(super) fn settings(media: &file::Media, judge: &mut Judge<'_>) -> Option<Med
     let ttl = ttl(&media.ttl, judge);
     Some(MediaSettings {
         relay: true,
+        process: process?,
         port_range: port_range?,
         ttl: ttl?,
         signalling_address_only: signalling_address_only?,
@@ -33,6 +41,28 @@ pub(super) fn settings(media: &file::Media, judge: &mut Judge<'_>) -> Option<Med
         max_senders: max_senders?,
         route: RouteSettings::default(),
     })
+}
+
+/// The socket of the media process. `Some(None)`: there is none.
+fn process(media: &file::Media, state_dir: &Path, judge: &mut Judge<'_>) -> Option<Option<PathBuf>> {
+    let path = media.socket.as_ref().map_or_else(|| state_dir.join(SOCKET), PathBuf::from);
+    if let Some(socket) = &media.socket
+        && !path.is_absolute()
+    {
+        judge.refuse(&["media", "socket"], format!("\"{socket}\" is not an absolute path: expected one"));
+        return None;
+    }
+    let octets = path.as_os_str().len();
+    if media.process && octets > MAX_SOCKET {
+        let key = if media.socket.is_some() { ["media", "socket"] } else { ["media", "process"] };
+        let path = path.display();
+        let why = format!(
+            "the socket {path} has {octets} octets, the kernel takes {MAX_SOCKET}: expected a shorter media.socket"
+        );
+        judge.refuse(&key, why);
+        return None;
+    }
+    Some(media.process.then_some(path))
 }
 
 fn port_range([low, high]: [i64; 2], judge: &mut Judge<'_>) -> Option<(u16, u16)> {

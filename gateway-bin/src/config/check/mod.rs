@@ -68,7 +68,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
     let mut sip = sip::settings(file, net.as_ref(), &names, judge);
     let guard = guard::settings(&file.guard, &names, judge);
-    let mut media = media::settings(&file.media, judge);
+    let mut media = media::settings(&file.media, &state_dir, judge);
     let route = route::settings(&file.media, &file.fent, &names, judge);
     if let (Some(media), Some(route)) = (&mut media, &route) {
         media.route = route.clone();

@@ -282,7 +282,6 @@ fn switches_of_registration() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    refused("[media]", "[media]\nprocess = true", "media.process", "not built yet");
     refused("[media]", "[admin]\nlisten = \"127.0.0.1:8080\"\n[media]", "admin", "not built yet");
     refused(
         "[media]",
@@ -290,6 +289,32 @@ fn what_is_not_built_is_refused_by_name() {
         "sip.interop.lr_tru",
         "did you mean \"lr_true\"?",
     );
+}
+
+#[test]
+fn the_media_process_has_a_socket_that_the_kernel_takes() {
+    let socket = |lines: &str| changed("[media]", &format!("[media]\n{lines}")).unwrap().0.media.process;
+    assert_eq!(socket(""), None);
+    assert_eq!(socket("process = false\nsocket = \"/run/farend/media.sock\""), None);
+    assert!(socket("process = true").unwrap().ends_with("media.sock"));
+    let path = |octets: usize| format!("/{}", "s".repeat(octets - 1));
+    assert_eq!(
+        socket(&format!("process = true\nsocket = \"{}\"", path(107))).unwrap().as_os_str().len(),
+        107
+    );
+    let long = format!("[media]\nprocess = true\nsocket = \"{}\"", path(108));
+    refused("[media]", &long, "media.socket", "the kernel takes 107");
+    refused(
+        "[media]",
+        "[media]\nprocess = true\nsocket = \"media.sock\"",
+        "media.socket",
+        "not an absolute path",
+    );
+    let state = format!("state_dir = \"{}\"", path(100));
+    let text = FIRST.replacen("[media]", "[media]\nprocess = true", 1);
+    let line = text.lines().find(|line| line.starts_with("state_dir")).unwrap().to_owned();
+    let invalid = judged(&text.replacen(&line, &state, 1)).unwrap_err().to_string();
+    assert!(invalid.contains("media.process") && invalid.contains("a shorter media.socket"), "{invalid}");
 }
 
 #[test]
@@ -358,7 +383,7 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let contract = include_str!("contract.toml");
     let invalid = judged(contract).unwrap_err();
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
-    assert_eq!(keys, ["media.process", "admin"], "{invalid}");
+    assert_eq!(keys, ["admin"], "{invalid}");
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn log_level() -> String {
 pub(crate) struct Media {
     #[serde(default)]
     pub(crate) process: bool,
+    pub(crate) socket: Option<String>,
     #[serde(default)]
     pub(crate) workers: i64,
     #[serde(default = "port_range")]
@@ -220,6 +221,7 @@ impl Default for Media {
     fn default() -> Self {
         Self {
             process: false,
+            socket: None,
             workers: 0,
             port_range: port_range(),
             ttl: keep(),

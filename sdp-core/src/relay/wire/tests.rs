@@ -84,7 +84,7 @@ fn to_relay() -> Vec<ToRelay> {
         Command::Restore { stream, pairs: vec![pair(), pair()] },
     ];
     let commands = commands.into_iter().map(ToRelay::Command);
-    std::iter::once(hello()).chain(commands).chain([ToRelay::Finish]).collect()
+    std::iter::once(hello()).chain(commands).chain([ToRelay::Ask, ToRelay::Finish]).collect()
 }
 
 fn from_relay() -> Vec<FromRelay> {
@@ -106,6 +106,7 @@ fn from_relay() -> Vec<FromRelay> {
     ];
     let others = [
         FromRelay::Welcome(Welcome { instance: instance.clone(), spawned: true }),
+        FromRelay::Here,
         FromRelay::Declined { reason: "why".into() },
         FromRelay::Replaced { by: instance },
     ];

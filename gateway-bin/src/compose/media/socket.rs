@@ -1,0 +1,261 @@
+//! Reaching the media process: the connection, and starting one where nobody answers.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use sdp_core::anchor::Left;
+use sdp_core::relay::wire::{
+    self, Decoder, FromRelay, Hello, Instance, PREAMBLE, Received, Setup, ToRelay, Welcome, WireError,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::config::LogSettings;
+
+/// Commands that wait for the media process, at most; more, and it counts as dead.
+const WAITING: usize = 65_536;
+/// Messages of the media process that wait for us; then it waits, and after so many of its own lets us go.
+const UNREAD: usize = 1_024;
+/// How long it may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long one that we started may take to be there.
+const START: Duration = Duration::from_secs(10);
+/// How often we look.
+const LOOK: Duration = Duration::from_millis(20);
+/// Octets read or written at once.
+const CHUNK: usize = 65_536;
+
+/// The media process can't be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// Nobody answers at the socket.
+    #[error("{}: nobody answers", .0.display())]
+    Nobody(PathBuf),
+    /// The operating system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Somebody else's socket.
+    #[error("{}: it belongs to the user with id {uid}, we are another: run both as one user", path.display())]
+    User {
+        /// The socket.
+        path: PathBuf,
+        /// The owner of the process behind it.
+        uid: u32,
+    },
+    /// What came can't be understood; of another version, for one.
+    #[error("{}: {error}; end the media process there (its calls lose their audio), and the new one is started", path.display())]
+    Wire {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: WireError,
+    },
+    /// It does not take us.
+    #[error("{}: the media process refuses: {reason}", path.display())]
+    Declined {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{}: the media process does not answer", .0.display())]
+    Silent(PathBuf),
+    /// It can't be started.
+    #[error("the media process can't be started: {0}")]
+    Spawn(io::Error),
+}
+
+/// How to reach the media process, or to start it.
+#[derive(Debug, Clone)]
+pub(super) struct Socket {
+    pub(super) path: PathBuf,
+    /// This program. Asked for early: its file may be replaced while we run.
+    program: PathBuf,
+    log: LogSettings,
+    setup: Setup,
+}
+
+/// A media process that took us.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) commands: mpsc::Sender<ToRelay>,
+    pub(super) messages: mpsc::Receiver<FromRelay>,
+    pub(super) welcome: Welcome,
+    /// Whether we have started it just now.
+    pub(super) started: bool,
+    reader: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The writer ends with its queue, when all is written.
+        self.reader.abort();
+    }
+}
+
+impl Socket {
+    pub(super) fn new(path: PathBuf, log: LogSettings, setup: Setup) -> Result<Self, LinkError> {
+        let program = std::env::current_exe().map_err(LinkError::Spawn)?;
+        Ok(Self { path, program, log, setup })
+    }
+
+    /// The media process that answers, or one that is started now; and what it has.
+    pub(super) async fn reach(&self) -> Result<(Connection, Left), LinkError> {
+        match self.connect().await {
+            Err(LinkError::Nobody(_)) => {}
+            reached => return reached,
+        }
+        self.spawn()?;
+        let until = Instant::now() + START;
+        loop {
+            match self.connect().await {
+                Err(LinkError::Nobody(_)) if Instant::now() < until => sleep(LOOK).await,
+                Ok((mut connection, left)) => {
+                    connection.started = true;
+                    return Ok((connection, left));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Starts a media process. It leaves our session, so that what ends us does not end it.
+    fn spawn(&self) -> Result<(), LinkError> {
+        let format = if self.log.json { "json" } else { "text" };
+        let mut command = Command::new(&self.program);
+        command.args([
+            "media",
+            "--spawned",
+            "--log-format",
+            format,
+            "--log-level",
+            &self.log.level,
+            "--socket",
+        ]);
+        command.arg(&self.path).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.spawn().map_err(LinkError::Spawn)?;
+        info!(process = child.id(), socket = %self.path.display(), "a media process is started");
+        let wait = move || match child.wait() {
+            Ok(status) if status.success() => info!("the media process has ended"),
+            Ok(status) => warn!(%status, "the media process has ended"),
+            Err(error) => warn!(%error, "the media process can't be waited for"),
+        };
+        std::thread::Builder::new().name("media-child".into()).spawn(wait).map_err(LinkError::Spawn)?;
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<(Connection, Left), LinkError> {
+        match timeout(ANSWER, self.greet()).await {
+            Ok(result) => result,
+            Err(_) => Err(LinkError::Silent(self.path.clone())),
+        }
+    }
+
+    async fn greet(&self) -> Result<(Connection, Left), LinkError> {
+        let io = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                LinkError::Nobody(self.path.clone())
+            }
+            _ => LinkError::Io { path: self.path.clone(), error },
+        };
+        let wire = |error| LinkError::Wire { path: self.path.clone(), error };
+        let mut stream = UnixStream::connect(&self.path).await.map_err(io)?;
+        let uid = stream.peer_cred().map_err(io)?.uid();
+        if uid != geteuid().as_raw() {
+            return Err(LinkError::User { path: self.path.clone(), uid });
+        }
+        let mut out = wire::preamble().to_vec();
+        let hello = Hello { instance: instance(), setup: self.setup.clone() };
+        wire::encode(&ToRelay::Hello(hello), &mut out).map_err(wire)?;
+        stream.write_all(&out).await.map_err(io)?;
+        let mut preamble = [0; PREAMBLE];
+        stream.read_exact(&mut preamble).await.map_err(io)?;
+        wire::read_preamble(preamble).map_err(wire)?;
+
+        let (read, write) = stream.into_split();
+        let (told, mut messages) = mpsc::channel(UNREAD);
+        let reader = tokio::spawn(receive(read, told)).abort_handle();
+        let (commands, queue) = mpsc::channel(WAITING);
+        tokio::spawn(deliver(write, queue));
+        let gone = || io(io::ErrorKind::UnexpectedEof.into());
+        let welcome = match messages.recv().await.ok_or_else(gone)? {
+            FromRelay::Welcome(welcome) => welcome,
+            FromRelay::Declined { reason } => {
+                return Err(LinkError::Declined { path: self.path.clone(), reason });
+            }
+            _ => return Err(gone()),
+        };
+        let mut connection = Connection { commands, messages, welcome, started: false, reader };
+        let mut left = Left::default();
+        loop {
+            match connection.messages.recv().await.ok_or_else(gone)? {
+                FromRelay::Report(report) => {
+                    if left.add(report) {
+                        return Ok((connection, left));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// This process.
+pub(crate) fn instance() -> Instance {
+    Instance { process: std::process::id(), program: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// Reads messages until the connection ends, or nobody wants them.
+pub(crate) async fn receive<T: serde::de::DeserializeOwned>(mut from: OwnedReadHalf, to: mpsc::Sender<T>) {
+    let (mut decoder, mut chunk) = (Decoder::default(), vec![0; CHUNK]);
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        decoder.handle_octets(chunk.get(..count).unwrap_or_default());
+        loop {
+            match decoder.poll_message() {
+                Ok(None) => break,
+                Ok(Some(Received::Message(message))) => {
+                    if to.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(Received::Unreadable { reason })) => {
+                    warn!(reason, "a message between signalling and media is of another version: skipped");
+                }
+                Err(error) => return warn!(%error, "the connection between signalling and media ends"),
+            }
+        }
+    }
+}
+
+/// Writes messages until there is nobody to send them, or nobody to read them; what waits together leaves together.
+pub(crate) async fn deliver<T: serde::Serialize>(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<T>) {
+    let mut out = Vec::with_capacity(CHUNK);
+    while let Some(message) = queue.recv().await {
+        let mut next = Some(message);
+        while let Some(message) = next {
+            if let Err(error) = wire::encode(&message, &mut out) {
+                warn!(%error, "a message between signalling and media is lost");
+            }
+            next = if out.len() < CHUNK { queue.try_recv().ok() } else { None };
+        }
+        if to.write_all(&out).await.is_err() {
+            return;
+        }
+        out.clear();
+    }
+}
