@@ -4,12 +4,12 @@ use sdp_core::policy::{MediaRoute, Policy};
 
 use crate::config::RouteSettings;
 
-/// The default policy with these settings.
-pub(super) fn policy(route: &RouteSettings) -> Policy {
+/// This policy, with these settings in it.
+pub(super) fn with(route: &RouteSettings, policy: Policy) -> Policy {
     Policy {
         media_route: if route.direct { MediaRoute::DirectBehindSameNat } else { MediaRoute::Gateway },
         always_relay: route.always_relay,
         direct_nets_deny: route.deny.clone(),
-        ..Policy::default()
+        ..policy
     }
 }

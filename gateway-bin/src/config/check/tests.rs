@@ -1,5 +1,6 @@
 //! Each refusal has a change to the shipped configuration that fails and a near miss that passes.
 
+mod descriptions;
 mod rules;
 
 use std::path::{Path, PathBuf};
