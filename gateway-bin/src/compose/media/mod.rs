@@ -121,7 +121,7 @@ impl MediaPlane {
         let (sender, mut reports) = mpsc::unbounded_channel();
         let config = relay(&setup(settings))?;
         let relay = Relay::spawn(config, move |report| drop(sender.send(report)))?;
-        let (plane, alive) = Self::new(settings, Link::Within(relay));
+        let (plane, alive) = Self::new(settings, Link::Within(relay))?;
         plane.first_ports(async || reports.recv().await).await?;
         tokio::spawn(consume(plane.faint(), reports, alive));
         Ok(plane)
@@ -130,7 +130,7 @@ impl MediaPlane {
     async fn across(settings: &Settings, path: PathBuf) -> Result<(Self, Vec<Heir>), MediaError> {
         let socket = Socket::new(path, settings.log.clone(), setup(settings))?;
         let (mut connection, left) = socket.reach().await?;
-        let (plane, alive) = Self::new(settings, Link::Across(Across::default()));
+        let (plane, alive) = Self::new(settings, Link::Across(Across::default()))?;
         plane.join(&connection);
         let heirs = plane.with(|anchor| anchor.take_over(Instant::now(), &left));
         let messages = &mut connection.messages;
@@ -150,16 +150,17 @@ impl MediaPlane {
         Ok((plane, heirs))
     }
 
-    fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
+    fn new(settings: &Settings, link: Link) -> io::Result<(Self, watch::Sender<()>)> {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
+        config.seed = Some(crate::compose::seed()?.into());
         config.policy = policy(&settings.media, &settings.sip.interop.sdp);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
         let calls = Calls::new(anchor.clone());
         let plane = Self { anchor, link: Arc::new(link), running, spawned: Arc::default(), newest: 0, calls };
-        (plane, alive)
+        Ok((plane, alive))
     }
 
     fn faint(&self) -> Faint {
