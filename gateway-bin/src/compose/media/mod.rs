@@ -306,6 +306,9 @@ impl MediaPlane {
             self.calls.told(&command);
             self.link.send(command);
         }
+        while let Some(event) = anchor.poll_event() {
+            report::media::tell(&event);
+        }
     }
 
     // A panic while the lock was held is a fault of ours; the anchor is still the best knowledge there is.
@@ -369,11 +372,14 @@ impl Media for MediaPlane {
             return Err(Refusal::NotAcceptable);
         };
         let sdp = description.body.get(part.clone()).unwrap_or_default();
-        let rewritten = self.with(|anchor| match role {
-            Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
-            Role::Answer => {
-                anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
-                anchor.answer(now, session.0, from, source, to, sdp)
+        let rewritten = self.with(|anchor| {
+            anchor.introduce(session.0, leg.contact);
+            match role {
+                Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
+                Role::Answer => {
+                    anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
+                    anchor.answer(now, session.0, from, source, to, sdp)
+                }
             }
         });
         let rewritten = rewritten.map_err(|refusal| {
@@ -425,7 +431,7 @@ fn addresses(interface: &Interface) -> Addresses {
 }
 
 fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
-    Policy {
+    let policy = Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
             config::SenderLimit::Lock => SenderLimit::Lock,
@@ -438,5 +444,6 @@ fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
         timeouts: media.timeouts,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         ..super::descriptions::policy(sdp)
-    }
+    };
+    crate::compose::route::with(&media.route, policy)
 }
