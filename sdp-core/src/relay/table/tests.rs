@@ -1,3 +1,4 @@
+mod reports;
 mod restore;
 
 use std::num::NonZeroU8;
