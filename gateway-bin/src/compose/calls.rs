@@ -15,7 +15,7 @@ use sdp_core::doctor::{self, Party, Verdict};
 use sdp_core::relay::{Command, Report, Side, StreamId};
 use sdp_core::sdp::Limits;
 use sip_core::edge::Event;
-use sip_core::edge::event::Taken;
+use sip_core::edge::event::{Reason, Taken};
 use sip_core::media::{Role, SessionId};
 use sip_core::token::InstanceId;
 
@@ -120,6 +120,13 @@ impl Calls {
                 for Taken { session, call_id, phone, .. } in calls {
                     self.answered(Instant::now(), *session, call_id, tag(phone));
                 }
+            }
+            Event::Refused { reason: Reason::Media, phone, call_id, remote, .. } => {
+                self.book().name_refused(
+                    remote.ip(),
+                    call_id,
+                    phone.as_ref().and_then(|phone| phone.tag.as_deref()),
+                );
             }
             _ => {}
         }

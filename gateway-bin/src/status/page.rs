@@ -82,7 +82,7 @@ fn end(text: &mut String, name: &str, end: &EndStatus) {
     let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
     let _ = writeln!(
         text,
-        "    {name:<11} sends to {ours}: {} RTP, {} RTCP, TTL min/avg {ttl}, {} sources, dropped {drops}",
+        "    {name:<11} sends to {ours}: {} RTP, {} RTCP, TTL min/avg {ttl}, sources {}, dropped {drops}",
         counters.received_rtp, counters.received_rtcp, counters.senders,
     );
     let _ = writeln!(
@@ -202,7 +202,7 @@ mod tests {
             "3 calls, 1 with trouble",
             "a84b4c76e66710aa…  phone 08000FA00001 at 198.51.100.2  switch 10.0.1.51  answered 12 s ago  session 7",
             "line 0: relayed, PCMU/8000; counters of 2 s ago",
-            "sends to 203.0.113.10:16384: 0 RTP, 0 RTCP, TTL min/avg -, 0 sources, dropped stranger 480",
+            "sends to 203.0.113.10:16384: 0 RTP, 0 RTCP, TTL min/avg -, sources 0, dropped stranger 480",
             "gets 3 packets at 198.51.100.2:61000 (its description says 192.168.1.7:40002)",
             "  ! the sentence\n",
             "2 more calls",

@@ -76,6 +76,11 @@ impl Seen {
             ours: [state.ours(Side::Outside), state.ours(Side::Inside)],
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn be_direct(&mut self) {
+        self.setup.direct = true;
+    }
 }
 
 impl Call {
@@ -137,6 +142,16 @@ impl Book {
             self.past.pop_front();
         }
         self.past.push_back((now, past));
+    }
+
+    /// Signalling says whose the description was that was refused a moment ago: the same thread tells both.
+    pub(super) fn name_refused(&mut self, remote: IpAddr, call_id: &str, tag: Option<&str>) {
+        let unnamed = |past: &&mut Past| past.call_id.is_none() && past.phone_address == Some(remote);
+        let latest = self.past.iter_mut().rev().map(|(_, past)| past).find(unnamed);
+        if let Some(past) = latest {
+            past.call_id = Some(call_id.to_owned());
+            past.phone = tag.map(str::to_owned);
+        }
     }
 
     /// Streams of others that the streams of this call were joined with.
