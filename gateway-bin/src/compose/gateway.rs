@@ -181,7 +181,7 @@ impl Gateway {
         self.signalling.reconfigure(&settings, switches, names).await;
         self.crowd.reconfigure(settings.guard.tls.clone());
         if let Some(media) = &self.media {
-            media.reconfigure(&settings.media);
+            media.reconfigure(&settings);
         }
         self.settings = settings;
         self.open(plan, bound, udp).await

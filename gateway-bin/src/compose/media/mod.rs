@@ -23,6 +23,7 @@ use sdp_core::net::{self, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
+use sip_core::edge::interop;
 use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -152,7 +153,7 @@ impl MediaPlane {
     fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
-        config.policy = policy(&settings.media);
+        config.policy = policy(&settings.media, &settings.sip.interop.sdp);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
@@ -206,8 +207,9 @@ impl MediaPlane {
     }
 
     /// The policy of calls to come; calls that run keep theirs.
-    pub(crate) fn reconfigure(&self, media: &MediaSettings) {
-        self.with(|anchor| anchor.reconfigure(policy(media)));
+    pub(crate) fn reconfigure(&self, settings: &Settings) {
+        let policy = policy(&settings.media, &settings.sip.interop.sdp);
+        self.with(|anchor| anchor.reconfigure(policy));
     }
 
     /// Ends sessions of an earlier process that no call of ours belongs to.
@@ -420,7 +422,7 @@ fn addresses(interface: &Interface) -> Addresses {
     })
 }
 
-fn policy(media: &MediaSettings) -> Policy {
+fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
     Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
@@ -430,6 +432,6 @@ fn policy(media: &MediaSettings) -> Policy {
         },
         max_senders: media.max_senders,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..Policy::default()
+        ..super::descriptions::policy(sdp)
     }
 }

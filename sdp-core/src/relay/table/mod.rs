@@ -16,7 +16,7 @@ use super::checks::Answer;
 use super::command::{Realm, Side, StreamId};
 use super::loop_guard::OwnPorts;
 use super::pool::Pool;
-use super::report::{Pair, PairId, Report};
+use super::report::{Dropped, Pair, PairId, Report};
 use super::silence::Heard;
 use super::stream::{Packet, Passed, Stream, Verdict};
 use crate::policy::Addresses;
@@ -44,6 +44,20 @@ pub struct Config {
     pub statistics_interval: Duration,
     /// Chooses the ports.
     pub seed: [u8; 32],
+    /// What carries packets; for the driver.
+    pub engine: Engine,
+}
+
+/// What carries packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// io_uring where the kernel has what it takes, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// Epoll.
+    Epoll,
 }
 
 impl Config {
@@ -60,6 +74,7 @@ impl Config {
             lease_lifetime: Duration::from_secs(300),
             statistics_interval: Duration::from_secs(5),
             seed,
+            engine: Engine::Auto,
         }
     }
 }
@@ -266,11 +281,25 @@ impl Table {
 
     /// The kernel refused to send a packet that had come to this slot.
     pub fn handle_send_error(&mut self, slot: Slot) {
+        self.count(slot, |dropped| dropped.send += 1);
+    }
+
+    /// A packet that came to this slot is larger than the driver takes.
+    pub fn handle_oversize(&mut self, slot: Slot) {
+        self.count(slot, |dropped| dropped.oversize += 1);
+    }
+
+    /// The kernel's queue of a port of this slot had no room for so many packets.
+    pub fn handle_overflow(&mut self, slot: Slot, packets: u32) {
+        self.count(slot, |dropped| dropped.overflow += u64::from(packets));
+    }
+
+    fn count(&mut self, slot: Slot, act: impl FnOnce(&mut Dropped)) {
         let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
         if let Some(Usage::Stream { at, side }) = usage
             && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
         {
-            entry.stream.count_send_error(side);
+            act(entry.stream.dropped_mut(side));
         }
     }
 

@@ -7,12 +7,12 @@ use super::{changed, refused};
 use crate::config::Settings;
 
 /// The shipped configuration with these lines in front of `[media]`.
-fn added(lines: &str) -> Settings {
+pub(super) fn added(lines: &str) -> Settings {
     changed("[media]", &format!("{lines}\n[media]")).unwrap().0
 }
 
 #[track_caller]
-fn adding_is_refused(lines: &str, key: &str, says: &str) {
+pub(super) fn adding_is_refused(lines: &str, key: &str, says: &str) {
     refused("[media]", &format!("{lines}\n[media]"), key, says);
 }
 
@@ -99,10 +99,9 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
         ("refer_updates_user", "false", "true"),
         ("refer_copy_headers", "[]", "[\"X-A\"]"),
         ("refer_copy_headers", "\"\"", "\"X-A\""),
-        ("add_dtmf_pt", "\"\"", "101"),
     ] {
         let key = format!("sip.interop.{name}");
-        let expected = if neutral == "\"\"" && name != "add_dtmf_pt" { "[]" } else { neutral };
+        let expected = if neutral == "\"\"" { "[]" } else { neutral };
         adding_is_refused(
             &interop(&format!("{name} = {other}")),
             &key,
@@ -111,8 +110,7 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
         added(&interop(&format!("{name} = {neutral}")));
     }
     for (table, name, neutral, other) in [
-        ("sdp", "port_6891", "false", "true"),
-        ("sdp", "rtcp_attribute", "true", "false"),
+        ("sdp", "resolve_fqdn", "false", "true"),
         ("media", "late_relatch", "false", "true"),
         ("media", "timeout_rtp", "\"\"", "30"),
         ("b2bua", "codec_change_detection", "\"first\"", "\"static\""),
