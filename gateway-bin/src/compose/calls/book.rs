@@ -98,6 +98,16 @@ impl Call {
         (counted.at, *counted.legs) = (now, legs);
     }
 
+    /// The relay has measured how long an end is silent: better than what follows from counters at intervals.
+    pub(super) fn silent(&mut self, index: u32, side: Side, long: Duration) {
+        let counted = self.counted.get_mut(&index);
+        if let Some((at, heard)) =
+            counted.and_then(|c| Some((c.at, c.heard.get_mut(usize::from(side == Side::Inside))?)))
+        {
+            *heard = at.checked_sub(long).unwrap_or(at);
+        }
+    }
+
     /// The media line that a stream stands for: of alternatives at one port the one that neither end declined.
     fn line(&self, seen: &Seen) -> Option<usize> {
         let wanted =
@@ -176,6 +186,16 @@ impl Book {
         }
     }
 
+    /// One line about a stream of a call that runs, if it is in trouble.
+    pub(super) fn diagnose(&self, seen: &Seen, peers: &[Seen]) {
+        let Some(call) = self.calls.get(&seen.id.session) else { return };
+        let verdict = self.judge(call, seen, peers);
+        if verdict.is_trouble() {
+            let (call_id, tag) = (call.call_id.as_deref(), call.tag.as_deref());
+            report::media::diagnosis(seen.id.session, seen.id.index, call_id, tag, &verdict);
+        }
+    }
+
     pub(super) fn stream(&self, now: Instant, call: &Call, seen: &Seen, peers: &[Seen]) -> StreamStatus {
         let verdict = self.judge(call, seen, peers);
         let counted = call.counted.get(&seen.id.index);
@@ -245,6 +265,7 @@ impl Book {
             agreed: seen.agreed,
             answered: Some(call.answered.is_some()),
             direct: seen.setup.direct,
+            patience: seen.setup.timeouts.one_way.map(|seconds| Duration::from_secs(seconds.into())),
             age,
             near,
             far,

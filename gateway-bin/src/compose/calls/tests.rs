@@ -206,6 +206,29 @@ fn a_phone_that_falls_silent_is_told_after_a_while() {
 }
 
 #[test]
+fn what_the_relay_measured_counts_more_than_counters_at_intervals() {
+    let mut rig = Rig::new();
+    rig.call(1);
+    rig.count(5, 1, talked(250), talked(250));
+    rig.now += Duration::from_secs(6);
+    let stream = StreamId { session: 1, index: 0 };
+    let silent = |silence| Report::Silent {
+        stream,
+        silence,
+        seconds: 11,
+        outside: Box::new(talked(251)),
+        inside: Box::new(talked(800)),
+        closed: false,
+    };
+    rig.calls.heard(rig.now, &silent(Silence::Rtcp));
+    assert_eq!(rig.verdicts(), [(1, "healthy".into())], "RTCP is not audio");
+    rig.calls.heard(rig.now, &silent(Silence::OneWay(Side::Outside)));
+    assert_eq!(rig.verdicts(), [(1, "stopped".into())]);
+    let status = rig.calls.status(rig.now);
+    assert!(status.calls[0].streams[0].sentence.contains("from the phone for 11 s"));
+}
+
+#[test]
 fn two_phones_in_one_call_are_each_others_far_end() {
     let mut rig = Rig::new();
     let to_switch = rig.offer(1, Side::Outside, &audio("192.168.1.7", 40002)).unwrap();
