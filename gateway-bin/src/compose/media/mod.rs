@@ -23,7 +23,7 @@ use sdp_core::net::{self, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
-use sip_core::edge::interop;
+use sip_core::edge::interop::InteropProfile;
 use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -153,7 +153,7 @@ impl MediaPlane {
     fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
-        config.policy = policy(&settings.media, &settings.sip.interop.sdp);
+        config.policy = policy(&settings.media, &settings.sip.interop);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
@@ -208,7 +208,7 @@ impl MediaPlane {
 
     /// The policy of calls to come; calls that run keep theirs.
     pub(crate) fn reconfigure(&self, settings: &Settings) {
-        let policy = policy(&settings.media, &settings.sip.interop.sdp);
+        let policy = policy(&settings.media, &settings.sip.interop);
         self.with(|anchor| anchor.reconfigure(policy));
     }
 
@@ -422,7 +422,7 @@ fn addresses(interface: &Interface) -> Addresses {
     })
 }
 
-fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
+fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
     Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
@@ -432,6 +432,7 @@ fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
         },
         max_senders: media.max_senders,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..super::descriptions::policy(sdp)
+        forked: interop.media.forked,
+        ..super::descriptions::policy(&interop.sdp)
     }
 }
