@@ -336,13 +336,14 @@ async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _al
 fn setup(settings: &Settings) -> Setup {
     let (low, high) = settings.media.port_range;
     let (outside, inside) = (addresses(&settings.net.outside), addresses(&settings.net.inside));
-    Setup { outside, inside, ports: low..=high, workers: 0 }
+    Setup { outside, inside, ports: low..=high, workers: 0, dscp: settings.media.dscp }
 }
 
 /// What the relay is made of, in this process or in one of its own.
 pub(crate) fn relay(setup: &Setup) -> io::Result<net::Config> {
     let mut config = net::Config::new(setup.outside, setup.inside, super::seed()?);
     config.ports = setup.ports.clone();
+    config.dscp = setup.dscp;
     Ok(config)
 }
 
@@ -431,6 +432,9 @@ fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
             config::SenderLimit::Multiple => SenderLimit::Multiple,
         },
         max_senders: media.max_senders,
+        late_relatch: media.late_relatch,
+        early_rtp: media.early_rtp,
+        timeouts: media.timeouts,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         forked: interop.media.forked,
         ..super::descriptions::policy(&interop.sdp)

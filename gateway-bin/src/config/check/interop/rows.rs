@@ -119,17 +119,11 @@ pub(super) const SDP: &[Switch] = &[
 
 /// The switches of `[media]`: the media half builds them.
 pub(super) const MEDIA: &[Switch] = &[
-    row("late_relatch", Kind::Flag(|p| &mut p.media.late_relatch), Later),
-    row("early_rtp", Kind::Flag(|p| &mut p.media.early_rtp), Later),
     row("always_relay", Kind::Flag(|p| &mut p.media.always_relay), Later),
     row("forked", Kind::Flag(|p| &mut p.media.forked), Acts),
-    row("teardown_on_timeout", Kind::Flag(|p| &mut p.media.teardown_on_timeout), Later),
     row("reuse_on_change", Kind::Flag(|p| &mut p.media.reuse_on_change), Later),
     row("reuse_in_session", Kind::Flag(|p| &mut p.media.reuse_in_session), Later),
     row("proxy", Kind::Only("\"no\""), Later),
-    row("timeout_oneway", Kind::Only("\"\""), Later),
-    row("timeout_rtp", Kind::Only("\"\""), Later),
-    row("timeout_rtcp", Kind::Only("\"\""), Later),
     row("reuse_time", Kind::Only("0"), Later),
 ];
 
