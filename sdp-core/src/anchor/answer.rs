@@ -41,11 +41,11 @@ impl Anchor {
         self.check_answer(id, from, signalling, &offer, &described)?;
         let offered = writing::offered(&offer);
         let placements = self.take_answer(now, id, offer, (from, signalling), described)?;
-        Ok(self.write_answer(sdp, address, placements, &offered))
+        Ok(self.write_answer(id, sdp, address, placements, &offered))
     }
 
     /// An answer that was checked comes into effect; what its lines say to the offering side.
-    fn take_answer(
+    pub(super) fn take_answer(
         &mut self,
         now: Instant,
         id: u64,
@@ -83,17 +83,6 @@ impl Anchor {
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
         Ok(placements)
-    }
-
-    /// Brings back what a fork has answered, unless it is in effect. `None`: nobody knows of it.
-    pub(super) fn return_to(&mut self, now: Instant, id: u64, fork: u64) -> Option<()> {
-        let session = self.sessions.get_mut(&id)?;
-        let offer = session.offer.as_ref().filter(|offer| offer.answered && offer.fork != Some(fork))?;
-        let answered = offer.forks.iter().find(|other| other.key == fork)?.clone();
-        let offer = offer.clone();
-        session.fork = Some(fork);
-        let ends = (offer.from.other(), answered.signalling);
-        self.take_answer(now, id, offer, ends, answered.lines).ok().map(drop)
     }
 
     /// Our address as the offering side is to see it: of the family its ports were taken in.
@@ -259,17 +248,23 @@ impl Anchor {
         same: &[&Accepted],
     ) {
         let generation = session.generation;
-        let Some(stream) = session.stream_mut(line.index) else { return };
         let stream_id = StreamId { session: id, index: line.index };
+        // What went to one side was written by the other.
+        let ice = [(offer.from, line.answered.ice), (from, line.offered.ice)]
+            .map(|(side, named)| (side, self.ice_lite(Some(session), stream_id, side, named)));
+        let Some(stream) = session.stream_mut(line.index) else { return };
         let mut setup = stream.setup.clone();
         let ends = [(offer.from, offer.signalling, &line.offered), (from, signalling, &line.answered)];
         for (side, signalling, described) in ends {
             let known = setup.leg(side).sources.clone();
             // Checked before; an address that is refused after all leaves the leg as it was.
-            let Ok((leg, names)) = self.leg(stream_id, &stream.pair(side), signalling, described, &known)
-            else {
+            let pair = stream.pair(side);
+            let Ok((mut leg, names)) = self.leg(stream_id, &pair, signalling, described, &known) else {
                 continue;
             };
+            if side == from {
+                self.admit_forks(offer, line.line, stream_id, &pair, &mut leg);
+            }
             match side {
                 // The other one may have ended since it was named.
                 Side::Inside => stream.follow(if names == line.route.names {
@@ -281,6 +276,9 @@ impl Anchor {
             }
             *setup.leg_mut(side) = leg;
             setup.leg_mut(side).generation = generation;
+        }
+        for (side, ice) in ice {
+            setup.leg_mut(side).ice = ice;
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
         setup.secure = both().any(|described| described.transport.is_secure());

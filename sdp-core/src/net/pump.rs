@@ -116,7 +116,8 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
             match action {
                 Action::Bind { rtp, rtcp } => {
                     binds += 1;
-                    match Port::bind(rtp).and_then(|rtp| Ok((rtp, Port::bind(rtcp)?))) {
+                    let dscp = self.table.dscp();
+                    match Port::bind(rtp, dscp).and_then(|rtp| Ok((rtp, Port::bind(rtcp, dscp)?))) {
                         Ok((rtp, rtcp)) => self.install(rtp, rtcp),
                         Err(failure) => self.table.handle_bind_failed(clock(), failure),
                     }

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{Ipv4RecvTtl, Ipv4Ttl, Ipv6RecvHopLimit, Ipv6Ttl, RcvBuf, RxqOvfl};
+use nix::sys::socket::sockopt::{
+    Ipv4RecvTtl, Ipv4Tos, Ipv4Ttl, Ipv6RecvHopLimit, Ipv6TClass, Ipv6Ttl, RcvBuf, RxqOvfl,
+};
 
 use crate::relay::Component;
 use crate::relay::table::{BindFailure, Slot};
@@ -46,7 +48,7 @@ struct Steady {
 }
 
 impl Port {
-    pub(super) fn bind(address: SocketAddr) -> Result<Self, BindFailure> {
+    pub(super) fn bind(address: SocketAddr, dscp: u8) -> Result<Self, BindFailure> {
         let fatal = |what: &str, error: &dyn std::fmt::Display| {
             BindFailure::Fatal(format!("{what} {}: {error}", address.ip()))
         };
@@ -61,6 +63,12 @@ impl Port {
         };
         // A kernel that does not tell the hop limit can't have it kept: better no port than a wrong one.
         told.map_err(|error| fatal("the kernel does not tell the hop limit on", &error))?;
+        // The DSCP is the upper six bits (RFC 2474 §3). A kernel that does not mark packets still sends them.
+        let class = i32::from(dscp) << 2;
+        let _ = match address {
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4Tos, &class),
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6TClass, &class),
+        };
         // Less room is no reason to refuse, nor is a kernel that does not tell what its queue lost.
         let _ = setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER);
         let _ = setsockopt(&socket, RxqOvfl, &1);
@@ -195,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_port_tells_its_socket_once() {
-        let mut port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut port = Port::bind("127.0.0.1:0".parse().unwrap(), 46).unwrap();
         assert_eq!([port.hop(64), port.hop(64), port.hop(63)], [Hop::Socket, Hop::Socket, Hop::Message]);
         assert!(port.settle(63));
         assert_eq!(port.hop(63), Hop::Socket);
@@ -204,11 +212,23 @@ mod tests {
 
     #[test]
     fn a_slot_that_is_used_again_has_another_generation() {
-        let port = || Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = || Port::bind("127.0.0.1:0".parse().unwrap(), 46).unwrap();
         let mut ports = Ports::default();
         let first = ports.install(Slot(3), port(), port()).unwrap().generation;
         assert!(ports.pair(Slot(2)).is_none() && ports.pair(Slot(9)).is_none());
         assert!(ports.remove(Slot(3)).is_some() && ports.remove(Slot(3)).is_none());
         assert_ne!(ports.install(Slot(3), port(), port()).unwrap().generation, first);
+    }
+
+    /// MED-19.
+    #[test]
+    fn a_port_marks_what_it_sends() {
+        use nix::sys::socket::getsockopt;
+        for dscp in [0, 46, 63] {
+            let four = Port::bind("127.0.0.1:0".parse().unwrap(), dscp).unwrap();
+            assert_eq!(getsockopt(&four, Ipv4Tos).unwrap(), i32::from(dscp) << 2);
+            let six = Port::bind("[::1]:0".parse().unwrap(), dscp).unwrap();
+            assert_eq!(getsockopt(&six, Ipv6TClass).unwrap(), i32::from(dscp) << 2);
+        }
     }
 }

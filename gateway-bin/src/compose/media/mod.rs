@@ -23,6 +23,7 @@ use sdp_core::net::{self, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
+use sip_core::edge::interop::InteropProfile;
 use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -120,7 +121,7 @@ impl MediaPlane {
         let (sender, mut reports) = mpsc::unbounded_channel();
         let config = relay(&setup(settings))?;
         let relay = Relay::spawn(config, move |report| drop(sender.send(report)))?;
-        let (plane, alive) = Self::new(settings, Link::Within(relay));
+        let (plane, alive) = Self::new(settings, Link::Within(relay))?;
         plane.first_ports(async || reports.recv().await).await?;
         tokio::spawn(consume(plane.faint(), reports, alive));
         Ok(plane)
@@ -129,7 +130,7 @@ impl MediaPlane {
     async fn across(settings: &Settings, path: PathBuf) -> Result<(Self, Vec<Heir>), MediaError> {
         let socket = Socket::new(path, settings.log.clone(), setup(settings))?;
         let (mut connection, left) = socket.reach().await?;
-        let (plane, alive) = Self::new(settings, Link::Across(Across::default()));
+        let (plane, alive) = Self::new(settings, Link::Across(Across::default()))?;
         plane.join(&connection);
         let heirs = plane.with(|anchor| anchor.take_over(Instant::now(), &left));
         let messages = &mut connection.messages;
@@ -149,16 +150,17 @@ impl MediaPlane {
         Ok((plane, heirs))
     }
 
-    fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
+    fn new(settings: &Settings, link: Link) -> io::Result<(Self, watch::Sender<()>)> {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
-        config.policy = policy(&settings.media);
+        config.seed = Some(crate::compose::seed()?.into());
+        config.policy = policy(&settings.media, &settings.sip.interop);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
         let calls = Calls::new(anchor.clone());
         let plane = Self { anchor, link: Arc::new(link), running, spawned: Arc::default(), newest: 0, calls };
-        (plane, alive)
+        Ok((plane, alive))
     }
 
     fn faint(&self) -> Faint {
@@ -206,8 +208,9 @@ impl MediaPlane {
     }
 
     /// The policy of calls to come; calls that run keep theirs.
-    pub(crate) fn reconfigure(&self, media: &MediaSettings) {
-        self.with(|anchor| anchor.reconfigure(policy(media)));
+    pub(crate) fn reconfigure(&self, settings: &Settings) {
+        let policy = policy(&settings.media, &settings.sip.interop);
+        self.with(|anchor| anchor.reconfigure(policy));
     }
 
     /// Ends sessions of an earlier process that no call of ours belongs to.
@@ -303,6 +306,9 @@ impl MediaPlane {
             self.calls.told(&command);
             self.link.send(command);
         }
+        while let Some(event) = anchor.poll_event() {
+            report::media::tell(&event);
+        }
     }
 
     // A panic while the lock was held is a fault of ours; the anchor is still the best knowledge there is.
@@ -334,13 +340,14 @@ async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _al
 fn setup(settings: &Settings) -> Setup {
     let (low, high) = settings.media.port_range;
     let (outside, inside) = (addresses(&settings.net.outside), addresses(&settings.net.inside));
-    Setup { outside, inside, ports: low..=high, workers: 0 }
+    Setup { outside, inside, ports: low..=high, workers: 0, dscp: settings.media.dscp }
 }
 
 /// What the relay is made of, in this process or in one of its own.
 pub(crate) fn relay(setup: &Setup) -> io::Result<net::Config> {
     let mut config = net::Config::new(setup.outside, setup.inside, super::seed()?);
     config.ports = setup.ports.clone();
+    config.dscp = setup.dscp;
     Ok(config)
 }
 
@@ -365,11 +372,14 @@ impl Media for MediaPlane {
             return Err(Refusal::NotAcceptable);
         };
         let sdp = description.body.get(part.clone()).unwrap_or_default();
-        let rewritten = self.with(|anchor| match role {
-            Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
-            Role::Answer => {
-                anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
-                anchor.answer(now, session.0, from, source, to, sdp)
+        let rewritten = self.with(|anchor| {
+            anchor.introduce(session.0, leg.contact);
+            match role {
+                Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
+                Role::Answer => {
+                    anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
+                    anchor.answer(now, session.0, from, source, to, sdp)
+                }
             }
         });
         let rewritten = rewritten.map_err(|refusal| {
@@ -420,8 +430,8 @@ fn addresses(interface: &Interface) -> Addresses {
     })
 }
 
-fn policy(media: &MediaSettings) -> Policy {
-    Policy {
+fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
+    let policy = Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
             config::SenderLimit::Lock => SenderLimit::Lock,
@@ -429,7 +439,12 @@ fn policy(media: &MediaSettings) -> Policy {
             config::SenderLimit::Multiple => SenderLimit::Multiple,
         },
         max_senders: media.max_senders,
+        late_relatch: media.late_relatch,
+        early_rtp: media.early_rtp,
+        timeouts: media.timeouts,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..Policy::default()
-    }
+        forked: interop.media.forked,
+        ..super::descriptions::policy(&interop.sdp)
+    };
+    crate::compose::route::with(&media.route, policy)
 }

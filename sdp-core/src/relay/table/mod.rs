@@ -42,6 +42,8 @@ pub struct Config {
     pub lease_lifetime: Duration,
     /// Between two `Statistics` of a stream; 5 s.
     pub statistics_interval: Duration,
+    /// DSCP of what the driver sends, 0 to 63; 46, expedited forwarding (RFC 3246). It is set where a port is bound.
+    pub dscp: u8,
     /// Chooses the ports.
     pub seed: [u8; 32],
     /// What carries packets; for the driver.
@@ -73,6 +75,7 @@ impl Config {
             rest: Duration::from_secs(30),
             lease_lifetime: Duration::from_secs(300),
             statistics_interval: Duration::from_secs(5),
+            dscp: 46,
             seed,
             engine: Engine::Auto,
         }
@@ -272,6 +275,11 @@ impl Table {
             entry.stream.count_no_receiver(side);
         }
         sent
+    }
+
+    /// What the driver's packets are marked with.
+    pub fn dscp(&self) -> u8 {
+        self.config.dscp
     }
 
     /// The answer of the last [`Forward`] that was one.
