@@ -112,8 +112,9 @@ impl Latch {
             holder: None,
             succession: Succession::default(),
             mark: None,
-            // Room for all of them now: the packet path does not allocate.
-            senders: Vec::with_capacity(64),
+            // The usual end has one sender, and one that moves keeps its place. A second allocates, and no more than
+            // `max_senders` ever do; room for all of them ahead would be most of a call's memory.
+            senders: Vec::with_capacity(1),
         };
         latch.update(setup, described);
         latch

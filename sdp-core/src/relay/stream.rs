@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::checks::{Answer, Checks};
 use super::command::{Kind, LegSetup, Side, StreamId, StreamSetup, Timeouts};
+use super::counts::Counts;
 use super::hop_limit;
 use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
@@ -65,7 +66,7 @@ pub struct Stream {
 struct Leg {
     rtp: Latch,
     rtcp: Latch,
-    statistics: LegStatistics,
+    statistics: Counts,
     meter: Meter,
     round_trip: RoundTrip,
     reported: Option<Reported>,
@@ -82,7 +83,7 @@ impl Leg {
         let mut leg = Self {
             rtp: Latch::new(setup, setup.remote.map(|remote| remote.rtp)),
             rtcp: Latch::new(setup, setup.remote.map(|remote| remote.rtcp)),
-            statistics: LegStatistics::default(),
+            statistics: Counts::default(),
             meter: Meter::default(),
             round_trip: RoundTrip::default(),
             reported: None,
@@ -205,7 +206,7 @@ impl Stream {
             reported: leg.reported,
             round_trip_us: leg.round_trip.last_us(),
             mos_hundredths: quality::mos_hundredths(&reception, both),
-            ..leg.statistics
+            ..leg.statistics.into()
         };
         for (place, sender) in statistics.sources.iter_mut().zip(senders) {
             *place = Some(sender);

@@ -1,3 +1,4 @@
+mod guard;
 mod restore;
 
 use std::num::NonZeroU8;
