@@ -94,7 +94,7 @@ part_lab() {
   [ "$(id -u)" = 0 ] || { leave_out lab "network namespaces need root"; return; }
   ip netns add farend-probe 2>/dev/null && ip netns del farend-probe || { leave_out lab "this machine makes no network namespaces"; return; }
   cargo build -q --release --locked -p farend || return 1
-  python3 lab/run.py --farend target/release/farend
+  python3 lab/run.py --farend target/release/farend --lanes 2
 }
 
 command -v cargo >/dev/null || { echo "cargo is not in PATH: install Rust (the rustup way or your distribution's)" >&2; exit 2; }

@@ -61,6 +61,7 @@ class Media:
         self.remote = None
         self.sent = 0  # the next sequence number too
         self.quiet = False  # a pause in what it says
+        self.kind = 0  # payload type of what it sends
         self.got = []  # (ttl, source, payload)
         self._stop, self._talking = threading.Event(), False
         self._version = 1
@@ -118,7 +119,7 @@ class Media:
                 continue
             n = self.sent
             at = n * FRAME % len(samples)
-            packet = struct.pack("!BBHII", 0x80, 0, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, self.ssrc) + samples[at:at + FRAME]
+            packet = struct.pack("!BBHII", 0x80, self.kind, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, self.ssrc) + samples[at:at + FRAME]
             try:
                 self.sock.sendto(packet, self.remote)
             except OSError:

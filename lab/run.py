@@ -3,6 +3,7 @@
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import pkgutil
 import signal
@@ -22,6 +23,7 @@ def arguments():
     parser.add_argument("case", nargs="*", metavar="CASE", help="a case or the first part of its name (tags runs tags and tags-off); all without")
     parser.add_argument("--farend", default=None, help="the gateway binary (default: target/release/farend, else target/debug/farend)")
     parser.add_argument("--shards", type=int, default=0, help="sip.shards of the gateway (default: 0, one for each core)")
+    parser.add_argument("--lanes", type=int, default=1, help="how many cases run at once, each lane in networks of its own (default: 1)")
     parser.add_argument("--direct", action="store_true", help="self-check without a gateway: phones reach the inside through a plain router")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and captures")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
@@ -73,19 +75,40 @@ def main():
         sys.exit("the lab makes network namespaces and needs root")
     farend = None if args.direct else binary(args.farend)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    multiprocessing.set_start_method("fork")
+    taken, passed = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
+    lanes = [multiprocessing.Process(target=lane, args=(args, farend, todo, taken, passed)) for _ in range(min(args.lanes, len(todo)) - 1)]
+    for one in lanes:
+        one.start()
+    try:
+        lane(args, farend, todo, taken, passed)
+    except BaseException:
+        for one in lanes:
+            one.terminate()  # it takes its networks down
+        raise
+    finally:
+        for one in lanes:
+            one.join()
+    print(f"{passed.value} passed, {len(todo) - passed.value} failed")
+    return 0 if passed.value == len(todo) else 1
+
+
+def lane(args, farend, todo, taken, passed):
+    """A laboratory of its own that takes one case after the other, as long as there are some."""
     lab = Lab(farend, args.direct, args.shards)
-    passed = failed = 0
     try:
         lab.up()
-        for case in todo:
-            if run_case(lab, case, args.keep):
-                passed += 1
-            else:
-                failed += 1
+        while True:
+            with taken.get_lock():
+                number = taken.value
+                taken.value += 1
+            if number >= len(todo):
+                break
+            if run_case(lab, todo[number], args.keep):
+                with passed.get_lock():
+                    passed.value += 1
     finally:
         lab.down(args.keep)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
 
 
 if __name__ == "__main__":

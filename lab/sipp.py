@@ -1,6 +1,7 @@
 """Debian's SIPp as phone: scenarios of literal text, over UDP or TCP, behind a NAT of the lab."""
 
 import os
+import re
 
 from cases import Failed
 from net import GW_OUT4, HOME4, KAMAILIO
@@ -77,6 +78,31 @@ def calling(callee):
     return scenario(invite, recv(100, True), recv(180, True), recv(200, rrs="true"), later("ACK", 1), '<pause milliseconds="300"/>', later("BYE", 2), recv(200))
 
 
+HELD = SDP.replace("c=IN IP[media_ip_type] [media_ip]", "c=IN IP4 0.0.0.0").replace("o=sipp 1 1", "o=sipp 1 2")
+AGAIN = SDP.replace("o=sipp 1 1", "o=sipp 1 3")
+
+
+def holding(callee):
+    """INVITE, then a hold as RFC 2543 has it, then the first description again, BYE."""
+    ours = f"From: <sip:caller@{KAMAILIO}>;tag=[pid]c[call_number]"
+    contact = "Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
+    steps = [send(f"INVITE sip:{callee}@{KAMAILIO} SIP/2.0\n{HEADS}\n{ours}\nTo: <sip:{callee}@{KAMAILIO}>\nCSeq: 1 INVITE\n{contact}\n\n{SDP}", retrans=500)]
+    for n, body in ((1, HELD), (2, AGAIN), (3, None)):
+        steps += [recv(100, True), recv(180, True), recv(200, rrs="true"), send(f"ACK [next_url] SIP/2.0\n[routes]\n{HEADS}\n{ours}\n[last_To:]\nCSeq: {n} ACK"), '<pause milliseconds="200"/>']
+        if body:
+            steps.append(send(f"INVITE [next_url] SIP/2.0\n[routes]\n{HEADS}\n{ours}\n[last_To:]\nCSeq: {n + 1} INVITE\n{contact}\n\n{body}", retrans=500))
+    steps += [send(f"BYE [next_url] SIP/2.0\n[routes]\n{HEADS}\n{ours}\n[last_To:]\nCSeq: 4 BYE", retrans=500), recv(200)]
+    return scenario(*steps)
+
+
+def held():
+    """Answers three offers in one dialog."""
+    again = ANSWERED.replace(";tag=[pid]a[call_number]", "")
+    more = [step for _ in range(2) for step in (recv("INVITE"), send(f"SIP/2.0 200 OK\n{again}\n\n{SDP}", retrans=500), recv("ACK"))]
+    return scenario(recv("INVITE"), send(f"SIP/2.0 180 Ringing\n{ANSWERED}"), send(f"SIP/2.0 200 OK\n{ANSWERED}\n\n{SDP}", retrans=500), recv("ACK"), *more,
+                    recv("BYE"), send("SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]"))
+
+
 class Sipp:
     """One SIPp process in a home."""
 
@@ -104,6 +130,12 @@ class Sipp:
         if self.proc.proc.returncode:
             errors = open(self.errors).read()[-600:] if os.path.exists(self.errors) else self.proc.text()[-600:]
             raise Failed(f"{self.name} ended with {self.proc.proc.returncode}: {errors}")
+
+    def offers(self):
+        """The descriptions in the INVITEs that came, each once."""
+        with open(f"{self.errors.removesuffix('-errors.log')}-messages.log", errors="replace") as log:
+            found = re.findall(r"message received \[\d+\] bytes :\s*\n\s*INVITE .*?\n\r?\n(v=0.*?)\r?\n(?:\r?\n|-{5})", log.read(), re.S)
+        return list(dict.fromkeys(found))
 
     def close(self):
         self.proc.stop()

@@ -10,14 +10,15 @@
 #   SERVERS="rtpengine reset keep"      in the order they run in each round; also epoll (reset on the fallback)
 #   PEERS=../shared/peers/sip           where the generators are: rtpload, ng.py
 #   RELAY=path                          a relay_calls binary; default: cargo build --release
-#   CORE=0 SEND=2 RECV=3 NICE=-5        cores of the relay and of the generator's two threads, priority of all
+#   CORE=0 SEND=2 RECV=3                cores of the relay and of the generator's two threads
+#   FIFO=                               a real-time priority for all of them, on a machine that has other work
 # Needs Debian's rtpengine-daemon, python3, four cores at rest.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 run=${RUN:-$here/run/relay}
 N=${N:-3} SECS=${SECS:-5} CALLS=${CALLS:-1000}
-CORE=${CORE:-0} SEND=${SEND:-2} RECV=${RECV:-3} NICE=${NICE:--5}
+CORE=${CORE:-0} SEND=${SEND:-2} RECV=${RECV:-3} FIFO=${FIFO:-}
 SERVERS=${SERVERS:-rtpengine reset keep}
 [ $# -gt 0 ] || set -- paced100 paced500 paced1000 flood100 flood1000 mem
 server=
@@ -38,7 +39,8 @@ for at in "$root/../shared/peers/sip" /work/shared/peers/sip; do PEERS=${PEERS:-
 [ -f "$PEERS/rtpengine/ng.py" ] || fail "no load generators: set PEERS"
 mkdir -p "$run" && : >"$run/results" || fail "no folder $run"
 ulimit -n "$(ulimit -Hn)"
-nice -n "$NICE" true 2>/dev/null || NICE=0
+first=()
+[ -z "$FIFO" ] || first=(chrt -f "$FIFO")
 rtpload=${RTPLOAD:-$run/loadgen/target/release/rtpload}
 if [ ! -x "$rtpload" ]; then
   cp -r "$PEERS/loadgen" "$run/" && (cd "$run/loadgen" && cargo build --release --quiet --bin rtpload) || fail "rtpload was not built"
@@ -49,7 +51,7 @@ if [ -z "${RELAY:-}" ]; then
 fi
 ng() { python3 "$PEERS/rtpengine/ng.py" "$@"; }
 pss() { awk '/^Pss:/{print $2}' "/proc/$server/smaps_rollup"; }
-pinned() { exec nice -n "$NICE" taskset -c "$CORE" "$@"; }
+pinned() { exec "${first[@]}" taskset -c "$CORE" "$@"; }
 
 start() { # server, calls; sets `server` and `before`
   case $1 in
@@ -77,7 +79,7 @@ start() { # server, calls; sets `server` and `before`
 load() { # label arguments...
   local label=$1
   shift
-  nice -n "$NICE" "$rtpload" --map "$run/map" --pid "$server" --secs "$SECS" --send-cores "$SEND" --recv-cores "$RECV" --label "$label" "$@" |
+  "${first[@]}" "$rtpload" --map "$run/map" --pid "$server" --secs "$SECS" --send-cores "$SEND" --recv-cores "$RECV" --label "$label" "$@" |
     tee -a "$run/results" | sed "s/^/    /"
 }
 measure() { # server test

@@ -17,7 +17,7 @@ from tap import Tap
 DIALECTS = {
     "sendonly": (None, "a=sendonly\r\n", "sendonly"),
     "inactive": (None, "a=inactive\r\n", "inactive"),
-    "0.0.0.0": ("0.0.0.0", "", "sendrecv"),  # sendonly with SDP-06
+    "0.0.0.0": ("0.0.0.0", "", "sendonly"),
     "0.0.0.0 and sendonly": ("0.0.0.0", "a=sendonly\r\n", "sendonly"),
 }
 

@@ -87,6 +87,34 @@ def nat(lab):
     return f"4 calls, both ways each; {packets} packets came and left once, 0 on the inside; the symmetric NAT showed ports {one} and {other}"
 
 
+DIRECT = ("[media]\n", '[fent]\nmedia_route = "direct-behind-same-nat"\n\n[media]\n')
+
+
+# @case("nat-direct")  once the route is there
+def direct(lab):
+    """media_route = "direct-behind-same-nat": two phones behind one NAT talk without a packet outside of it; a double NAT and different NATs are relayed, once; always_relay wins"""
+    gateway = Gateway(lab, ttl="64", replace=(DIRECT,))
+    lab.net.more_homes(3, ())
+    DoubleNat(lab)
+    outer, inner, wan, home = Tap(lab, "gw", "eth1"), Tap(lab, "gw", "eth0"), Tap(lab, "nat1", "wan"), Tap(lab, "home1", "lo")
+    converse([pair(lab, 6, "home1", 10, "home1", 7), pair(lab, 7, "home2", 7, "inner", 10), pair(lab, 8, "home3", 10, "home2", 10)])
+    n2, n3 = NAT4["home2"], NAT4["home3"]
+    relayed = relayed_once(outer, inner, [(n2, n2), (n2, n2), (n3, n2), (n2, n3)])
+    strays = [p for p in wan.read() if p.rtp or p.payload[:1] >= b"\x80"]
+    same(len(strays), 0, "media packets of the two phones outside of their NAT")
+    stayed = flows(home.rtp())
+    same((len(stayed), {p.dst[0] for p in home.rtp()}), (2, {lab.phone_address("home1", n) for n in (10, 7)}), "streams within the home, and to whom")
+    packets = sum(map(len, stayed.values()))
+    for softphone in [thing for thing in lab.opened if isinstance(thing, Baresip)]:
+        softphone.close()
+    gateway.stop()
+    Gateway(lab, ttl="64", replace=(DIRECT, ("max_senders = 10\n", "max_senders = 10\nalways_relay = true\n")))
+    outer = Tap(lab, "gw", "eth1")
+    converse([pair(lab, 9, "home1", 10, "home1", 7)], 1.5)
+    forced = relayed_once(outer, inner, [(NAT4["home1"], NAT4["home1"])] * 2)
+    return f"one NAT: {packets} packets inside, 0 outside; double and different NATs: {relayed} relayed once; always_relay: {forced} relayed once"
+
+
 @case("nat-dmz")
 def dmz(lab):
     """the gateway at 192.168.0.112 behind a 1:1 NAT: files, CONNECT, registrations, calls out of both sides, audio; nobody outside reads the private address"""

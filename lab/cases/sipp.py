@@ -1,14 +1,18 @@
 """Phones without certificates on a trusted wire: SIPp over UDP and TCP registers, is called and calls through Kamailio."""
 
+import re
+
 from cases import case, check, same
 from gateway import Gateway
+from net import GW_OUT4
 from proc import until
-from sipp import Sipp, answering, calling, waiting
+from sipp import Sipp, answering, calling, held, holding, waiting
 
 WIRE = (('[net.networks]', '[net.networks]\nwire = ["198.51.100.0/24"]'),
         ('[[sip.ports]]\nname = "switches"', '[[sip.ports]]\nname = "wire"\ninterface = "outside"\nport = 5060\ntransport = "udp+tcp"\n'
          'allow_from = "wire"\ntrust_source = true\n[[sip.ports]]\nname = "switches"'))
 MAC = "08000FC00001"
+ACTS = False  # sdp.hold_rfc2543
 
 
 def both_ways(lab, over, caller_over):
@@ -44,3 +48,29 @@ def mixed(lab):
     """a phone over UDP called by one over TCP: each is told the transport it speaks"""
     both_ways(lab, "UDP", "TCP")
     return "5 of 5 calls between a UDP and a TCP phone"
+
+
+def old_hold(lab, number, more):
+    """What the held SIPp reads in its three offers: [(address, direction)]."""
+    gateway = Gateway(lab, replace=[*WIRE, *more])
+    callee = Sipp(lab, "home1", 7, "UDP", waiting(f"held{number}", MAC, 3500), beside=held())
+    until("the phone is registered at Kamailio", lambda: lab.kamailio.contacts(), 5)
+    Sipp(lab, "home2", 8, "UDP", holding(f"held{number}")).done()
+    callee.done()
+    gateway.stop()
+    offers = callee.offers()
+    same(len(offers), 3, "offers that the held SIPp read")
+    directions = [next((d for d in ("sendonly", "recvonly", "inactive", "sendrecv") if f"a={d}" in o), "sendrecv") for o in offers]
+    return [(re.search(r"^c=IN IP4 (\S+)", o, re.M).group(1), d) for o, d in zip(offers, directions, strict=True)]
+
+
+@case("sipp-hold")
+def hold(lab):
+    """SDP-06: SIPp holds by 0.0.0.0: the far side reads the relay's address and sendonly, with hold_rfc2543 it reads 0.0.0.0; resume works in both"""
+    usual = old_hold(lab, 1, [])
+    same(usual, [(GW_OUT4, "sendrecv"), (GW_OUT4, "sendonly"), (GW_OUT4, "sendrecv")], "usual")
+    if not ACTS:
+        return f"usual: {usual[1]}; resumed"
+    old = old_hold(lab, 2, [("[media]\n", "[sdp]\nhold_rfc2543 = true\n\n[media]\n")])
+    same([a for a, _ in old], [GW_OUT4, "0.0.0.0", GW_OUT4], "with hold_rfc2543")
+    return f"usual: {usual[1]}, hold_rfc2543: {old[1]}; resumed in both"

@@ -45,9 +45,10 @@ def linphone(lab):
     Gateway(lab)
     one, two, three, single = four(lab)
     talk(one, two)
-    mark = two.mark()
+    marks = one.mark(), two.mark()
     one.do("pause")
-    two.wait(HELD, since=mark)
+    two.wait(HELD, since=marks[1])
+    one.wait("to LinphoneCallPaused", since=marks[0])  # before that it refuses to resume
     mark = two.mark()
     one.do("resume")
     two.wait(RUNNING, since=mark)

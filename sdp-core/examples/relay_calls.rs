@@ -1,6 +1,6 @@
 //! Calls for a load generator: an anchor sets them up, a relay carries them until it is killed.
 //!
-//! `relay_calls MAP CALLS keep|reset [WORKERS [auto|epoll]]` writes a line a call into MAP: the phone's address, ours for it,
+//! `relay_calls MAP CALLS keep|reset [WORKERS [auto|uring|epoll]]` writes a line a call into MAP: the phone's address, ours for it,
 //! the switch's, ours for it. `benches/peers/relay.sh` runs it.
 
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use sdp_core::anchor::{Anchor, Config};
-use sdp_core::net;
+use sdp_core::net::{self, Engine};
 use sdp_core::policy::HopLimit;
 use sdp_core::relay::{Report, Side};
 
@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (outside, inside): (IpAddr, IpAddr) = (OUTSIDE.parse()?, INSIDE.parse()?);
     let (reports, inbox) = mpsc::channel();
-    let relay = net::Config::new(outside.into(), inside.into(), [7; 32]);
-    println!("{}", options(&relay, rest)?);
+    let mut relay = net::Config::new(outside.into(), inside.into(), [7; 32]);
+    relay.engine = engine(rest)?;
     let relay = net::Relay::spawn(relay, move |report| drop(reports.send(report)))?;
     let mut config = Config::new(outside.into(), inside.into());
     if ttl == "reset" {
@@ -59,8 +59,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn options(_config: &net::Config, rest: &[String]) -> Result<String, Box<dyn Error>> {
-    if rest.is_empty() { Ok("workers=1".into()) } else { Err("too many arguments".into()) }
+/// Engine by name.
+fn engine(rest: &[String]) -> Result<Engine, Box<dyn Error>> {
+    match rest.get(1).map(String::as_str) {
+        None | Some("auto") => Ok(Engine::Auto),
+        Some("uring") => Ok(Engine::Uring),
+        Some("epoll") => Ok(Engine::Epoll),
+        Some(other) => Err(format!("no engine is called {other}").into()),
+    }
 }
 
 struct Gateway {

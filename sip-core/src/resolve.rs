@@ -35,6 +35,11 @@ impl Networks {
         }
     }
 
+    /// What is in it, from the first address to the last of each piece.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
+        self.ranges.iter().copied()
+    }
+
     /// Whether the address is one of them. An IPv4-mapped IPv6 address counts as the IPv4 address it stands for.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

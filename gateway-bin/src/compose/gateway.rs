@@ -12,6 +12,7 @@ use acme_store::publish::Application;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sip_core::flow::ListenerId;
 use sip_core::media::SessionId;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -23,7 +24,7 @@ use super::credentials::{CredentialError, Credentials, Draft};
 use super::crowd::{Crowd, Seated};
 use super::http::{self, ServiceError};
 use super::keys::{KeyError, Keys};
-use super::listen::{BindError, Bound, Doors, Row, Welcome, turn_away};
+use super::listen::{BindError, Bound, Doors, Row, Welcome, mark, turn_away};
 use super::location::{Location, LocationError};
 use super::media::{MediaError, MediaPlane};
 use super::names::Names;
@@ -181,7 +182,7 @@ impl Gateway {
         self.signalling.reconfigure(&settings, switches, names).await;
         self.crowd.reconfigure(settings.guard.tls.clone());
         if let Some(media) = &self.media {
-            media.reconfigure(&settings.media);
+            media.reconfigure(&settings);
         }
         self.settings = settings;
         self.open(plan, bound, udp).await
@@ -277,6 +278,9 @@ impl Gateway {
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
         }
+        if old.media.dscp != new.media.dscp {
+            return Err(StartError::Fixed("media.dscp"));
+        }
         if old.media.process != new.media.process {
             return Err(StartError::Fixed("media.process"));
         }
@@ -358,6 +362,7 @@ impl Gateway {
         }
         for (address, socket) in sockets {
             let Some(row) = wanted.get(&address) else { continue };
+            mark(SockRef::from(&socket), address, self.settings.sip.dscp);
             let id = self.listener_id(&format!("udp {address}"));
             let socket = UdpSocket::from_std(socket)?;
             let stun = self.settings.sip.stun_keepalive;
@@ -378,9 +383,11 @@ impl Gateway {
         let acceptor = self.acceptors.get(&sip_name(port)).cloned();
         let shards = self.signalling.shards();
         let port = Arc::new(port.clone());
+        let dscp = self.settings.sip.dscp;
         let (crowd, strangers) = (self.crowd.clone(), self.strangers.clone());
         let certified = port.tls.as_ref().is_some_and(|tls| tls.require_client_cert);
         Arc::new(move |stream, remote| {
+            mark(SockRef::from(&stream), remote, dscp);
             let seat = match crowd.enter(remote.ip(), certified) {
                 Ok(seat) => seat,
                 Err(error) => return turn_away(&stream, &port.name, remote, &error),

@@ -153,6 +153,16 @@ pub(super) fn keep(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(60)));
 }
 
+/// Marks what a socket sends with a DSCP, in the upper six bits (RFC 2474 §3). A kernel that does not mark still sends.
+pub(super) fn mark(socket: SockRef<'_>, remote: SocketAddr, dscp: u8) {
+    let class = u32::from(dscp) << 2;
+    // An IPv4 address in an IPv6 socket is marked by the IPv4 option.
+    let _ = match remote.ip().to_canonical() {
+        IpAddr::V4(_) => socket.set_tos_v4(class),
+        IpAddr::V6(_) => socket.set_tclass_v6(class),
+    };
+}
+
 /// Whether `address` lies in one of `networks`; IPv4 seen through an IPv6 socket is IPv4.
 pub(crate) fn allowed(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();

@@ -6,6 +6,7 @@ mod carry;
 mod claim;
 mod credentials;
 mod crowd;
+mod descriptions;
 mod explain;
 mod gateway;
 mod http;

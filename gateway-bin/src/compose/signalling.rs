@@ -20,11 +20,12 @@ use sip_core::net::{Blocklist, Connect, Datagrams, Driver, Limits, Resolve, Stre
 use sip_core::resolve::records::{Answer, Question};
 use sip_core::shard::Shard;
 use sip_core::token::Keyring;
+use socket2::SockRef;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, watch};
 
 use super::credentials::{CredentialError, Draft};
-use super::listen::{allowed, keep};
+use super::listen::{allowed, keep, mark};
 use super::location::Location;
 use super::media::MediaPlane;
 use super::names::Names;
@@ -254,6 +255,7 @@ pub(crate) struct Switches {
     from: Vec<IpAddr>,
     /// Networks whose addresses count as verified without TLS (decision 3).
     trusted: Vec<ipnet::IpNet>,
+    dscp: u8,
 }
 
 impl Switches {
@@ -273,6 +275,7 @@ impl Switches {
             connector,
             from: settings.net.inside.addresses.clone(),
             trusted: rows.flat_map(|row| row.allow_from.iter().copied()).collect(),
+            dscp: settings.sip.dscp,
         })
     }
 }
@@ -293,15 +296,16 @@ impl Connect for Inside {
 
 impl Inside {
     async fn dial(&self, dial: &Dial) -> io::Result<(Box<dyn Stream>, Peer)> {
-        let (connector, from, trusted) = {
+        let (connector, from, trusted, dscp) = {
             let switches = self.switches.read().unwrap_or_else(PoisonError::into_inner);
             let from = switches.from.iter().find(|from| from.is_ipv4() == dial.remote.is_ipv4()).copied();
-            (switches.connector.clone(), from, allowed(&switches.trusted, dial.remote.ip()))
+            (switches.connector.clone(), from, allowed(&switches.trusted, dial.remote.ip()), switches.dscp)
         };
         let socket = if dial.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(from) = from {
             socket.bind(SocketAddr::new(from, 0))?;
         }
+        mark(SockRef::from(&socket), dial.remote, dscp);
         let stream = socket.connect(dial.remote).await?;
         keep(&stream);
         let mut peer = Peer {

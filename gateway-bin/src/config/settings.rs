@@ -13,6 +13,7 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
+use sdp_core::policy::Timeouts;
 use sip_core::edge::config::{Class3xx, Monitored, Policy as SipPolicy, PreloadedRoutes};
 use sip_core::edge::filter::Filters;
 use sip_core::edge::interop::{self, InteropProfile, MediaSwitches};
@@ -144,6 +145,8 @@ pub struct AcmeDomain {
 pub struct SipSettings {
     /// Signalling threads; 0 is one for each core.
     pub shards: usize,
+    /// DSCP of what the SIP sockets send, 0 to 63.
+    pub dscp: u8,
     /// The port table.
     pub ports: Vec<SipPort>,
     /// Where requests from phones may go.
@@ -322,6 +325,12 @@ impl MediaSettings {
         };
         switches.max_senders = self.max_senders;
         switches.ttl = self.ttl;
+        (switches.late_relatch, switches.early_rtp) = (self.late_relatch, self.early_rtp);
+        let seconds = |limit: Option<u16>| limit.map(|limit| Duration::from_secs(limit.into()));
+        switches.teardown_on_timeout = self.timeouts.teardown;
+        switches.timeout_oneway = seconds(self.timeouts.one_way);
+        switches.timeout_rtp = seconds(self.timeouts.rtp);
+        switches.timeout_rtcp = seconds(self.timeouts.rtcp);
     }
 }
 
@@ -343,6 +352,14 @@ pub struct MediaSettings {
     pub sender_limit: SenderLimit,
     /// Distinct sources a stream.
     pub max_senders: u8,
+    /// DSCP of what the relay sends, 0 to 63.
+    pub dscp: u8,
+    /// A locked stream may move once, to another port of its address, after two seconds of silence.
+    pub late_relatch: bool,
+    /// Media of the answering side before its answer.
+    pub early_rtp: bool,
+    /// When silence is told, and whether it ends a stream.
+    pub timeouts: Timeouts,
 }
 
 /// Who may send into a stream.

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 pub(crate) fn log(report: &Report) {
     match report {
         Report::Ready { pool, capacity, shortage: Some(shortage) } => {
-            warn!(pool, capacity, shortage, "the relay runs with fewer ports");
+            warn!(pool, capacity, shortage, "the relay runs with less than it wants");
         }
         Report::Ready { pool, capacity, shortage: None } => info!(pool, capacity, "the relay runs"),
         Report::Exhausted { realm, missing, reason } => {
@@ -147,6 +147,8 @@ fn drops(dropped: &Dropped) -> String {
         loops,
         no_receiver,
         send,
+        oversize,
+        overflow,
     } = dropped;
     let reasons = [
         ("early", early),
@@ -163,6 +165,8 @@ fn drops(dropped: &Dropped) -> String {
         ("loops", loops),
         ("no_receiver", no_receiver),
         ("send", send),
+        ("oversize", oversize),
+        ("overflow", overflow),
     ];
     let some = reasons.iter().filter(|(_, count)| **count > 0);
     let some: Vec<String> = some.map(|(reason, count)| format!("{reason} {count}")).collect();

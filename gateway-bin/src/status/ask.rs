@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 pub enum AskError {
     /// No gateway runs on this folder.
-    #[error("no gateway answers at {}: {error}", path.display())]
+    #[error("no gateway answers at {}: {}", path.display(), hint(error))]
     Nobody {
         /// The socket.
         path: PathBuf,
@@ -33,6 +33,16 @@ pub enum AskError {
     /// The gateway says no.
     #[error("the gateway answers: {0}")]
     Refused(String),
+}
+
+fn hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "none runs on this state_dir, or it is of a version without status".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "ask as the user that it runs as, or as root".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Asks the gateway that runs on `state_dir`. The answer as it came, and what it says.
@@ -83,7 +93,11 @@ mod tests {
     #[test]
     fn nobody_is_there() {
         let error = ask(Path::new("/nonexistent/farend"), Ask::Calls).unwrap_err().to_string();
-        assert!(error.starts_with("no gateway answers at /nonexistent/farend/status.sock: "), "{error}");
+        assert_eq!(
+            error,
+            "no gateway answers at /nonexistent/farend/status.sock: none runs on this state_dir, or it is of a version \
+             without status"
+        );
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Anchor {
         self.check_answer(id, from, signalling, &offer, &described)?;
         let offered = writing::offered(&offer);
         let placements = self.take_answer(now, id, offer, (from, signalling), described)?;
-        Ok(self.write_answer(sdp, address, placements, &offered))
+        Ok(self.write_answer(id, sdp, address, placements, &offered))
     }
 
     /// An answer that was checked comes into effect; what its lines say to the offering side.
@@ -259,8 +259,11 @@ impl Anchor {
         same: &[&Accepted],
     ) {
         let generation = session.generation;
-        let Some(stream) = session.stream_mut(line.index) else { return };
         let stream_id = StreamId { session: id, index: line.index };
+        // What went to one side was written by the other.
+        let ice = [(offer.from, line.answered.ice), (from, line.offered.ice)]
+            .map(|(side, named)| (side, self.ice_lite(Some(session), stream_id, side, named)));
+        let Some(stream) = session.stream_mut(line.index) else { return };
         let mut setup = stream.setup.clone();
         let ends = [(offer.from, offer.signalling, &line.offered), (from, signalling, &line.answered)];
         for (side, signalling, described) in ends {
@@ -281,6 +284,9 @@ impl Anchor {
             }
             *setup.leg_mut(side) = leg;
             setup.leg_mut(side).generation = generation;
+        }
+        for (side, ice) in ice {
+            setup.leg_mut(side).ice = ice;
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
         setup.secure = both().any(|described| described.transport.is_secure());

@@ -15,7 +15,9 @@ impl Anchor {
     /// This fork was confirmed, or is the one that is left: what it has answered holds, whoever answered last. Nothing changes
     /// where it is in effect, or unknown.
     pub fn confirm_fork(&mut self, now: Instant, session: u64, fork: u64) {
-        let _ = self.return_to(now, session, fork);
+        if self.return_to(now, session, fork).is_some() {
+            self.keep(session);
+        }
         self.ports.commands(now, &mut self.commands);
     }
 }

@@ -11,6 +11,7 @@ mod answer;
 mod attributes;
 mod direct;
 mod fork;
+mod ice;
 mod leg;
 mod offer;
 mod path;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use self::ice::Seed;
 use self::ports::Ports;
 pub use self::restore::Left;
 use self::session::{Named, Offer, Session, Stream};
@@ -46,12 +48,14 @@ pub struct Config {
     pub policy: Policy,
     /// The relay keeps what is known of each session, for a process that takes over; off, nobody could.
     pub keep_state: bool,
+    /// Our credentials in ICE are made of it; `None`: relayed streams leave without ICE (SDP-11).
+    pub seed: Option<Seed>,
 }
 
 impl Config {
     /// The default policy on these addresses.
     pub fn new(outside: Addresses, inside: Addresses) -> Self {
-        Self { outside, inside, policy: Policy::default(), keep_state: false }
+        Self { outside, inside, policy: Policy::default(), keep_state: false, seed: None }
     }
 
     fn addresses(&self, side: Side) -> &Addresses {

@@ -91,7 +91,7 @@ impl Anchor {
         let mut used = state.agreed.clone();
         used.extend(state.offer.iter().flat_map(|offer| offer.lines.iter().map(|line| line.stream)));
         self.close_streams(id, |stream| !used.contains(&Some(stream.index)));
-        Ok(self.write_offer(id, ends, sdp, to_address.advertised, &placements))
+        Ok(self.write_offer(id, ends, sdp, to_address.advertised, placements))
     }
 
     pub(super) fn describe(&self, sdp: &Sdp<'_>) -> Result<Vec<Option<Described>>, NotAcceptable> {
@@ -282,7 +282,8 @@ impl Anchor {
             return;
         };
         let to = ends.from.other();
-        let waiting = self.silent_leg(to, &planned.pair(to), ends.to_signalling);
+        let mut waiting = self.silent_leg(to, &planned.pair(to), ends.to_signalling);
+        waiting.ice = self.ice_lite(None, stream_id, to, described.ice);
         let (outside, inside) = match ends.from {
             Side::Outside => (offering, waiting),
             Side::Inside => (waiting, offering),

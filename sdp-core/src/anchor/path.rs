@@ -31,6 +31,9 @@ pub(super) struct Described {
     /// The direction its author meant.
     #[serde(default)]
     pub(super) direction: Direction,
+    /// Whether it speaks ICE (RFC 8839 §5.4).
+    #[serde(default)]
+    pub(super) ice: bool,
 }
 
 impl Described {
@@ -75,6 +78,7 @@ impl Described {
             rtcp_mux: media.rtcp_mux,
             payloads: media.payload_types().filter(|number| removed & bit(*number) == 0).collect(),
             direction: meant(sdp, media),
+            ice: sdp.ice_of(media).is_some(),
             clocks: attributes::clocks(sdp, media),
         }))
     }

@@ -50,6 +50,12 @@ pub(super) fn offered(offer: &Offer) -> Vec<Offered> {
     offer.lines.iter().map(|line| line.offered).collect()
 }
 
+/// Which lines speak ICE; empty: none.
+fn speaking(sdp: &Sdp<'_>) -> Vec<bool> {
+    let speaks = |media: &Media<'_>| sdp.ice_of(media).is_some();
+    if sdp.media.iter().any(speaks) { sdp.media.iter().map(speaks).collect() } else { Vec::new() }
+}
+
 impl Anchor {
     pub(super) fn write_offer(
         &mut self,
@@ -57,8 +63,9 @@ impl Anchor {
         ends: Ends,
         sdp: &Sdp<'_>,
         address: IpAddr,
-        placements: &[Placement],
+        mut placements: Vec<Placement>,
     ) -> Bytes {
+        self.name_ice(id, ends.from.other(), &speaking(sdp), &mut placements);
         let rules = &self.config.policy.rules;
         let dtmf = rules.dtmf.as_ref().and_then(|dtmf| dtmf.towards(ends.to_signalling));
         if let (Some(wished), Some(offer)) =
@@ -68,12 +75,13 @@ impl Anchor {
                 line.offered.dtmf = dtmf_added(sdp, media, wished, rules);
             }
         }
-        let orders = Orders { address, placements, part: Part::Offer { dtmf }, rules };
+        let orders = Orders { address, placements: &placements, part: Part::Offer { dtmf }, rules };
         rewrite_by(sdp, &orders, &mut self.scratch)
     }
 
     pub(super) fn write_answer(
         &mut self,
+        id: u64,
         sdp: &Sdp<'_>,
         address: IpAddr,
         mut placements: Vec<Placement>,
@@ -83,6 +91,9 @@ impl Anchor {
             if *placement == Placement::Decline {
                 *placement = unrelayed(&self.config.policy, media);
             }
+        }
+        if let Some(to) = self.sessions.get(&id).and_then(|session| Some(session.offer.as_ref()?.from)) {
+            self.name_ice(id, to, &speaking(sdp), &mut placements);
         }
         let (part, rules) = (Part::Answer(offered), &self.config.policy.rules);
         let orders = Orders { address, placements: &placements, part, rules };

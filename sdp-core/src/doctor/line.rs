@@ -4,48 +4,12 @@ use std::net::SocketAddr;
 
 use crate::policy::Transport;
 use crate::relay::Payloads;
-use crate::sdp::{Host, Limits, Media, ParseError, Sdp};
+use crate::sdp::{Direction, Host, Limits, Media, ParseError, Sdp};
 
 /// Codecs of a line that are named; further ones are left out.
 const CODECS: usize = 8;
 /// Octets of a codec's name at most.
 const NAME: usize = 24;
-
-/// The direction of a stream as its author sees it (RFC 8866 §6.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Direction {
-    /// `a=sendrecv`, or no such line.
-    #[default]
-    Both,
-    /// `a=sendonly`.
-    SendOnly,
-    /// `a=recvonly`.
-    ReceiveOnly,
-    /// `a=inactive`.
-    Inactive,
-}
-
-impl Direction {
-    fn parse(attribute: &[u8]) -> Option<Self> {
-        match attribute {
-            b"sendrecv" => Some(Self::Both),
-            b"sendonly" => Some(Self::SendOnly),
-            b"recvonly" => Some(Self::ReceiveOnly),
-            b"inactive" => Some(Self::Inactive),
-            _ => None,
-        }
-    }
-
-    /// Whether its author may send.
-    pub fn sends(self) -> bool {
-        matches!(self, Self::Both | Self::SendOnly)
-    }
-
-    /// Whether its author wants to receive.
-    pub fn receives(self) -> bool {
-        matches!(self, Self::Both | Self::ReceiveOnly)
-    }
-}
 
 /// One media line of a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,14 +41,10 @@ impl Line {
 /// It is none.
 pub fn lines(sdp: &[u8], limits: &Limits) -> Result<Vec<Line>, ParseError> {
     let sdp = Sdp::parse(sdp, limits)?;
-    let first = sdp.media.first().map_or(sdp.bytes.len(), |media| media.start);
-    // A direction before the first stream holds for all that have none of their own (RFC 8866 §6.7).
-    let general =
-        attributes(sdp.bytes.get(..first).unwrap_or_default()).find_map(Direction::parse).unwrap_or_default();
-    Ok(sdp.media.iter().map(|media| line(&sdp, media, general)).collect())
+    Ok(sdp.media.iter().map(|media| line(&sdp, media)).collect())
 }
 
-fn line(sdp: &Sdp<'_>, media: &Media<'_>, general: Direction) -> Line {
+fn line(sdp: &Sdp<'_>, media: &Media<'_>) -> Line {
     let own = sdp.bytes.get(media.start..media.end).unwrap_or_default();
     let host = sdp.connection_of(media).map(|connection| connection.host);
     let rtp = match host {
@@ -95,7 +55,7 @@ fn line(sdp: &Sdp<'_>, media: &Media<'_>, general: Direction) -> Line {
         rtp,
         declined: media.port == 0,
         transport: Transport::parse(media.transport),
-        direction: attributes(own).find_map(Direction::parse).unwrap_or(general),
+        direction: sdp.direction_of(media),
         payloads: media.payload_types().collect(),
         codecs: codecs(own, media).into(),
     }
@@ -165,7 +125,7 @@ mod tests {
         assert_eq!(plain.rtp, Some("10.0.1.60:5000".parse().unwrap()));
         assert_eq!((plain.direction, plain.transport), (Direction::SendOnly, Some(Transport::Rtp)));
         assert!(plain.payloads.contains(96) && !plain.is_nowhere());
-        assert_eq!((secure.direction, secure.transport), (Direction::Both, Some(Transport::Srtp)));
+        assert_eq!((secure.direction, secure.transport), (Direction::SendRecv, Some(Transport::Srtp)));
         assert!(secure.is_nowhere());
         assert!(declined.declined && declined.rtp.is_none());
         assert_eq!(&*declined.codecs, "31");

@@ -13,9 +13,10 @@ mod verdict;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use self::line::{Direction, Line, lines};
+pub use self::line::{Line, lines};
 pub use self::verdict::{Hold, Party, Verdict, Why};
 use crate::relay::{LegSetup, LegStatistics};
+use crate::sdp::Direction;
 
 /// How long after the answer there is something to say: phones take a second to start, and the way to the far end another.
 pub const ENOUGH: Duration = Duration::from_secs(3);
@@ -86,8 +87,8 @@ impl End<'_> {
             Direction::Inactive => Some(Hold::Inactive),
             _ if line.is_nowhere() => Some(Hold::Nowhere),
             Direction::SendOnly => Some(Hold::SendOnly),
-            Direction::ReceiveOnly => Some(Hold::ReceiveOnly),
-            Direction::Both => None,
+            Direction::RecvOnly => Some(Hold::ReceiveOnly),
+            Direction::SendRecv => None,
         }
     }
 

@@ -1,22 +1,33 @@
 //! The relay's sockets and the thread that pumps packets between them.
 //!
-//! A plain thread with epoll: a packet meets no executor, no lock and no channel. Commands cross by a queue with an event
-//! descriptor to wake the thread; reports leave by a callback on that thread. No `unsafe`: nix carries TTL and hop limit.
+//! A plain thread: a packet meets no executor, no lock and no channel. Commands cross by a queue with an event descriptor to
+//! wake the thread; reports leave by a callback on that thread. Packets are carried by one of two engines, chosen when the
+//! thread starts: io_uring where the kernel has what it takes (`uring`), else epoll (`epoll`), which the `Ready` report then
+//! names with the reason.
+//!
+//! `unsafe` is in `uring` and `buffers` only: memory that is shared with the kernel.
 //!
 //! The thread ends when its [`Handle`] is dropped, and its ports close with it.
 
+mod buffers;
+mod epoll;
+mod headers;
 mod pump;
 mod socket;
+mod uring;
 
 use std::io;
 use std::sync::mpsc;
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 use std::thread::JoinHandle;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, getrlimit};
 
-pub use crate::relay::table::Config;
+use self::epoll::Epoll;
+use self::pump::{Pump, Wake, clock};
+use self::uring::Uring;
+use crate::relay::table::Table;
+pub use crate::relay::table::{Config, Engine};
 use crate::relay::{Command, Report};
 
 /// Starts relays.
@@ -27,7 +38,7 @@ pub struct Relay;
 #[derive(Debug)]
 pub struct Handle {
     commands: Option<mpsc::Sender<Command>>,
-    wake: Arc<EventFd>,
+    wake: Arc<Wake>,
     running: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,25 +54,69 @@ impl Relay {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         limit(&mut config, usize::try_from(soft).unwrap_or(usize::MAX));
         let (commands, inbox) = mpsc::channel();
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let wake = Arc::new(Wake::new()?);
         let running = Arc::new(AtomicBool::new(true));
-        let pump = pump::Pump::new(config, inbox, Arc::clone(&wake), reports)?;
-        let flag = Arc::clone(&running);
+        let (flag, bell) = (Arc::clone(&running), Arc::clone(&wake));
+        let (started, start) = mpsc::channel();
         let thread = std::thread::Builder::new().name("media-relay".into()).spawn(move || {
             // Also when it panics: who holds the handle must see that there is no relay.
             let _ended = Ended(flag);
-            pump.run();
+            run(config, bell, inbox, reports, &started);
         })?;
-        Ok(Handle { commands: Some(commands), wake, running, thread: Some(thread) })
+        match start.recv() {
+            Ok(Ok(())) => Ok(Handle { commands: Some(commands), wake, running, thread: Some(thread) }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the relay's thread ended at once")),
+        }
     }
+}
+
+/// The thread. Its engine is made on it: a ring belongs to the thread that made it.
+fn run(
+    mut config: Config,
+    wake: Arc<Wake>,
+    inbox: mpsc::Receiver<Command>,
+    reports: impl FnMut(Report),
+    started: &mpsc::Sender<io::Result<()>>,
+) {
+    match ring(&config, &wake) {
+        Ok(Some(engine)) => {
+            let _ = started.send(Ok(()));
+            return Pump::new(Table::new(clock(), config), engine, inbox, reports).run();
+        }
+        Ok(None) => {}
+        Err(why) if config.engine == Engine::Uring => {
+            let _ = started.send(Err(why));
+            return;
+        }
+        Err(why) => {
+            let text =
+                format!("io_uring can't be used ({why}): packets are carried with epoll, at more cost");
+            config.shortage = Some(match config.shortage.take() {
+                Some(other) => format!("{other}; {text}"),
+                None => text,
+            });
+        }
+    }
+    match Epoll::new(wake) {
+        Ok(engine) => {
+            let _ = started.send(Ok(()));
+            Pump::new(Table::new(clock(), config), engine, inbox, reports).run();
+        }
+        Err(error) => drop(started.send(Err(error.into()))),
+    }
+}
+
+/// The ring, unless it is not wanted.
+fn ring(config: &Config, wake: &Arc<Wake>) -> io::Result<Option<Uring>> {
+    if config.engine == Engine::Epoll { Ok(None) } else { Uring::new(Arc::clone(wake)).map(Some) }
 }
 
 impl Handle {
     /// Hands a command over; it is executed after those before it. Never blocks. `false`: the relay has ended.
     pub fn send(&self, command: Command) -> bool {
         let sent = self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok());
-        // A full event counter means that the thread is being woken already.
-        let _ = self.wake.write(1);
+        self.wake.ring();
         sent && self.is_running()
     }
 
@@ -74,7 +129,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.commands = None;
-        let _ = self.wake.write(1);
+        self.wake.ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

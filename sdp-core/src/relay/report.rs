@@ -168,6 +168,7 @@ pub enum Silence {
 
 /// Counters of one end of a stream since it started; RTP and RTCP together where not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LegStatistics {
     /// RTP packets taken from this end.
     pub received_rtp: u64,
@@ -286,6 +287,7 @@ impl HopLimits {
 
 /// Why packets from an end were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Dropped {
     /// Before the end's description was seen.
     pub early: u64,
@@ -315,6 +317,10 @@ pub struct Dropped {
     pub no_receiver: u64,
     /// The kernel refused to send.
     pub send: u64,
+    /// Larger than the relay takes.
+    pub oversize: u64,
+    /// The port's queue in the kernel was full: more came than could be relayed.
+    pub overflow: u64,
 }
 
 impl Dropped {
@@ -334,5 +340,7 @@ impl Dropped {
             + self.loops
             + self.no_receiver
             + self.send
+            + self.oversize
+            + self.overflow
     }
 }

@@ -11,7 +11,7 @@ use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
 use super::quality;
 use super::reception::Meter;
-use super::report::{Component, LegStatistics, Report, Reported};
+use super::report::{Component, Dropped, LegStatistics, Report, Reported};
 use super::round_trip::RoundTrip;
 use super::silence::{Heard, Watch};
 use crate::rtp::{Class, classify, rtcp, udptl};
@@ -314,9 +314,9 @@ impl Stream {
         self.leg(side).statistics.dropped.no_receiver += 1;
     }
 
-    /// The kernel refused to send a packet that came from `side`.
-    pub fn count_send_error(&mut self, side: Side) {
-        self.leg(side).statistics.dropped.send += 1;
+    /// What was dropped of `side`, for the driver to count what it saw.
+    pub fn dropped_mut(&mut self, side: Side) -> &mut Dropped {
+        &mut self.leg(side).statistics.dropped
     }
 
     fn class(&self, packet: &Packet<'_>) -> Class {

@@ -121,6 +121,9 @@ pub struct Setup {
     /// Threads that carry packets; 0: one for each core.
     #[serde(default)]
     pub workers: usize,
+    /// DSCP of what is sent; a signalling process that does not say wants none.
+    #[serde(default)]
+    pub dscp: u8,
 }
 
 impl Setup {
@@ -134,6 +137,9 @@ impl Setup {
             let (old, new) = (&self.ports, &other.ports);
             let (old, new) = ((old.start(), old.end()), (new.start(), new.end()));
             all.push(format!("media.port_range [{}, {}] instead of [{}, {}]", new.0, new.1, old.0, old.1));
+        }
+        if self.dscp != other.dscp {
+            all.push(format!("media.dscp {} instead of {}", other.dscp, self.dscp));
         }
         if self.workers != other.workers {
             all.push(format!("media.workers {} instead of {}", other.workers, self.workers));

@@ -25,6 +25,15 @@ impl Credentials {
         Self { ufrag, password }
     }
 
+    /// As they were written before; `None`: they were not made here.
+    pub fn of(ufrag: &str, password: &str) -> Option<Self> {
+        let sound = |text: &str| text.bytes().all(|octet| ICE_CHARS.contains(&octet));
+        let (Ok(one), Ok(other)) = (ufrag.as_bytes().try_into(), password.as_bytes().try_into()) else {
+            return None;
+        };
+        (sound(ufrag) && sound(password)).then_some(Self { ufrag: one, password: other })
+    }
+
     /// The user fragment.
     pub fn ufrag(&self) -> &str {
         std::str::from_utf8(&self.ufrag).unwrap_or_default()

@@ -233,6 +233,9 @@ impl Edge {
         {
             branch.repeated = Some((message.bytes().clone(), bytes.clone()));
         }
+        if (200..300).contains(&status) && exchange.registration.is_some() {
+            self.remember_refresh(now, exchange, message, &bytes);
+        }
         self.layer.respond(now, &exchange.key, status, bytes);
         if status >= 200 {
             self.release(exchange, index);

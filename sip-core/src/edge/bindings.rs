@@ -18,6 +18,7 @@ mod spares;
 
 pub use record::{Change, NameParts, Record, Switch};
 
+use super::refresh::Accepted;
 use spares::Spares;
 
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
@@ -42,6 +43,8 @@ pub struct Binding {
     pub away: Option<Source>,
     /// Goes up with each arrival: the newest of several phones.
     pub arrival: u64,
+    /// What it registered and may refresh without the registrar.
+    accepted: Option<Box<Accepted>>,
 }
 
 impl Binding {
@@ -201,7 +204,17 @@ impl Bindings {
         }
         let was = self.get(id).filter(|b| b.registered).and_then(|b| b.path);
         let arrival = self.next_arrival();
-        self.insert(Binding { id, record, registered, expires, path: None, peer: None, away: None, arrival });
+        self.insert(Binding {
+            id,
+            record,
+            registered,
+            expires,
+            path: None,
+            peer: None,
+            away: None,
+            arrival,
+            accepted: None,
+        });
         if let Some((path, peer)) = path {
             self.place(id, path, peer);
         }
@@ -373,6 +386,12 @@ impl Bindings {
         }
     }
 
+    /// What a registered phone may refresh without the registrar; gone when it is on another connection.
+    pub(super) fn accepted_mut(&mut self, id: InstanceId) -> Option<&mut Accepted> {
+        let binding = self.by_id.get_mut(&id).filter(|binding| binding.registered)?;
+        Some(binding.accepted.get_or_insert_default())
+    }
+
     /// Puts off the end of a guest that is still at work.
     pub fn extend(&mut self, id: InstanceId, expires: Instant) {
         let Some(binding) = self.by_id.get_mut(&id) else { return };
@@ -442,7 +461,17 @@ impl Bindings {
         let (path, away) = known.map_or((None, None), |b| (b.path, b.away));
         // From the log nobody knows who came last.
         let arrival = if self.shard.owns(&record.certificate) { 0 } else { self.next_arrival() };
-        self.insert(Binding { id, record, registered: true, expires, path: None, peer: None, away, arrival });
+        self.insert(Binding {
+            id,
+            record,
+            registered: true,
+            expires,
+            path: None,
+            peer: None,
+            away,
+            arrival,
+            accepted: None,
+        });
         // It was connected here, and has registered elsewhere with another certificate.
         if let Some(flow) = path.and_then(|path| path.flow()) {
             self.drop_spares(id);

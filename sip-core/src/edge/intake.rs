@@ -91,6 +91,9 @@ impl Edge {
             if let Some(phone) = self.contested(&incoming) {
                 return self.probe(now, incoming, hash, phone);
             }
+            if self.refreshed_early(now, &incoming) {
+                return;
+            }
             return match self.plan_register(now, &incoming) {
                 Ok((plan, registration)) => self.proxy(now, incoming, plan, Some(registration), hash),
                 Err(refusal) => self.refuse(now, &incoming, &refusal),

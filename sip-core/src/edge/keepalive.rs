@@ -42,7 +42,7 @@ impl Default for KeepAlive {
 }
 
 impl KeepAlive {
-    fn interval(&self, path: &Source) -> Duration {
+    pub(super) fn interval(&self, path: &Source) -> Duration {
         match path {
             Source::Flow(_) => self.stream,
             Source::Datagram { .. } => self.datagram,
@@ -58,6 +58,8 @@ pub enum Method {
     Auto,
     /// OPTIONS to every phone, whatever it sends by itself.
     Options,
+    /// A short expiry in the answer to REGISTER, so that phones refresh once an interval; who does not is asked by OPTIONS.
+    Register,
     /// Two line ends to every phone; nobody has to answer.
     Crlf,
     /// Nothing: keep-alives of phones are answered all the same.
@@ -92,6 +94,13 @@ impl KeepAlives {
         if let Some(watch) = self.table.get_mut(path) {
             watch.pinged = Some(now);
             watch.misses = 0;
+        }
+    }
+
+    /// The peer refreshed its registration; a connection knows itself when it was used.
+    pub(super) fn refreshed(&mut self, now: Instant, path: &Source) {
+        if path.flow().is_none() {
+            self.pinged(now, path);
         }
     }
 
@@ -152,8 +161,10 @@ impl Edge {
             // A call without registration keeps its path; whether it lives, the call's own requests show.
             return self.alive.forget(&path);
         };
-        if method == Method::Auto
-            && let Some(until) = self.content(now, path, interval)
+        // Phones refresh before their time is over, some only just.
+        let patience = if method == Method::Register { interval * 2 } else { interval };
+        if matches!(method, Method::Auto | Method::Register)
+            && let Some(until) = self.content(now, path, patience)
         {
             return self.alive.set_due(path, until);
         }

@@ -39,6 +39,7 @@ mod owner;
 mod pace;
 mod redirect;
 mod referral;
+mod refresh;
 mod register;
 mod registrar;
 mod reuse;

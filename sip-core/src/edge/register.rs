@@ -140,6 +140,7 @@ impl Edge {
             let contact = Address::parse(Name::Contact, value).map_err(|_| bad("malformed"))?;
             sent.push(self.sent(&record, &contact, star, to.as_deref()).ok_or_else(|| bad("not a SIP URI"))?);
         }
+        self.ask_as_before(&incoming.source, record.id, expires, &mut sent);
         if let Some(first) = sent.iter().find(|s| s.expires.or(expires) != Some(0)).or_else(|| sent.first()) {
             record.contact.clone_from(&first.uri);
             record.user.clone_from(&first.user);
@@ -357,7 +358,7 @@ impl Edge {
     }
 
     /// The seconds that the PBX granted: its own Contact's parameter beats its header (SIP-28).
-    fn granted(&self, registration: &Registration, answer: &Message) -> u32 {
+    pub(super) fn granted(&self, registration: &Registration, answer: &Message) -> u32 {
         let default = u32::try_from(self.config.timers.default_expiry.as_secs()).unwrap_or(3600);
         let header = match answer.header::<Expires>() {
             Some(Ok(seconds)) => Some(seconds),

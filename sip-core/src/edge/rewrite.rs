@@ -326,7 +326,8 @@ impl Edge {
             edit.remove(Name::ServiceRoute);
             // A 3xx names another switch: untouched, or re-homing breaks (§1.1 step 7).
             if (200..300).contains(&status) {
-                let contacts = self.restored_contacts(registration, message);
+                let mut contacts = self.restored_contacts(registration, message);
+                self.shorten(exchange, registration, message, &mut contacts, edit);
                 edit.replace_values(Name::Contact, &contacts);
                 self.add_expires(message, &contacts, edit);
             }
@@ -436,7 +437,7 @@ pub(super) fn stamped(incoming: &Incoming) -> Vec<u8> {
 }
 
 /// The Vias of a request as its answers carry them.
-fn vias(incoming: &Incoming) -> Vec<Vec<u8>> {
+pub(super) fn vias(incoming: &Incoming) -> Vec<Vec<u8>> {
     let rest = incoming.message.headers::<Via>().flatten().skip(1).map(|via| via.raw().to_vec());
     std::iter::once(stamped(incoming)).chain(rest).collect()
 }

@@ -78,4 +78,18 @@ mod tests {
         assert_eq!(answer(&QUESTION[..19], remote), None);
         assert_eq!(answer(b"OPTIONS sip:a SIP/2.0", remote), None);
     }
+
+    /// MED-04: nobody gains by having us answer somebody else.
+    #[test]
+    fn an_answer_is_little_longer_than_its_question() {
+        for remote in ["192.0.2.1:1", "[2001:db8::1]:1"] {
+            let answer = answer(&QUESTION, remote.parse().unwrap()).unwrap();
+            assert!(answer.len() <= QUESTION.len() + 40, "{remote}");
+            assert_eq!(
+                super::answer(&answer, remote.parse().unwrap()),
+                None,
+                "two servers do not answer each other"
+            );
+        }
+    }
 }

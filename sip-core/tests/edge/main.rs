@@ -19,6 +19,7 @@ mod offers;
 mod overload;
 mod ownership;
 mod redirect;
+mod refreshing;
 mod reg_id;
 mod register;
 mod registrar;

@@ -188,6 +188,7 @@ impl Book {
             line,
             media: match (seen.agreed, joined.is_some()) {
                 (false, _) => "offered",
+                (true, _) if seen.setup.direct => "direct",
                 (true, true) => "joined",
                 (true, false) => "relayed",
             }
@@ -228,7 +229,7 @@ impl Book {
         doctor::judge(&Facts {
             agreed: seen.agreed,
             answered: Some(call.answered.is_some()),
-            direct: false,
+            direct: seen.setup.direct,
             age,
             near,
             far,

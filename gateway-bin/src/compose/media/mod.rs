@@ -23,6 +23,7 @@ use sdp_core::net::{self, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
+use sip_core::edge::interop;
 use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -152,7 +153,8 @@ impl MediaPlane {
     fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
-        config.policy = policy(&settings.media);
+        config.seed = Some(crate::compose::seed()?.into());
+        config.policy = policy(&settings.media, &settings.sip.interop.sdp);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
@@ -206,8 +208,9 @@ impl MediaPlane {
     }
 
     /// The policy of calls to come; calls that run keep theirs.
-    pub(crate) fn reconfigure(&self, media: &MediaSettings) {
-        self.with(|anchor| anchor.reconfigure(policy(media)));
+    pub(crate) fn reconfigure(&self, settings: &Settings) {
+        let policy = policy(&settings.media, &settings.sip.interop.sdp);
+        self.with(|anchor| anchor.reconfigure(policy));
     }
 
     /// Ends sessions of an earlier process that no call of ours belongs to.
@@ -334,13 +337,14 @@ async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _al
 fn setup(settings: &Settings) -> Setup {
     let (low, high) = settings.media.port_range;
     let (outside, inside) = (addresses(&settings.net.outside), addresses(&settings.net.inside));
-    Setup { outside, inside, ports: low..=high, workers: 0 }
+    Setup { outside, inside, ports: low..=high, workers: 0, dscp: settings.media.dscp }
 }
 
 /// What the relay is made of, in this process or in one of its own.
 pub(crate) fn relay(setup: &Setup) -> io::Result<net::Config> {
     let mut config = net::Config::new(setup.outside, setup.inside, super::seed()?);
     config.ports = setup.ports.clone();
+    config.dscp = setup.dscp;
     Ok(config)
 }
 
@@ -420,7 +424,7 @@ fn addresses(interface: &Interface) -> Addresses {
     })
 }
 
-fn policy(media: &MediaSettings) -> Policy {
+fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
     Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
@@ -429,7 +433,10 @@ fn policy(media: &MediaSettings) -> Policy {
             config::SenderLimit::Multiple => SenderLimit::Multiple,
         },
         max_senders: media.max_senders,
+        late_relatch: media.late_relatch,
+        early_rtp: media.early_rtp,
+        timeouts: media.timeouts,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..Policy::default()
+        ..super::descriptions::policy(sdp)
     }
 }

@@ -12,13 +12,10 @@ const NAT: [(&str, i64); 2] = [("keep_alive_stream", 60), ("keep_alive_udp", 30)
 
 pub(super) fn settings(fent: &file::Fent, judge: &mut Judge<'_>) -> Option<KeepAlive> {
     let key = ["fent", "keep_alive"];
-    if fent.keep_alive == "register" {
-        judge.refuse(&key, "\"register\" is not built yet: expected auto, options, crlf or off");
-        return None;
-    }
     let methods = [
         ("auto", KeepAliveMethod::Auto),
         ("options", KeepAliveMethod::Options),
+        ("register", KeepAliveMethod::Register),
         ("crlf", KeepAliveMethod::Crlf),
         ("off", KeepAliveMethod::Off),
     ];

@@ -3,6 +3,7 @@
 //! A switch that doesn't act passes at its neutral value, which is the profile's default, and is refused by name at
 //! any other. **To enable one, change `Later` to `Acts` in its row**: the reader is there already.
 
+mod descriptions;
 mod rows;
 
 use std::time::Duration;
@@ -46,6 +47,8 @@ enum Kind {
     Expires(fn(&mut InteropProfile) -> &mut AddExpires),
     /// Milliseconds as a number, or text with `ms` or `s`; `""` is none. At most 60 s.
     Delay(fn(&mut InteropProfile) -> &mut Option<Duration>),
+    /// Session descriptions: the neutral value as it is written, and its own reader.
+    Own(&'static str, descriptions::Read),
     /// Seen by nobody yet: this value only.
     Only(&'static str),
 }
@@ -59,7 +62,7 @@ impl Kind {
             Self::Peers(_) | Self::Hosts(_) | Self::Names(..) => "[]".to_owned(),
             Self::Expires(_) => "\"never\"".to_owned(),
             Self::Delay(_) => "\"\"".to_owned(),
-            Self::Only(text) => text.to_owned(),
+            Self::Only(text) | Self::Own(text, _) => text.to_owned(),
         }
     }
 }
@@ -105,6 +108,7 @@ pub(super) fn judge(written: &Written<'_>, names: &Names<'_>, judge: &mut Judge<
             "a host stands in translate_except too: expected one of both",
         );
     }
+    descriptions::settle(written.sdp, &mut profile, judge);
     profile
 }
 
@@ -151,6 +155,7 @@ impl Reader<'_, '_> {
                     self.judge.refuse(key, format!("{value} is no delay: {expected}"));
                 }
             },
+            Kind::Own(_, read) => read(key, value, &mut self.profile.sdp, self.judge),
             Kind::Only(_) => {}
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Judge;
 use crate::config::file;
 use crate::config::settings::{MediaSettings, SenderLimit};
+use sdp_core::policy::Timeouts;
 
 /// The socket of the media process in the state folder.
 const SOCKET: &str = "media.sock";
@@ -33,6 +34,16 @@ pub(super) fn settings(
     let max_senders = judge.number::<u8>(&["media", "max_senders"], media.max_senders, (1, 64));
     let port_range = port_range(media.port_range, judge);
     let ttl = ttl(&media.ttl, judge);
+    let dscp = judge.number::<u8>(&["media", "dscp"], media.dscp, (0, 63));
+    let one_way = seconds("timeout_oneway", &media.timeout_oneway, 5, judge);
+    let rtp = seconds("timeout_rtp", &media.timeout_rtp, 10, judge);
+    let rtcp = seconds("timeout_rtcp", &media.timeout_rtcp, 10, judge);
+    if media.teardown_on_timeout && rtp == Some(None) {
+        let why = "needs a time after which a stream is dead: expected media.timeout_rtp too";
+        judge.warn(&["media", "teardown_on_timeout"], why.to_owned());
+    }
+    let timeouts =
+        Timeouts { one_way: one_way?, rtp: rtp?, rtcp: rtcp?, teardown: media.teardown_on_timeout };
     Some(MediaSettings {
         relay: true,
         process: process?,
@@ -41,6 +52,10 @@ pub(super) fn settings(
         signalling_address_only: signalling_address_only?,
         sender_limit: sender_limit?,
         max_senders: max_senders?,
+        dscp: dscp?,
+        late_relatch: media.late_relatch,
+        early_rtp: media.early_rtp,
+        timeouts,
     })
 }
 
@@ -82,6 +97,24 @@ fn port_range([low, high]: [i64; 2], judge: &mut Judge<'_>) -> Option<(u16, u16)
         judge.warn(&key, format!("ports from {EPHEMERAL} on are usually handed out by the kernel to others"));
     }
     Some((first, last))
+}
+
+/// Seconds of silence; `Some(None)` is blank, and off. Below `least` a pause between two words would be told.
+fn seconds(
+    name: &'static str,
+    value: &toml::Value,
+    least: i64,
+    judge: &mut Judge<'_>,
+) -> Option<Option<u16>> {
+    let key = ["media", name];
+    match value {
+        toml::Value::String(text) if text.is_empty() => Some(None),
+        toml::Value::Integer(number) => judge.number::<u16>(&key, *number, (least, 43_200)).map(Some),
+        other => {
+            judge.refuse(&key, format!("{other} is not known: expected \"\" or seconds from {least}"));
+            None
+        }
+    }
 }
 
 /// `Some(None)` is "keep".

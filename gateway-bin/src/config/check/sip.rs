@@ -24,6 +24,7 @@ pub(super) fn settings(
 ) -> Option<SipSettings> {
     let sip = &file.sip;
     let shards = judge.number::<usize>(&["sip", "shards"], sip.shards, (0, 32));
+    let dscp = judge.number::<u8>(&["sip", "dscp"], sip.dscp, (0, 63));
     let ports = ports(sip, net, names, judge);
     let inside_networks =
         judge.named(&["sip", "inside_networks"], &sip.inside_networks, "network", names.networks).cloned();
@@ -57,6 +58,7 @@ pub(super) fn settings(
     let timers = timers?;
     Some(SipSettings {
         shards: shards?,
+        dscp: dscp?,
         ports,
         inside_networks: inside_networks?,
         preloaded_routes: preloaded_routes?,

@@ -1,5 +1,6 @@
 //! Each refusal has a change to the shipped configuration that fails and a near miss that passes.
 
+mod descriptions;
 mod rules;
 
 use std::path::{Path, PathBuf};
@@ -345,13 +346,14 @@ fn how_phones_are_kept_reachable() {
     let refusal = |more: &str, key: &str, says: &str| {
         refused("[media]", &format!("[fent]\n{more}\n[media]"), key, says);
     };
-    refusal("keep_alive = \"register\"", "fent.keep_alive", "not built yet");
-    refusal("keep_alive = \"ping\"", "fent.keep_alive", "auto");
+    refusal("keep_alive = \"ping\"", "fent.keep_alive", "register");
     refusal("keep_alive_stream = 9", "fent.keep_alive_stream", "10 to 3600");
     refusal("keep_alive_udp = 9", "fent.keep_alive_udp", "10 to 3600");
     let (settings, warnings) =
         fent("keep_alive = \"auto\"\nkeep_alive_stream = 10\nkeep_alive_udp = 10").unwrap();
     assert_eq!((settings.sip.keep_alive.method, warnings.len()), (KeepAliveMethod::Auto, 0));
+    let (settings, _) = fent("keep_alive = \"register\"\nkeep_alive_stream = 30").unwrap();
+    assert_eq!(settings.sip.keep_alive.method, KeepAliveMethod::Register);
     let (settings, warnings) = fent("keep_alive = \"options\"\nkeep_alive_udp = 30").unwrap();
     assert_eq!(settings.sip.keep_alive.stream.as_secs(), 45);
     assert_eq!(warnings.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), ["fent.keep_alive_udp"]);

@@ -73,7 +73,7 @@ pub(crate) struct Fent {
     pub(crate) keep_alive_stream: i64,
     #[serde(default = "keep_alive_udp")]
     pub(crate) keep_alive_udp: i64,
-    #[serde(default)]
+    #[serde(default, alias = "stun")]
     pub(crate) stun_keepalive: bool,
 }
 

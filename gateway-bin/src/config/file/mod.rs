@@ -182,17 +182,25 @@ pub(crate) struct Media {
     pub(crate) sender_limit: String,
     #[serde(default = "max_senders")]
     pub(crate) max_senders: i64,
-    pub(crate) late_relatch: Option<toml::Value>,
-    pub(crate) early_rtp: Option<toml::Value>,
+    #[serde(default = "expedited")]
+    pub(crate) dscp: i64,
+    #[serde(default)]
+    pub(crate) late_relatch: bool,
+    #[serde(default)]
+    pub(crate) early_rtp: bool,
     pub(crate) always_relay: Option<toml::Value>,
     pub(crate) forked: Option<toml::Value>,
-    pub(crate) teardown_on_timeout: Option<toml::Value>,
+    #[serde(default)]
+    pub(crate) teardown_on_timeout: bool,
     pub(crate) reuse_on_change: Option<toml::Value>,
     pub(crate) reuse_in_session: Option<toml::Value>,
     pub(crate) proxy: Option<toml::Value>,
-    pub(crate) timeout_oneway: Option<toml::Value>,
-    pub(crate) timeout_rtp: Option<toml::Value>,
-    pub(crate) timeout_rtcp: Option<toml::Value>,
+    #[serde(default = "blank")]
+    pub(crate) timeout_oneway: toml::Value,
+    #[serde(default = "blank")]
+    pub(crate) timeout_rtp: toml::Value,
+    #[serde(default = "blank")]
+    pub(crate) timeout_rtcp: toml::Value,
     pub(crate) reuse_time: Option<toml::Value>,
 }
 
@@ -200,17 +208,11 @@ impl Media {
     /// The switches among the keys, as far as they are written.
     pub(crate) fn switches(&self) -> toml::Table {
         let written = [
-            ("late_relatch", &self.late_relatch),
-            ("early_rtp", &self.early_rtp),
             ("always_relay", &self.always_relay),
             ("forked", &self.forked),
-            ("teardown_on_timeout", &self.teardown_on_timeout),
             ("reuse_on_change", &self.reuse_on_change),
             ("reuse_in_session", &self.reuse_in_session),
             ("proxy", &self.proxy),
-            ("timeout_oneway", &self.timeout_oneway),
-            ("timeout_rtp", &self.timeout_rtp),
-            ("timeout_rtcp", &self.timeout_rtcp),
             ("reuse_time", &self.reuse_time),
         ];
         written.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
@@ -228,17 +230,18 @@ impl Default for Media {
             source: source(),
             sender_limit: sender_limit(),
             max_senders: max_senders(),
-            late_relatch: None,
-            early_rtp: None,
+            dscp: expedited(),
+            late_relatch: false,
+            early_rtp: false,
             always_relay: None,
             forked: None,
-            teardown_on_timeout: None,
+            teardown_on_timeout: false,
             reuse_on_change: None,
             reuse_in_session: None,
             proxy: None,
-            timeout_oneway: None,
-            timeout_rtp: None,
-            timeout_rtcp: None,
+            timeout_oneway: blank(),
+            timeout_rtp: blank(),
+            timeout_rtcp: blank(),
             reuse_time: None,
         }
     }
@@ -262,6 +265,14 @@ fn sender_limit() -> String {
 
 fn max_senders() -> i64 {
     10
+}
+
+fn expedited() -> i64 {
+    46
+}
+
+fn blank() -> toml::Value {
+    toml::Value::String(String::new())
 }
 
 fn yes() -> bool {

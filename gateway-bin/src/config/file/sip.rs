@@ -11,6 +11,8 @@ pub(crate) struct Sip {
     pub(crate) ports: Vec<Port>,
     #[serde(default)]
     pub(crate) shards: i64,
+    #[serde(default = "dscp")]
+    pub(crate) dscp: i64,
     pub(crate) inside_networks: String,
     #[serde(default = "uri_encoding")]
     pub(crate) uri_encoding: String,
@@ -86,6 +88,10 @@ fn preloaded_routes() -> String {
 
 fn default_policy() -> String {
     "process-all".to_owned()
+}
+
+fn dscp() -> i64 {
+    24
 }
 
 fn invite_timeout_default() -> i64 {

@@ -142,3 +142,58 @@ fn rules_change_for_offers_to_come() {
     let offer = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
     assert_eq!(offer, with(&audio(INNER, inner.port()), "a=ptime:30\r\n"));
 }
+
+/// What a line of a description says after this beginning.
+fn said<'s>(sdp: &'s str, start: &str) -> Option<&'s str> {
+    sdp.lines().find_map(|line| line.strip_prefix(start))
+}
+
+#[test]
+fn each_side_gets_an_agent_of_ours_that_the_relay_answers_for() {
+    let mut rig = Rig::new(|config| config.seed = Some([9; 32].into()));
+    let ice = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=candidate:1 1 UDP 1 192.168.1.7 30000 typ host\r\n";
+    let offer = rig.offer(1, Side::Outside, PHONE_A, &with(&audio("192.168.1.7", 30000), ice));
+    let answer = rig.answer(
+        1,
+        Side::Inside,
+        PBX,
+        &with(&audio("10.0.1.60", 5000), &ice.replace("192.168.1.7", "10.0.1.60")),
+    );
+    let setup = rig.commands.iter().rev().find_map(|command| match command {
+        Command::Update { stream } => Some(stream.clone()),
+        _ => None,
+    });
+    let setup = setup.unwrap();
+    for (sdp, leg, host) in [(&offer, &setup.inside, INNER), (&answer, &setup.outside, OUTER)] {
+        let ours = leg.ice.as_ref().unwrap();
+        assert_eq!(said(sdp, "a=ice-ufrag:"), Some(ours.ufrag.as_str()), "{sdp}");
+        assert_eq!(said(sdp, "a=ice-pwd:"), Some(ours.password.as_str()));
+        let candidate = format!("1 1 UDP 2130706431 {host} {} typ host", ports(sdp)[0]);
+        assert_eq!(said(sdp, "a=candidate:"), Some(candidate.as_str()));
+        assert!(
+            sdp.contains("a=ice-lite\r\n") && !sdp.contains("192.168.1.7") && !sdp.contains("10.0.1.60"),
+            "{sdp}"
+        );
+    }
+    assert_ne!(setup.inside.ice, setup.outside.ice);
+    // The next offer names the same agent, and one of another session names another.
+    let again = rig.offer(1, Side::Outside, PHONE_A, &with(&audio("192.168.1.7", 30000), ice));
+    assert_eq!(again, offer);
+    let other = rig.offer(2, Side::Outside, PHONE_A, &with(&audio("192.168.1.7", 30000), ice));
+    assert_ne!(said(&other, "a=ice-pwd:"), said(&offer, "a=ice-pwd:"));
+}
+
+#[test]
+fn checks_are_answered_only_where_our_agent_was_named() {
+    let mut rig = Rig::new(|config| config.seed = Some([9; 32].into()));
+    let ice = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n";
+    rig.offer(1, Side::Outside, PHONE_A, &with(&audio("192.168.1.7", 30000), ice));
+    let answer = rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!(answer, audio(OUTER, ports(&answer)[0]), "no ICE in the answer: none is added");
+    let setup = rig.commands.iter().rev().find_map(|command| match command {
+        Command::Update { stream } => Some(stream.clone()),
+        _ => None,
+    });
+    let setup = setup.unwrap();
+    assert!(setup.inside.ice.is_some() && setup.outside.ice.is_none());
+}

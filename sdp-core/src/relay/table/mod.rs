@@ -16,7 +16,7 @@ use super::checks::Answer;
 use super::command::{Realm, Side, StreamId};
 use super::loop_guard::OwnPorts;
 use super::pool::Pool;
-use super::report::{Pair, PairId, Report};
+use super::report::{Dropped, Pair, PairId, Report};
 use super::silence::Heard;
 use super::stream::{Packet, Passed, Stream, Verdict};
 use crate::policy::Addresses;
@@ -42,8 +42,24 @@ pub struct Config {
     pub lease_lifetime: Duration,
     /// Between two `Statistics` of a stream; 5 s.
     pub statistics_interval: Duration,
+    /// DSCP of what the driver sends, 0 to 63; 46, expedited forwarding (RFC 3246). It is set where a port is bound.
+    pub dscp: u8,
     /// Chooses the ports.
     pub seed: [u8; 32],
+    /// What carries packets; for the driver.
+    pub engine: Engine,
+}
+
+/// What carries packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// io_uring where the kernel has what it takes, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// Epoll.
+    Epoll,
 }
 
 impl Config {
@@ -59,7 +75,9 @@ impl Config {
             rest: Duration::from_secs(30),
             lease_lifetime: Duration::from_secs(300),
             statistics_interval: Duration::from_secs(5),
+            dscp: 46,
             seed,
+            engine: Engine::Auto,
         }
     }
 }
@@ -259,6 +277,11 @@ impl Table {
         sent
     }
 
+    /// What the driver's packets are marked with.
+    pub fn dscp(&self) -> u8 {
+        self.config.dscp
+    }
+
     /// The answer of the last [`Forward`] that was one.
     pub fn answer(&self) -> &[u8] {
         self.answer.bytes()
@@ -266,11 +289,25 @@ impl Table {
 
     /// The kernel refused to send a packet that had come to this slot.
     pub fn handle_send_error(&mut self, slot: Slot) {
+        self.count(slot, |dropped| dropped.send += 1);
+    }
+
+    /// A packet that came to this slot is larger than the driver takes.
+    pub fn handle_oversize(&mut self, slot: Slot) {
+        self.count(slot, |dropped| dropped.oversize += 1);
+    }
+
+    /// The kernel's queue of a port of this slot had no room for so many packets.
+    pub fn handle_overflow(&mut self, slot: Slot, packets: u32) {
+        self.count(slot, |dropped| dropped.overflow += u64::from(packets));
+    }
+
+    fn count(&mut self, slot: Slot, act: impl FnOnce(&mut Dropped)) {
         let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
         if let Some(Usage::Stream { at, side }) = usage
             && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
         {
-            entry.stream.count_send_error(side);
+            act(entry.stream.dropped_mut(side));
         }
     }
 

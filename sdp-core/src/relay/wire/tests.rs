@@ -61,6 +61,7 @@ fn hello() -> ToRelay {
         inside: ip("10.0.1.2"),
         ports: 1..=9,
         workers: 0,
+        dscp: 46,
     };
     ToRelay::Hello(Hello { instance, setup })
 }

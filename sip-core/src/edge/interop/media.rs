@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Peers;
 
-/// Session descriptions. Read by the media half, which builds them; until then they are refused by name.
+/// Session descriptions. Read by the media half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sdp {
     /// INT-15: `c=0.0.0.0` stays. `sdp.hold_rfc2543`.
@@ -42,6 +42,8 @@ pub struct Sdp {
     pub allowed_ports: Vec<MediaPorts>,
     /// SAM-26: beginnings of lines that are taken out. `sdp.strip_lines`.
     pub strip_lines: Vec<String>,
+    /// Transports whose lines pass unrelayed (SDP-21). `sdp.pass_transports`.
+    pub pass_transports: Vec<String>,
 }
 
 impl Default for Sdp {
@@ -65,6 +67,7 @@ impl Default for Sdp {
             max_streams: 6,
             allowed_ports: vec![open(false), open(true)],
             strip_lines: Vec::new(),
+            pass_transports: Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The switches by name: Appendix I, in its order, and what stands on the same pages.
 
 use super::State::{Acts, Later};
-use super::{Kind, State, Switch};
+use super::{Kind, State, Switch, descriptions};
 
 const fn row(name: &'static str, kind: Kind, state: State) -> Switch {
     Switch { name, kind, state }
@@ -87,8 +87,8 @@ pub(super) const INTEROP: &[Switch] = &[
     row("hide_rr_all", Kind::Flag(|p| &mut p.routes.hide_rr_all), Acts),
     row("forward_3xx_headers", Kind::Names(|p| &mut p.answers.forward_3xx_headers, CORE_HEADERS), Acts),
     row("contact_uri_params_keep", Kind::Names(|p| &mut p.contacts.uri_params_keep, OWN_PARAMETERS), Acts),
-    row("add_dtmf_pt", Kind::Only("\"\""), Later),
-    row("add_dtmf_pt_for", Kind::Peers(|p| &mut p.sdp.add_dtmf_pt_for), Later),
+    row("add_dtmf_pt", Kind::Own("\"\"", descriptions::add_dtmf_pt), Acts),
+    row("add_dtmf_pt_for", Kind::Peers(|p| &mut p.sdp.add_dtmf_pt_for), Acts),
     row("refer_copy_headers", Kind::Names(|p| &mut p.b2bua.refer_copy_headers, CORE_HEADERS), Later),
 ];
 
@@ -96,39 +96,34 @@ pub(super) const INTEROP: &[Switch] = &[
 pub(super) const AUTH: &[Switch] =
     &[row("loose_username", Kind::Flag(|p| &mut p.contacts.loose_username), Acts)];
 
-/// `[sdp]`: the media half builds them; `port_6891` stays refused, for nobody speaks that protocol any more.
+/// `[sdp]`. `port_6891` is known and stays refused: nobody speaks that protocol any more.
 pub(super) const SDP: &[Switch] = &[
-    row("hold_rfc2543", Kind::Flag(|p| &mut p.sdp.hold_rfc2543), Later),
-    row("hold_force_3264", Kind::Flag(|p| &mut p.sdp.hold_force_3264), Later),
-    row("inhibit_hold", Kind::Flag(|p| &mut p.sdp.inhibit_hold), Later),
-    row("hold_inactive", Kind::Flag(|p| &mut p.sdp.hold_inactive), Later),
-    row("strip_ice", Kind::Flag(|p| &mut p.sdp.strip_ice), Later),
-    row("add_ice_candidate", Kind::Flag(|p| &mut p.sdp.add_ice_candidate), Later),
-    row("rtcp_attribute", Kind::Flag(|p| &mut p.sdp.rtcp_attribute), Later),
-    row("port_6891", Kind::Flag(|p| &mut p.sdp.port_6891), Later),
-    row("use_codec_limit", Kind::Flag(|p| &mut p.sdp.use_codec_limit), Later),
+    row("hold_rfc2543", Kind::Flag(|p| &mut p.sdp.hold_rfc2543), Acts),
+    row("hold_force_3264", Kind::Flag(|p| &mut p.sdp.hold_force_3264), Acts),
+    row("inhibit_hold", Kind::Flag(|p| &mut p.sdp.inhibit_hold), Acts),
+    row("hold_inactive", Kind::Flag(|p| &mut p.sdp.hold_inactive), Acts),
+    row("strip_ice", Kind::Flag(|p| &mut p.sdp.strip_ice), Acts),
+    row("add_ice_candidate", Kind::Flag(|p| &mut p.sdp.add_ice_candidate), Acts),
+    row("rtcp_attribute", Kind::Flag(|p| &mut p.sdp.rtcp_attribute), Acts),
+    row("port_6891", Kind::Own("false", descriptions::port_6891), Acts),
+    row("use_codec_limit", Kind::Flag(|p| &mut p.sdp.use_codec_limit), Acts),
     row("resolve_fqdn", Kind::Flag(|p| &mut p.sdp.resolve_fqdn), Later),
-    row("force_ptime", Kind::Only("\"\""), Later),
-    row("codec_limit", Kind::Only("\"all\""), Later),
-    row("codecs", Kind::Names(|p| &mut p.sdp.codecs, &[]), Later),
-    row("max_streams", Kind::Only("6"), Later),
-    row("allowed_ports", Kind::Only("[]"), Later),
-    row("strip_lines", Kind::Names(|p| &mut p.sdp.strip_lines, &[]), Later),
+    row("force_ptime", Kind::Own("\"\"", descriptions::force_ptime), Acts),
+    row("codec_limit", Kind::Own("\"all\"", descriptions::codec_limit), Acts),
+    row("codecs", Kind::Own("[]", descriptions::codecs), Acts),
+    row("max_streams", Kind::Own("6", descriptions::max_streams), Acts),
+    row("allowed_ports", Kind::Own("[]", descriptions::allowed_ports), Acts),
+    row("strip_lines", Kind::Own("[]", descriptions::strip_lines), Acts),
+    row("pass_transports", Kind::Own("[]", descriptions::pass_transports), Acts),
 ];
 
 /// The switches of `[media]`: the media half builds them.
 pub(super) const MEDIA: &[Switch] = &[
-    row("late_relatch", Kind::Flag(|p| &mut p.media.late_relatch), Later),
-    row("early_rtp", Kind::Flag(|p| &mut p.media.early_rtp), Later),
     row("always_relay", Kind::Flag(|p| &mut p.media.always_relay), Later),
     row("forked", Kind::Flag(|p| &mut p.media.forked), Later),
-    row("teardown_on_timeout", Kind::Flag(|p| &mut p.media.teardown_on_timeout), Later),
     row("reuse_on_change", Kind::Flag(|p| &mut p.media.reuse_on_change), Later),
     row("reuse_in_session", Kind::Flag(|p| &mut p.media.reuse_in_session), Later),
     row("proxy", Kind::Only("\"no\""), Later),
-    row("timeout_oneway", Kind::Only("\"\""), Later),
-    row("timeout_rtp", Kind::Only("\"\""), Later),
-    row("timeout_rtcp", Kind::Only("\"\""), Later),
     row("reuse_time", Kind::Only("0"), Later),
 ];
 

@@ -1,0 +1,283 @@
+//! The way that every kernel knows: wait for ready ports, read each, send each packet.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll as Set, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmsg, sendmmsg,
+};
+
+use super::headers::Notes;
+use super::pump::{COALESCE, Engine, Turn, Wake, clock};
+use super::socket::{Hop, Pair, Port, Ports};
+use crate::relay::Component;
+use crate::relay::stream::Packet;
+use crate::relay::table::{Slot, Table};
+
+/// Packets read from one port before the others have their turn: a flood on one port is that port's trouble.
+const TURN: usize = 32;
+/// Ports served in one turn of the loop.
+const EVENTS: usize = 256;
+/// The event descriptor's mark; ports have their slot's number.
+const WAKE: u64 = u64::MAX;
+/// The largest UDP payload.
+const MAX_DATAGRAM: usize = 65_536;
+
+pub(super) struct Epoll {
+    set: Set,
+    wake: Arc<Wake>,
+    events: Vec<EpollEvent>,
+    receiver: Receiver,
+    sender: Sender,
+    nap: Nap,
+}
+
+impl Epoll {
+    pub(super) fn new(wake: Arc<Wake>) -> nix::Result<Self> {
+        let set = Set::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        set.add(wake.event(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        Ok(Self {
+            set,
+            wake,
+            events: vec![EpollEvent::empty(); EVENTS],
+            receiver: Receiver::new(),
+            sender: Sender::new(),
+            nap: Nap::new(clock()),
+        })
+    }
+
+    /// Reads a port's packets and sends each where it belongs; says how many there were.
+    fn serve(&mut self, now: Instant, mark: u64, table: &mut Table, ports: &mut Ports) -> usize {
+        let slot = Slot(usize::try_from(mark >> 1).unwrap_or(usize::MAX));
+        let component = if mark & 1 == 0 { Component::Rtp } else { Component::Rtcp };
+        for count in 0..TURN {
+            let Some(port) = ports.port_mut(slot, component) else { return count };
+            let arrival = match self.receiver.receive(port) {
+                Ok(arrival) => arrival,
+                Err(Errno::EAGAIN) => return count,
+                // An ICMP error of an earlier packet: the next read brings the next packet.
+                Err(_) => continue,
+            };
+            if let Some(total) = arrival.notes.lost {
+                table.handle_overflow(slot, port.lost(total));
+            }
+            let bytes = self.receiver.bytes(&arrival);
+            let packet =
+                Packet { component, source: arrival.source, hop_limit: arrival.notes.hop_limit, bytes };
+            let Some(forward) = table.handle_packet(now, slot, &packet) else { continue };
+            let bytes = if forward.answer { table.answer() } else { bytes };
+            let sent = match ports.port_mut(forward.slot, forward.passed.component) {
+                Some(out) => self.sender.send(out, forward.to, forward.passed.hop_limit, bytes),
+                None => Err(Errno::EBADF),
+            };
+            if sent.is_err() {
+                table.handle_send_error(slot);
+            }
+        }
+        TURN
+    }
+}
+
+impl Engine for Epoll {
+    fn watch(&mut self, slot: Slot, pair: &Pair) {
+        for (part, port) in [&pair.rtp, &pair.rtcp].into_iter().enumerate() {
+            let mark = (slot.0 as u64) << 1 | part as u64;
+            // Fails only for want of kernel memory: the pair stays deaf, and its stream's counters say so.
+            let _ = self.set.add(port, EpollEvent::new(EpollFlags::EPOLLIN, mark));
+        }
+    }
+
+    fn unwatch(&mut self, _slot: Slot, _pair: &Pair) {
+        // What is closed is gone from epoll.
+    }
+
+    fn turn(&mut self, table: &mut Table, ports: &mut Ports, wait: Duration) -> nix::Result<Turn> {
+        self.nap.rest(wait);
+        // Rounded up: a timeout that is not yet due would make the loop spin.
+        let timeout = if wait.is_zero() {
+            EpollTimeout::ZERO
+        } else {
+            u16::try_from(wait.as_millis() + 1).map_or(EpollTimeout::MAX, EpollTimeout::from)
+        };
+        let count = match self.set.wait(&mut self.events, timeout) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            // The descriptor is ours and open: nothing else can go wrong with it.
+            Err(error) => return Err(error),
+        };
+        let now = clock();
+        let (mut woken, mut packets) = (false, 0);
+        for at in 0..count {
+            match self.events.get(at).map_or(WAKE, |event| event.data()) {
+                WAKE => {
+                    self.wake.clear();
+                    woken = true;
+                }
+                mark => packets += self.serve(now, mark, table, ports),
+            }
+        }
+        self.nap.note(now, packets);
+        Ok(Turn { woken, busy: false })
+    }
+}
+
+/// Lets packets come together where the kernel has no way to wait for several.
+#[derive(Debug)]
+struct Nap {
+    last: Instant,
+    time: Duration,
+}
+
+/// Packets worth waiting for.
+const GROUP: u32 = 16;
+
+impl Nap {
+    fn new(now: Instant) -> Self {
+        Self { last: now, time: Duration::ZERO }
+    }
+
+    /// So many packets came since the last turn: how long until some more?
+    fn note(&mut self, now: Instant, packets: usize) {
+        let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+        let gap = now.saturating_duration_since(self.last).checked_div(packets).unwrap_or(Duration::MAX);
+        self.last = now;
+        // One packet in a while gains nothing by waiting, and a full turn shows that there is no time to.
+        self.time = if gap > COALESCE / 2 || packets > 4 * GROUP {
+            Duration::ZERO
+        } else {
+            gap.saturating_mul(GROUP).min(COALESCE)
+        };
+    }
+
+    fn rest(&mut self, wait: Duration) {
+        let time = self.time.min(wait);
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
+    }
+}
+
+/// A packet in the receiver's buffer.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    source: SocketAddr,
+    notes: Notes,
+    length: usize,
+}
+
+/// Buffers to receive with: one set for all ports of a thread.
+struct Receiver {
+    bytes: Box<[u8]>,
+    control: Vec<u8>,
+}
+
+impl Receiver {
+    fn new() -> Self {
+        Self { bytes: vec![0; MAX_DATAGRAM].into(), control: nix::cmsg_space!(i32, u32) }
+    }
+
+    /// The next packet of a port.
+    fn receive(&mut self, port: &Port) -> Result<Arrival, Errno> {
+        let mut parts = [IoSliceMut::new(&mut self.bytes)];
+        // `cmsg_space!` gives capacity; the call wants length.
+        let room = self.control.capacity();
+        self.control.resize(room, 0);
+        let message = recvmsg::<SockaddrStorage>(
+            port.raw(),
+            &mut parts,
+            Some(&mut self.control),
+            MsgFlags::MSG_DONTWAIT,
+        )?;
+        let mut notes = Notes::default();
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::Ipv4Ttl(value) | ControlMessageOwned::Ipv6HopLimit(value) => {
+                    notes.hop_limit = u8::try_from(value).ok();
+                }
+                ControlMessageOwned::RxqOvfl(total) => notes.lost = Some(total),
+                _ => {}
+            }
+        }
+        let source = message.address.as_ref().and_then(address).ok_or(Errno::EAFNOSUPPORT)?;
+        Ok(Arrival { source, notes, length: message.bytes })
+    }
+
+    /// The bytes of the last packet.
+    fn bytes(&self, arrival: &Arrival) -> &[u8] {
+        self.bytes.get(..arrival.length).unwrap_or_default()
+    }
+}
+
+fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = storage.as_sockaddr_in().map(|address| SocketAddr::V4(SocketAddrV4::from(*address)));
+    v4.or_else(|| storage.as_sockaddr_in6().map(|address| SocketAddr::V6(SocketAddrV6::from(*address))))
+}
+
+/// Headers to send with. nix's `sendmsg` allocates for a control message; its `sendmmsg` takes prepared headers.
+struct Sender {
+    plain: MultiHeaders<SockaddrStorage>,
+    /// With room for a hop limit.
+    marked: MultiHeaders<SockaddrStorage>,
+}
+
+impl Sender {
+    fn new() -> Self {
+        let marked = MultiHeaders::preallocate(1, Some(nix::cmsg_space!(i32)));
+        Self { plain: MultiHeaders::preallocate(1, None), marked }
+    }
+
+    /// Sends one packet with this hop limit.
+    fn send(&mut self, port: &mut Port, to: SocketAddr, hop_limit: u8, bytes: &[u8]) -> Result<(), Errno> {
+        match port.hop(hop_limit) {
+            Hop::Socket => self.put(port, to, None, bytes),
+            Hop::Message => self.put(port, to, Some(hop_limit), bytes),
+            Hop::Settle => {
+                // Nothing waits to be sent here: the socket may be told now.
+                let control = (!port.settle(hop_limit)).then_some(hop_limit);
+                self.put(port, to, control, bytes)
+            }
+        }
+    }
+
+    fn put(&mut self, port: &Port, to: SocketAddr, control: Option<u8>, bytes: &[u8]) -> Result<(), Errno> {
+        let parts = [[IoSlice::new(bytes)]];
+        let name = [Some(SockaddrStorage::from(to))];
+        let Some(hop_limit) = control else {
+            sendmmsg(port.raw(), &mut self.plain, &parts, name, [], MsgFlags::MSG_DONTWAIT)?;
+            return Ok(());
+        };
+        let value = i32::from(hop_limit);
+        let row = [match to {
+            SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(&value),
+            SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(&value),
+        }];
+        sendmmsg(port.raw(), &mut self.marked, &parts, name, row, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn naps_only_where_packets_come_together() {
+        let start = clock();
+        let at = |us| start + Duration::from_micros(us);
+        let mut nap = Nap::new(start);
+        let mut after = |us, packets| {
+            nap.note(at(us), packets);
+            nap.time
+        };
+        // 10,000 a second: as long as may be. 100,000 a second: until there are some.
+        assert_eq!(after(1_000, 10), COALESCE);
+        assert_eq!(after(2_000, 50), Duration::from_micros(320));
+        assert_eq!(after(3_000, 0), Duration::ZERO);
+        assert_eq!(after(4_000, 1), Duration::ZERO, "a single call waits for nothing");
+        assert_eq!(after(5_000, 256), Duration::ZERO, "busy");
+    }
+}

@@ -1,0 +1,431 @@
+//! io_uring: one receive a port that goes on by itself into shared buffers, and the sends of a turn in one call.
+//!
+//! Needs Linux 6.1: rings whose completions run on the thread that asks (`DEFER_TASKRUN`), buffer rings (5.19) and receives
+//! that go on (6.0). Where the kernel can wait for several packets but not too long (6.12), it does.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use nix::errno::Errno;
+use nix::libc;
+
+use super::buffers::Buffers;
+use super::headers::{self, CONTROL, HopLimitRow, NAME};
+use super::pump::{COALESCE, Engine, Turn, Wake, clock};
+use super::socket::{Hop, Pair, Ports};
+use crate::relay::Component;
+use crate::relay::stream::Packet;
+use crate::relay::table::{Forward, Slot, Table};
+
+/// Requests handed over in one call.
+const REQUESTS: u32 = 1024;
+/// Completions the kernel has room for; it keeps further ones and gives them later.
+const COMPLETIONS: u32 = 8192;
+/// Completions taken in one turn.
+const BATCH: usize = 256;
+/// Packets that a wait is for, unless [`COALESCE`] is over first.
+const GROUP: usize = 16;
+/// How long a receive rests that failed. The table's own deadlines end each wait after a second.
+const REST: Duration = Duration::from_secs(1);
+/// The group of buffers.
+const BUFFERS: u16 = 0;
+
+pub(super) struct Uring {
+    // First: it is closed before the memory it was given is freed.
+    ring: IoUring,
+    buffers: Buffers,
+    /// How a receive is to lay out what it got.
+    layout: Box<libc::msghdr>,
+    outs: Box<[Out]>,
+    /// So many of `outs` are in use, until the kernel has taken them.
+    queued: usize,
+    /// Buffers that sends still read from.
+    used: Vec<u16>,
+    done: Vec<Done>,
+    /// Receives that ended and are to go on.
+    resume: Vec<Mark>,
+    /// Receives that failed: tried again after [`REST`], so that a broken port can't keep the thread busy.
+    resting: Vec<Mark>,
+    rest_until: Instant,
+    wake: Arc<Wake>,
+    wake_armed: bool,
+    /// The kernel can wait for a group.
+    groups: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    mark: u64,
+    result: i32,
+    flags: u32,
+}
+
+/// What the kernel reads to send one packet.
+struct Out {
+    name: [u8; NAME],
+    control: HopLimitRow,
+    part: libc::iovec,
+    message: libc::msghdr,
+}
+
+/// Which request a completion is of: 3 bits what, 1 bit the port of the pair, 28 bits slot, 32 bits generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    component: Component,
+    slot: Slot,
+    generation: u32,
+}
+
+const RECEIVE: u64 = 0;
+const SEND: u64 = 1;
+const BELL: u64 = 2;
+const CANCEL: u64 = 3;
+
+impl Mark {
+    fn pack(self, what: u64) -> u64 {
+        let part = match self.component {
+            Component::Rtp => 0,
+            Component::Rtcp => 1,
+        };
+        what << 61 | part << 60 | (self.slot.0 as u64 & 0x0fff_ffff) << 32 | u64::from(self.generation)
+    }
+
+    fn unpack(bits: u64) -> (u64, Self) {
+        let component = if bits >> 60 & 1 == 0 { Component::Rtp } else { Component::Rtcp };
+        let slot = Slot((bits >> 32 & 0x0fff_ffff) as usize);
+        (bits >> 61, Self { component, slot, generation: bits as u32 })
+    }
+
+    /// Whether the ports that had the slot then have it still.
+    fn is_live(self, ports: &Ports) -> bool {
+        ports.pair(self.slot).is_some_and(|pair| pair.generation == self.generation)
+    }
+}
+
+impl Uring {
+    /// # Errors
+    /// What the kernel lacks or forbids. Must be called on the thread that will use it.
+    pub(super) fn new(wake: Arc<Wake>) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETIONS)
+            .build(REQUESTS)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        let needed = [
+            opcode::RecvMsgMulti::CODE,
+            opcode::SendMsg::CODE,
+            opcode::Send::CODE,
+            opcode::PollAdd::CODE,
+            opcode::AsyncCancel::CODE,
+        ];
+        let able = needed.iter().all(|code| probe.is_supported(*code)) && ring.params().is_feature_ext_arg();
+        if !able || !ring.params().is_feature_nodrop() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel lacks an operation"));
+        }
+        let groups = ring.params().is_feature_min_timeout();
+        let buffers = Buffers::register(&ring, BUFFERS)?;
+        let mut layout = Box::new(empty_message());
+        (layout.msg_namelen, layout.msg_controllen) = (NAME as u32, CONTROL);
+        let outs = (0..BATCH).map(|_| Out::empty()).collect();
+        Ok(Self {
+            ring,
+            buffers,
+            layout,
+            outs,
+            queued: 0,
+            used: Vec::with_capacity(2 * BATCH),
+            done: Vec::with_capacity(BATCH),
+            resume: Vec::new(),
+            resting: Vec::new(),
+            rest_until: clock(),
+            wake,
+            wake_armed: false,
+            groups,
+        })
+    }
+
+    /// Queues a request; makes room first where there is none.
+    ///
+    /// # Safety
+    /// What the request points to must stay where it is until the kernel has taken it.
+    #[allow(unsafe_code)]
+    unsafe fn push(&mut self, request: &squeue::Entry) -> bool {
+        for _ in 0..2 {
+            // SAFETY: the caller's promise.
+            if unsafe { self.ring.submission().push(request) }.is_ok() {
+                return true;
+            }
+            self.flush();
+        }
+        false
+    }
+
+    /// Hands over what is queued, without waiting. The sends are done when this returns: they never wait for room.
+    fn flush(&mut self) {
+        let _ = self.ring.submit();
+        self.recycle();
+    }
+
+    /// The kernel has read what it was to send: its buffers may be filled again.
+    fn recycle(&mut self) {
+        if self.ring.submission().is_empty() {
+            self.queued = 0;
+            self.buffers.give(self.used.drain(..));
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn receive(&mut self, mark: Mark, fd: i32) {
+        let request = opcode::RecvMsgMulti::new(Fd(fd), &*self.layout, BUFFERS).build();
+        // SAFETY: the layout is boxed and lives as long as the ring.
+        let queued = unsafe { self.push(&request.user_data(mark.pack(RECEIVE))) };
+        if !queued {
+            self.resume.push(mark);
+        }
+    }
+
+    /// Arms what has ended, after the buffers it may have wanted are back.
+    fn resume(&mut self, ports: &mut Ports) {
+        if !self.resume.is_empty() {
+            self.flush();
+        }
+        for _ in 0..self.resume.len() {
+            let Some(mark) = self.resume.pop() else { break };
+            if mark.is_live(ports)
+                && let Some(port) = ports.port_mut(mark.slot, mark.component)
+            {
+                let fd = port.raw();
+                self.receive(mark, fd);
+            }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn arm_wake(&mut self) {
+        use std::os::fd::{AsFd, AsRawFd};
+        let fd = Fd(self.wake.event().as_fd().as_raw_fd());
+        let request = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build().user_data(BELL << 61);
+        // SAFETY: it points to nothing; the descriptor is held by `wake`.
+        self.wake_armed = unsafe { self.push(&request) };
+    }
+
+    /// Hands over what is queued and waits: for a group of packets, or one after [`COALESCE`], or the end of `wait`.
+    fn enter(&mut self, wait: Duration) -> nix::Result<()> {
+        let time = Timespec::from(wait);
+        let (want, least) = match (wait.is_zero() || !self.ring.completion().is_empty(), self.groups) {
+            (true, _) => (0, Duration::ZERO),
+            (false, true) => (GROUP, COALESCE.min(wait)),
+            (false, false) => (1, Duration::ZERO),
+        };
+        let mut args = SubmitArgs::new().timespec(&time);
+        if !least.is_zero() {
+            args = args.min_wait_usec(u32::try_from(least.as_micros()).unwrap_or(0));
+        }
+        let entered = self.ring.submitter().submit_with_args(want, &args);
+        self.recycle();
+        match entered.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)) {
+            Ok(_) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A receive has a packet, or has ended.
+    fn arrived(&mut self, now: Instant, mark: Mark, done: Done, table: &mut Table, ports: &mut Ports) {
+        let live = mark.is_live(ports);
+        if let Some(id) = cqueue::buffer_select(done.flags) {
+            if live && let Ok(length) = usize::try_from(done.result) {
+                self.relay(now, mark, (id, length), table, ports);
+            }
+            self.used.push(id);
+        }
+        // Out of buffers, or at the end of its round: it goes on. Cancelled with its port, it does not.
+        if live && !cqueue::more(done.flags) {
+            if done.result >= 0 || done.result == -libc::ENOBUFS {
+                self.resume.push(mark);
+            } else {
+                self.rest_until = now + REST;
+                self.resting.push(mark);
+            }
+        }
+    }
+
+    fn relay(
+        &mut self,
+        now: Instant,
+        mark: Mark,
+        filled: (u16, usize),
+        table: &mut Table,
+        ports: &mut Ports,
+    ) {
+        let buffer = self.buffers.filled(filled.0, filled.1);
+        let Ok(message) = RecvMsgOut::parse(buffer, &self.layout) else { return };
+        let notes = headers::notes(message.control_data());
+        if let Some(total) = notes.lost
+            && let Some(port) = ports.port_mut(mark.slot, mark.component)
+        {
+            table.handle_overflow(mark.slot, port.lost(total));
+        }
+        if message.is_payload_truncated() {
+            table.handle_oversize(mark.slot);
+            return;
+        }
+        let Some(source) = headers::address(message.name_data()) else { return };
+        let bytes = message.payload_data();
+        let packet = Packet { component: mark.component, source, hop_limit: notes.hop_limit, bytes };
+        let Some(forward) = table.handle_packet(now, mark.slot, &packet) else { return };
+        let bytes = if forward.answer { table.answer() } else { bytes };
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        if !self.send(mark, &forward, part, ports) {
+            table.handle_send_error(mark.slot);
+        }
+        if forward.answer {
+            // The table's answer is good until its next packet.
+            self.flush();
+        }
+    }
+
+    /// Queues a packet. `part` must stay as it is until the kernel has taken the request.
+    #[allow(unsafe_code)]
+    fn send(&mut self, from: Mark, forward: &Forward, part: libc::iovec, ports: &mut Ports) -> bool {
+        if self.queued == self.outs.len() {
+            self.flush();
+        }
+        let Some(port) = ports.port_mut(forward.slot, forward.passed.component) else { return false };
+        let hop = port.hop(forward.passed.hop_limit);
+        if hop == Hop::Settle {
+            self.flush();
+            port.settle(forward.passed.hop_limit);
+        }
+        let fd = Fd(port.raw());
+        let Some(out) = self.outs.get_mut(self.queued) else { return false };
+        let length = headers::put_address(&mut out.name, forward.to);
+        let request = if hop == Hop::Socket {
+            opcode::Send::new(fd, part.iov_base.cast(), u32::try_from(part.iov_len).unwrap_or(0))
+                .flags(libc::MSG_DONTWAIT)
+                .dest_addr(out.name.as_ptr().cast())
+                .dest_addr_len(length)
+                .build()
+        } else {
+            headers::put_hop_limit(&mut out.control, forward.to.is_ipv6(), forward.passed.hop_limit);
+            out.part = part;
+            out.message.msg_name = out.name.as_mut_ptr().cast();
+            out.message.msg_namelen = length;
+            out.message.msg_iov = &raw mut out.part;
+            out.message.msg_iovlen = 1;
+            out.message.msg_control = out.control.as_mut_ptr().cast();
+            out.message.msg_controllen = out.control.len();
+            opcode::SendMsg::new(fd, &raw const out.message).flags(libc::MSG_DONTWAIT as u32).build()
+        };
+        let request = request.user_data(from.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
+        self.queued += 1;
+        // SAFETY: name, message and control lie in `outs`, which is boxed and not touched again before `recycle`; the
+        // packet lies in a buffer that is not given back before, or is the table's answer, which leaves at once.
+        unsafe { self.push(&request) }
+    }
+}
+
+impl Engine for Uring {
+    fn watch(&mut self, slot: Slot, pair: &Pair) {
+        for (component, port) in [(Component::Rtp, &pair.rtp), (Component::Rtcp, &pair.rtcp)] {
+            self.receive(Mark { component, slot, generation: pair.generation }, port.raw());
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn unwatch(&mut self, slot: Slot, pair: &Pair) {
+        for component in [Component::Rtp, Component::Rtcp] {
+            let mark = Mark { component, slot, generation: pair.generation };
+            let request = opcode::AsyncCancel::new(mark.pack(RECEIVE)).build();
+            // SAFETY: it points to nothing.
+            unsafe { self.push(&request.user_data(CANCEL << 61).flags(squeue::Flags::SKIP_SUCCESS)) };
+        }
+        // Before the descriptors are closed and their numbers used again: what is queued names them.
+        self.flush();
+    }
+
+    fn turn(&mut self, table: &mut Table, ports: &mut Ports, wait: Duration) -> nix::Result<Turn> {
+        if !self.wake_armed {
+            self.arm_wake();
+        }
+        if !self.resting.is_empty() && clock() >= self.rest_until {
+            self.resume.append(&mut self.resting);
+        }
+        self.resume(ports);
+        self.enter(wait)?;
+        self.done.clear();
+        let (completions, done) = (self.ring.completion(), &mut self.done);
+        done.extend(completions.take(BATCH).map(|entry| Done {
+            mark: entry.user_data(),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+        let (now, mut woken) = (clock(), false);
+        for at in 0..self.done.len() {
+            let Some(done) = self.done.get(at).copied() else { break };
+            match Mark::unpack(done.mark) {
+                (RECEIVE, mark) => self.arrived(now, mark, done, table, ports),
+                (SEND, mark) if mark.is_live(ports) => table.handle_send_error(mark.slot),
+                (BELL, _) => {
+                    self.wake.clear();
+                    self.wake_armed = cqueue::more(done.flags);
+                    woken = true;
+                }
+                _ => {}
+            }
+        }
+        let busy = !self.resume.is_empty() || !self.ring.completion().is_empty();
+        Ok(Turn { woken, busy })
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // Nothing may write into the buffers once they are freed, and the ports are to be closed when this returns: a
+        // receive holds its socket until its last completion was taken.
+        let time = Some(Timespec::new().sec(1));
+        let _ = self.ring.submitter().register_sync_cancel(time, CancelBuilder::any());
+        while self.ring.submit().is_ok() && self.ring.completion().count() > 0 {}
+    }
+}
+
+impl Out {
+    fn empty() -> Self {
+        Self {
+            name: [0; NAME],
+            control: headers::HOP_LIMIT_ROW,
+            part: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
+            message: empty_message(),
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn empty_message() -> libc::msghdr {
+    // SAFETY: a message header of zeros is one without name, parts and control; some platforms have padding in it that no
+    // literal can name.
+    unsafe { std::mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_back_as_it_went() {
+        for component in [Component::Rtp, Component::Rtcp] {
+            for (slot, generation) in [(0, 0), (65_535, u32::MAX), (0x0fff_ffff, 7)] {
+                let mark = Mark { component, slot: Slot(slot), generation };
+                for what in [RECEIVE, SEND, BELL, CANCEL] {
+                    assert_eq!(Mark::unpack(mark.pack(what)), (what, mark));
+                }
+            }
+        }
+    }
+}
