@@ -6,8 +6,8 @@
 //! is told by the [`Rules`]. All other bytes stay, whatever they are and in the order they have.
 //!
 //! *Direct.* A line whose media goes past the relay (MED-03) says the address and the ports of the phone at the other end, and
-//! keeps its author's ICE. `o=` stays ours: it must not change while a session lasts (RFC 3264 §8). Where other lines keep the
-//! relay, such a line gets a `c=` of its own.
+//! nothing of ICE: what the PBX passed on of it named us. `o=` stays ours: it must not change while a session lasts (RFC 3264
+//! §8). Where other lines keep the relay, such a line gets a `c=` of its own.
 //!
 //! *Hold.* A connection address 0.0.0.0 or `::` (RFC 2543 hold, RFC 3264 §8.4) becomes our address like any other, so that the
 //! far side keeps a real address to send to, and the direction says what it meant: `sendonly`, or `inactive`.
@@ -44,7 +44,7 @@ pub enum Placement {
         /// Ours in ICE, if the line speaks it; `None`: it leaves without.
         ice: Option<Credentials>,
     },
-    /// Not ours: where the phone at the other end said it receives (MED-03). ICE stays as its author wrote it.
+    /// Not ours: where the phone at the other end said it receives (MED-03). The line leaves without ICE.
     Direct {
         /// RTP.
         rtp: SocketAddr,

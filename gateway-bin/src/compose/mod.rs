@@ -17,6 +17,7 @@ mod media;
 mod names;
 mod places;
 mod pulse;
+mod route;
 mod rows;
 mod shards;
 mod signalling;

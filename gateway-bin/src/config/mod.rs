@@ -16,7 +16,8 @@ pub use refusal::{Invalid, Refusal};
 pub use settings::{
     AcmeDomain, CertificateOrigin, Connections, Endpoint, FileRepository, GuardSettings, HttpFile, InsideTls,
     Interface, ListenTls, LocalEndpoint, LogSettings, MediaSettings, NetSettings, PolicyError,
-    RemoteEndpoint, SenderLimit, Settings, SipPort, SipServer, SipSettings, TlsGuard, Transport, TunnelRow,
+    RemoteEndpoint, RouteSettings, SenderLimit, Settings, SipPort, SipServer, SipSettings, TlsGuard,
+    Transport, TunnelRow,
 };
 
 /// Reads, parses and judges the configuration at `path`.

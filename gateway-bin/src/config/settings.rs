@@ -352,6 +352,8 @@ pub struct MediaSettings {
     pub sender_limit: SenderLimit,
     /// Distinct sources a stream.
     pub max_senders: u8,
+    /// The way of media between two phones.
+    pub route: RouteSettings,
     /// DSCP of what the relay sends, 0 to 63.
     pub dscp: u8,
     /// A locked stream may move once, to another port of its address, after two seconds of silence.
@@ -360,6 +362,17 @@ pub struct MediaSettings {
     pub early_rtp: bool,
     /// When silence is told, and whether it ends a stream.
     pub timeouts: Timeouts,
+}
+
+/// The way of media between two phones (MED-03, MED-11).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteSettings {
+    /// Phones behind the same NAT talk directly.
+    pub direct: bool,
+    /// All media by the relay, whatever `direct` says.
+    pub always_relay: bool,
+    /// Phones from here never talk directly.
+    pub deny: Vec<IpNet>,
 }
 
 /// Who may send into a stream.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use sdp_core::anchor::Event;
 use sdp_core::doctor::Verdict;
 use sdp_core::relay::{Dropped, LegStatistics, Report, Side, Silence, StreamId};
 use tracing::{debug, info, warn};
@@ -37,6 +38,17 @@ pub(crate) fn log(report: &Report) {
             leg(*stream, "outside", outside, *ended);
             leg(*stream, "inside", inside, *ended);
         }
+        _ => {}
+    }
+}
+
+/// Writes one line for what the anchor has to tell.
+pub(crate) fn tell(event: &Event) {
+    match event {
+        Event::Route { stream, direct: Some(other) } => {
+            info!(stream = %name(*stream), other = %name(*other), "two phones behind one NAT talk directly");
+        }
+        Event::Route { stream, direct: None } => info!(stream = %name(*stream), "media is relayed again"),
         _ => {}
     }
 }

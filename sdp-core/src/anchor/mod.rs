@@ -176,9 +176,12 @@ impl Anchor {
     }
 
     /// What the phone of a session calls itself, the host of its Contact or Via: known before its next offer or answer, it
-    /// lets phones behind one NAT talk directly (MED-03). Opens the session; [`Anchor::end`] closes it as any other.
+    /// lets phones behind one NAT talk directly (MED-03). `None` leaves what is known. It opens the session, which an offer
+    /// or answer that fails, or [`Anchor::end`], closes.
     pub fn introduce(&mut self, session: u64, host: Option<IpAddr>) {
-        self.sessions.entry(session).or_default().host = host.map(|host| host.to_canonical());
+        if let Some(host) = host {
+            self.sessions.entry(session).or_default().host = Some(host.to_canonical());
+        }
     }
 
     /// Rewrites an offer that came from `from`, for the other side. `signalling` is the address its author's signalling came
@@ -196,19 +199,16 @@ impl Anchor {
         to_signalling: IpAddr,
         sdp: &[u8],
     ) -> Result<Bytes, Refusal> {
-        let sdp = Sdp::parse(sdp, &self.config.policy.limits)?;
-        let has_more = |state: &Session| state.offer.is_some() || !state.streams.is_empty();
-        let known = self.sessions.get(&session).is_some_and(has_more);
         let ends = offer::Ends {
             from,
             signalling: signalling.to_canonical(),
             to_signalling: to_signalling.to_canonical(),
         };
-        let result = self.make_offer(now, session, ends, &sdp);
+        let sdp = Sdp::parse(sdp, &self.config.policy.limits).map_err(Refusal::from);
+        let result = sdp.and_then(|sdp| self.make_offer(now, session, ends, &sdp));
         match &result {
             Ok(_) => self.keep(session),
-            Err(_) if !known => drop(self.sessions.remove(&session)),
-            Err(_) => {}
+            Err(_) => self.forget_empty(session),
         }
         self.ports.commands(now, &mut self.commands);
         result
@@ -228,10 +228,12 @@ impl Anchor {
         sdp: &[u8],
     ) -> Result<Bytes, Refusal> {
         let _ = to_signalling; // the offer has told
-        let sdp = Sdp::parse(sdp, &self.config.policy.limits)?;
-        let result = self.make_answer(now, session, from, signalling.to_canonical(), &sdp);
-        if result.is_ok() {
-            self.keep(session);
+        let sdp = Sdp::parse(sdp, &self.config.policy.limits).map_err(Refusal::from);
+        let result =
+            sdp.and_then(|sdp| self.make_answer(now, session, from, signalling.to_canonical(), &sdp));
+        match &result {
+            Ok(_) => self.keep(session),
+            Err(_) => self.forget_empty(session),
         }
         self.ports.commands(now, &mut self.commands);
         result
@@ -355,6 +357,15 @@ impl Anchor {
     fn advertised(&self, pair: &Pair) -> Option<SocketAddr> {
         let address = self.config.addresses(pair.realm.side).of(pair.realm.family)?;
         Some((address.advertised, pair.rtp.port()).into())
+    }
+
+    /// A session whose first offer failed is none.
+    fn forget_empty(&mut self, session: u64) {
+        let empty =
+            |state: &Session| state.offer.is_none() && state.streams.is_empty() && state.record.is_empty();
+        if self.sessions.get(&session).is_some_and(empty) {
+            self.sessions.remove(&session);
+        }
     }
 
     /// Pairs that an offer kept for its answer go back.

@@ -14,7 +14,7 @@ pub(super) fn write(sdp: &Sdp<'_>, orders: &Orders<'_>, out: &mut Vec<u8>) {
     let mut lines = sdp.media.iter().enumerate();
     let relayed_ice = lines.any(|(at, media)| own_ice(sdp, orders, at, media).is_some());
     // What the session says of ICE holds for lines that stay their author's.
-    let foreign = |at| matches!(placement(at), Placement::Pass | Placement::Direct { .. });
+    let foreign = |at| matches!(placement(at), Placement::Pass);
     let keeps_ice = !orders.rules.strip_ice && (0..sdp.media.len()).any(foreign);
     let shared = shared(sdp, orders);
     let mut writer =
@@ -164,7 +164,8 @@ impl<'s, 'a> Section<'s, 'a> {
                 let muxed = media.rtcp_mux && named_rtcp(media) == Some(media.port);
                 let rtcp = direct_rtcp(rtp, if muxed { rtp } else { rtcp });
                 let port = Some(rtp.port());
-                Self { host, port, rtcp, ice: kept, owes_host, ..plain }.carried(sdp, orders, at)
+                // What stands there of ICE is ours, as the PBX had it from us: checks to it would fail (RFC 8839 §4.2.5).
+                Self { host, port, rtcp, ice: Ice::Strip, owes_host, ..plain }.carried(sdp, orders, at)
             }
             Placement::Relay { rtp, rtcp, .. } => {
                 let muxed = media.rtcp_mux && named_rtcp(media) == Some(media.port);

@@ -121,7 +121,7 @@ impl MediaPlane {
         let (sender, mut reports) = mpsc::unbounded_channel();
         let config = relay(&setup(settings))?;
         let relay = Relay::spawn(config, move |report| drop(sender.send(report)))?;
-        let (plane, alive) = Self::new(settings, Link::Within(relay));
+        let (plane, alive) = Self::new(settings, Link::Within(relay))?;
         plane.first_ports(async || reports.recv().await).await?;
         tokio::spawn(consume(plane.faint(), reports, alive));
         Ok(plane)
@@ -130,7 +130,7 @@ impl MediaPlane {
     async fn across(settings: &Settings, path: PathBuf) -> Result<(Self, Vec<Heir>), MediaError> {
         let socket = Socket::new(path, settings.log.clone(), setup(settings))?;
         let (mut connection, left) = socket.reach().await?;
-        let (plane, alive) = Self::new(settings, Link::Across(Across::default()));
+        let (plane, alive) = Self::new(settings, Link::Across(Across::default()))?;
         plane.join(&connection);
         let heirs = plane.with(|anchor| anchor.take_over(Instant::now(), &left));
         let messages = &mut connection.messages;
@@ -150,7 +150,7 @@ impl MediaPlane {
         Ok((plane, heirs))
     }
 
-    fn new(settings: &Settings, link: Link) -> (Self, watch::Sender<()>) {
+    fn new(settings: &Settings, link: Link) -> io::Result<(Self, watch::Sender<()>)> {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
         config.seed = Some(crate::compose::seed()?.into());
@@ -160,7 +160,7 @@ impl MediaPlane {
         let (alive, running) = watch::channel(());
         let calls = Calls::new(anchor.clone());
         let plane = Self { anchor, link: Arc::new(link), running, spawned: Arc::default(), newest: 0, calls };
-        (plane, alive)
+        Ok((plane, alive))
     }
 
     fn faint(&self) -> Faint {
@@ -306,6 +306,9 @@ impl MediaPlane {
             self.calls.told(&command);
             self.link.send(command);
         }
+        while let Some(event) = anchor.poll_event() {
+            report::media::tell(&event);
+        }
     }
 
     // A panic while the lock was held is a fault of ours; the anchor is still the best knowledge there is.
@@ -369,11 +372,14 @@ impl Media for MediaPlane {
             return Err(Refusal::NotAcceptable);
         };
         let sdp = description.body.get(part.clone()).unwrap_or_default();
-        let rewritten = self.with(|anchor| match role {
-            Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
-            Role::Answer => {
-                anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
-                anchor.answer(now, session.0, from, source, to, sdp)
+        let rewritten = self.with(|anchor| {
+            anchor.introduce(session.0, leg.contact);
+            match role {
+                Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
+                Role::Answer => {
+                    anchor.set_fork(session.0, leg.fork.map(|fork| fork.0));
+                    anchor.answer(now, session.0, from, source, to, sdp)
+                }
             }
         });
         let rewritten = rewritten.map_err(|refusal| {
@@ -425,7 +431,7 @@ fn addresses(interface: &Interface) -> Addresses {
 }
 
 fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
-    Policy {
+    let policy = Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
             config::SenderLimit::Lock => SenderLimit::Lock,
@@ -438,5 +444,6 @@ fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
         timeouts: media.timeouts,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         ..super::descriptions::policy(sdp)
-    }
+    };
+    crate::compose::route::with(&media.route, policy)
 }

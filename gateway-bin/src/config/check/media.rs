@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Judge;
 use crate::config::file;
-use crate::config::settings::{MediaSettings, SenderLimit};
+use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
 use sdp_core::policy::Timeouts;
 
 /// The socket of the media process in the state folder.
@@ -17,14 +17,12 @@ const EPHEMERAL: i64 = 32768;
 
 pub(super) fn settings(
     media: &file::Media,
-    fent: &file::Fent,
     state_dir: &Path,
     judge: &mut Judge<'_>,
 ) -> Option<MediaSettings> {
     if media.workers > 1 || media.workers < 0 {
         judge.refuse(&["media", "workers"], "several media workers are not built yet: expected 0 or 1");
     }
-    judge.only(&["fent", "media_route"], &fent.media_route, "gateway", &["direct-behind-same-nat"]);
     let process = process(media, state_dir, judge);
     let sources = [("signalling-address", true), ("any", false)];
     let signalling_address_only = judge.one_of(&["media", "source"], &media.source, &sources);
@@ -52,6 +50,7 @@ pub(super) fn settings(
         signalling_address_only: signalling_address_only?,
         sender_limit: sender_limit?,
         max_senders: max_senders?,
+        route: RouteSettings::default(),
         dscp: dscp?,
         late_relatch: media.late_relatch,
         early_rtp: media.early_rtp,

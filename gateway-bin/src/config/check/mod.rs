@@ -9,6 +9,7 @@ mod interop;
 mod listeners;
 mod media;
 mod net;
+mod route;
 mod sessions;
 mod sip;
 mod startup;
@@ -67,7 +68,11 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     let names = Names { networks: &networks, trust: &trust, certificates: &certificates };
     let mut sip = sip::settings(file, net.as_ref(), &names, judge);
     let guard = guard::settings(&file.guard, &names, judge);
-    let media = media::settings(&file.media, &file.fent, &state_dir, judge);
+    let mut media = media::settings(&file.media, &state_dir, judge);
+    let route = route::settings(&file.media, &file.fent, &names, judge);
+    if let (Some(media), Some(route)) = (&mut media, &route) {
+        media.route = route.clone();
+    }
     if let (Some(sip), Some(media)) = (&mut sip, &media) {
         media.tell(&mut sip.interop.media);
     }
@@ -83,7 +88,7 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
         trust,
         sip: sip?,
         guard: guard?,
-        media: media?,
+        media: route.and(media)?,
         endpoints,
         log,
     };

@@ -385,7 +385,7 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let contract = include_str!("contract.toml");
     let invalid = judged(contract).unwrap_err();
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
-    assert_eq!(keys, ["fent.media_route", "admin"], "{invalid}");
+    assert_eq!(keys, ["admin"], "{invalid}");
 }
 
 #[test]

@@ -67,6 +67,8 @@ fn monitored_transport() -> String {
 pub(crate) struct Fent {
     #[serde(default = "media_route")]
     pub(crate) media_route: String,
+    #[serde(default)]
+    pub(crate) direct_nets_deny: Vec<String>,
     #[serde(default = "keep_alive")]
     pub(crate) keep_alive: String,
     #[serde(default = "keep_alive_stream")]
@@ -81,6 +83,7 @@ impl Default for Fent {
     fn default() -> Self {
         Self {
             media_route: media_route(),
+            direct_nets_deny: Vec::new(),
             keep_alive: keep_alive(),
             keep_alive_stream: keep_alive_stream(),
             keep_alive_udp: keep_alive_udp(),

@@ -482,9 +482,15 @@ fn nothing_a_phone_writes_pairs_it_with_another() {
 fn an_introduction_alone_leaves_nothing() {
     let mut rig = direct_rig();
     rig.anchor.introduce(1, Some(ip(A.host)));
+    assert_eq!(rig.anchor.sessions(), 1);
     assert!(rig.try_offer(1, Side::Outside, NAT, "v=0\r\nhello\r\n").is_err());
-    let refused = audio("224.1.1.1", 30000);
-    assert!(rig.try_offer(1, Side::Outside, NAT, &refused).is_err());
+    assert_eq!(rig.anchor.sessions(), 0);
+    rig.anchor.introduce(1, Some(ip(A.host)));
+    assert!(rig.try_offer(1, Side::Outside, NAT, &audio("224.1.1.1", 30000)).is_err());
+    assert_eq!(rig.anchor.sessions(), 0);
+    rig.anchor.introduce(1, Some(ip(A.host)));
+    assert!(rig.try_answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000)).is_err());
+    rig.anchor.introduce(1, None);
     assert_eq!(rig.anchor.sessions(), 0);
 }
 

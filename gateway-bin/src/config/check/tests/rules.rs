@@ -1,5 +1,7 @@
 //! The interoperability switches and the rule tables of `[sip]`.
 
+use std::net::IpAddr;
+
 use sip_core::edge::config::{Policy, PreloadedRoutes};
 use sip_core::edge::interop::InteropProfile;
 
@@ -258,6 +260,36 @@ fn header_rules_are_judged() {
     adding_is_refused(&change("\"set\"", "\"replace\""), "sip.header_rules[0].action", "set, add, remove");
     adding_is_refused(&change("requests", "request"), "sip.header_rules[0].messages", "requests");
     adding_is_refused(&change("mitel-hq", "nobody"), "sip.header_rules[0].towards", "CFG-03");
+}
+
+/// MED-03, MED-11.
+#[test]
+fn which_phones_talk_directly() {
+    let fent = |lines: &str| format!("[fent]\n{lines}\n[media]");
+    let direct = "media_route = \"direct-behind-same-nat\"";
+    let (settings, warnings) = changed("[media]", &fent(direct)).unwrap();
+    assert!(settings.media.route.direct && !settings.media.route.always_relay);
+    assert!(!warnings.iter().any(|one| one.key == "media.always_relay"));
+    assert!(!added("").media.route.direct && !added("[fent]\nmedia_route = \"gateway\"").media.route.direct);
+    refused("[media]", &fent("media_route = \"direct\""), "fent.media_route", "direct-behind-same-nat");
+    // Always-relay wins, and says so.
+    let (settings, warnings) = changed("[media]", &format!("{}\nalways_relay = true", fent(direct))).unwrap();
+    assert!(settings.media.route.always_relay && settings.sip.interop.media.always_relay);
+    let warning = warnings.iter().find(|one| one.key == "media.always_relay").unwrap();
+    assert!(warning.message.contains("wins over fent.media_route"), "{warning}");
+    let (_, warnings) = changed("[media]", "[media]\nalways_relay = true").unwrap();
+    assert!(!warnings.iter().any(|one| one.key == "media.always_relay"));
+    refused("[media]", "[media]\nalways_relay = 1", "media.always_relay", "true or false");
+    // Networks by name, address, prefix or range.
+    let deny = |list: &str| fent(&format!("direct_nets_deny = {list}"));
+    let (settings, _) =
+        changed("[media]", &deny("[\"mitel-hq\", \"100.64.0.0/10\", \"192.0.2.7\"]")).unwrap();
+    let denied =
+        |ip: &str| settings.media.route.deny.iter().any(|net| net.contains(&ip.parse::<IpAddr>().unwrap()));
+    assert!(denied("10.0.1.10") && denied("100.65.1.1") && denied("192.0.2.7") && !denied("192.0.2.8"));
+    refused("[media]", &deny("[\"mitel-hk\"]"), "fent.direct_nets_deny", "did you mean \"mitel-hq\"?");
+    refused("[media]", &deny("[\"100.64.0.1/10\"]"), "fent.direct_nets_deny", "CFG-03");
+    refused("[media]", &deny("\"mitel-hq\""), "fent.direct_nets_deny", "expected a list");
 }
 
 /// MED-07, MED-08, MED-14, MED-19, SAM-20 to SAM-22: near misses pass, and act; what is off the scale is refused by name.
