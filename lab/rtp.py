@@ -1,6 +1,7 @@
 """RTP by hand: PCMU tones with a chosen TTL or hop limit, and a receiver that notes the TTL of what arrives."""
 
 import math
+import random
 import re
 import socket
 import struct
@@ -61,6 +62,7 @@ class Media:
         self.remote = None
         self.sent = 0  # the next sequence number too
         self.quiet = False  # a pause in what it says
+        self.jitter = 0.0  # packets leave up to so many seconds late
         self.kind = 0  # payload type of what it sends
         self.got = []  # (ttl, source, payload)
         self._stop, self._talking = threading.Event(), False
@@ -126,7 +128,7 @@ class Media:
                 if self._stop.is_set():
                     return
             self.sent += 1
-            time.sleep(max(0, start + self.sent * 0.02 - time.monotonic()))
+            time.sleep(max(0, start + self.sent * 0.02 + random.uniform(0, self.jitter) - time.monotonic()))
 
     def _receive(self, sock):
         while not self._stop.is_set():

@@ -141,6 +141,31 @@ def faults(lab):
     return f"{len(wanted) + 2} of {len(wanted) + 2} right: " + ", ".join(sorted(v for v, _ in (wanted | stopped).values())) + ", description-refused"
 
 
+@case("doctor-oneway")
+def oneway(lab):
+    """timeout_oneway = 6: a call of which one direction is cut is told in the log while it runs, with the sentence, and again at its end; one that is whole is not"""
+    site = Site(lab, replace=[("max_senders = 10\n", "max_senders = 10\ntimeout_oneway = 6\n")])
+    gateway = site.gateway
+    cut, whole = site.phone("home1", 7), site.phone("home2", 7)
+    calls = [site.call(phone) for phone in (cut, whole)]
+    same([final.status for _, final in calls], [200, 200], "calls")
+    time.sleep(4)
+    since = gateway.proc.size()
+    site.cut("nat1", f"ip saddr {cut.address} meta l4proto udp")
+    start = time.monotonic()
+    lines = lambda: gateway.events("a call had trouble with its media", since)  # noqa: E731
+    until("the line", lines, 12, 0.2)
+    took = time.monotonic() - start
+    same([(line["tag"], line["verdict"], line["class"]) for line in lines()], [(cut.mac, "stopped", "media")], "lines while it runs")
+    check("the other end goes on" in lines()[0]["sentence"] and f"TTL {64 - HOPS}" in lines()[0]["sentence"], lines()[0]["sentence"])
+    check(5 < took < 10, f"it was told after {took:.1f} s")
+    for call, _ in calls:
+        same(call.bye().status, 200, "BYE")
+    until("the line at the end", lambda: len(lines()) == 2, 10, 0.5)
+    same({line["tag"] for line in lines()}, {cut.mac}, "whose lines")
+    return f"told {took:.1f} s after the cut, and at the end"
+
+
 @case("doctor-none")
 def none(lab):
     """a healthy call, a held one, one of half a second and no gateway: no fault is found where there is none, and "not enough data" is said"""

@@ -170,6 +170,9 @@ pub struct Policy {
     pub hop_limit: HopLimit,
     /// Media of the answering side before its answer (MED-08). Off: a port that was offered is no open door.
     pub early_rtp: bool,
+    /// Several dialogs may answer one offer: all of them are heard until one is confirmed, and who answered last is sent to
+    /// (MED-13). Off: only who answered last.
+    pub forked: bool,
     /// Packets a second that one sender may send; above it the sender is shut out for a second, which ends a loop. 1000.
     pub max_rate: u32,
     /// In lock mode a phone may change its port once without a word of signalling, after two seconds of silence (MED-07).
@@ -202,6 +205,7 @@ impl Default for Policy {
             max_senders: 10,
             hop_limit: HopLimit::default(),
             early_rtp: false,
+            forked: false,
             max_rate: 1000,
             late_relatch: false,
             timeouts: Timeouts::default(),

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use sdp_core::anchor::{self, Anchor};
 use sdp_core::doctor::{self, Party, Verdict};
-use sdp_core::relay::{Command, Report, Side, StreamId};
+use sdp_core::relay::{Command, Report, Side, Silence, StreamId};
 use sdp_core::sdp::Limits;
 use sip_core::edge::Event;
-use sip_core::edge::event::Taken;
+use sip_core::edge::event::{Reason, Taken};
 use sip_core::media::{Role, SessionId};
 use sip_core::token::InstanceId;
 
@@ -101,11 +101,23 @@ impl Calls {
 
     /// What the relay says.
     pub(crate) fn heard(&self, now: Instant, report: &Report) {
-        if let Report::Statistics { stream, outside, inside, .. } = report {
-            let mut book = self.book();
-            if let Some(call) = book.calls.get_mut(&stream.session) {
-                call.count(now, stream.index, [**outside, **inside]);
+        match report {
+            Report::Statistics { stream, outside, inside, .. } => {
+                if let Some(call) = self.book().calls.get_mut(&stream.session) {
+                    call.count(now, stream.index, [**outside, **inside]);
+                }
             }
+            Report::Silent { stream, silence: Silence::OneWay(side), seconds, outside, inside, .. } => {
+                if let Some(call) = self.book().calls.get_mut(&stream.session) {
+                    call.count(now, stream.index, [**outside, **inside]);
+                    call.silent(stream.index, *side, Duration::from_secs((*seconds).into()));
+                }
+                let seen = self.seen(&[*stream]);
+                let peers: Vec<StreamId> = seen.iter().filter_map(|stream| stream.joined).collect();
+                let peers = self.seen(&peers);
+                seen.iter().for_each(|stream| self.book().diagnose(stream, &peers));
+            }
+            _ => {}
         }
     }
 
@@ -120,6 +132,13 @@ impl Calls {
                 for Taken { session, call_id, phone, .. } in calls {
                     self.answered(Instant::now(), *session, call_id, tag(phone));
                 }
+            }
+            Event::Refused { reason: Reason::Media, phone, call_id, remote, .. } => {
+                self.book().name_refused(
+                    remote.ip(),
+                    call_id,
+                    phone.as_ref().and_then(|phone| phone.tag.as_deref()),
+                );
             }
             _ => {}
         }

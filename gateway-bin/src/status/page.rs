@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use sdp_core::relay::LegStatistics;
+
 use super::{CallStatus, Calls, EndStatus, Past, StreamStatus, Summary};
 
 /// Characters of a Call-ID that are shown.
@@ -82,9 +84,12 @@ fn end(text: &mut String, name: &str, end: &EndStatus) {
     let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
     let _ = writeln!(
         text,
-        "    {name:<11} sends to {ours}: {} RTP, {} RTCP, TTL min/avg {ttl}, {} sources, dropped {drops}",
+        "    {name:<11} sends to {ours}: {} RTP, {} RTCP, TTL min/avg {ttl}, sources {}, dropped {drops}",
         counters.received_rtp, counters.received_rtcp, counters.senders,
     );
+    if let Some(quality) = quality(counters) {
+        let _ = writeln!(text, "    {:<11} {quality}", "");
+    }
     let _ = writeln!(
         text,
         "    {:<11} gets {} packets at {} (its description says {})",
@@ -93,6 +98,39 @@ fn end(text: &mut String, name: &str, end: &EndStatus) {
         or_dash(counters.receiver.as_ref()),
         or_dash(end.says.as_ref()),
     );
+}
+
+/// Loss and jitter of what came, where some was measured, and how far away it is.
+fn quality(counters: &LegStatistics) -> Option<String> {
+    let reception = &counters.reception;
+    if reception.expected == 0 {
+        return None;
+    }
+    let mut text = format!(
+        "lost {} of {}, jitter {:.1} ms mean, {:.1} ms at most",
+        reception.lost(),
+        reception.expected,
+        f64::from(reception.jitter_mean_us) / 1000.0,
+        f64::from(reception.jitter_max_us) / 1000.0,
+    );
+    if let Some(mos) = counters.mos_hundredths {
+        let _ = write!(text, ", MOS {:.2}", f64::from(mos) / 100.0);
+    }
+    if let Some(round_trip) = counters.round_trip_us {
+        let _ = write!(text, ", round trip {:.0} ms", f64::from(round_trip) / 1000.0);
+    }
+    if let Some(reported) = counters.reported {
+        let _ = write!(
+            text,
+            "; reports {} % lost of what it gets",
+            u32::from(reported.fraction_lost) * 100 / 256
+        );
+    }
+    let sources: Vec<String> = counters.sources.iter().flatten().map(ToString::to_string).collect();
+    if !sources.is_empty() {
+        let _ = write!(text, "; from {}", sources.join(", "));
+    }
+    Some(text)
 }
 
 /// The state in numbers.
@@ -148,7 +186,7 @@ fn or_dash<T: ToString>(value: Option<&T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sdp_core::relay::{Dropped, LegStatistics};
+    use sdp_core::relay::{Dropped, Reception, Reported};
 
     use super::*;
 
@@ -202,7 +240,7 @@ mod tests {
             "3 calls, 1 with trouble",
             "a84b4c76e66710aa…  phone 08000FA00001 at 198.51.100.2  switch 10.0.1.51  answered 12 s ago  session 7",
             "line 0: relayed, PCMU/8000; counters of 2 s ago",
-            "sends to 203.0.113.10:16384: 0 RTP, 0 RTCP, TTL min/avg -, 0 sources, dropped stranger 480",
+            "sends to 203.0.113.10:16384: 0 RTP, 0 RTCP, TTL min/avg -, sources 0, dropped stranger 480",
             "gets 3 packets at 198.51.100.2:61000 (its description says 192.168.1.7:40002)",
             "  ! the sentence\n",
             "2 more calls",
@@ -223,6 +261,30 @@ mod tests {
         let text = calls(&Calls { calls: vec![call], left_out: 0, past: Vec::new() });
         assert!(text.contains("\n  the sentence\n") && !text.contains('!'), "{text}");
         assert!(!text.contains("Ended in trouble"), "{text}");
+    }
+
+    #[test]
+    fn loss_and_jitter_are_told_where_they_were_measured() {
+        assert_eq!(quality(&LegStatistics::default()), None);
+        let counters = LegStatistics {
+            reception: Reception {
+                received: 990,
+                expected: 1000,
+                jitter_mean_us: 1250,
+                jitter_max_us: 20_040,
+                ..Reception::default()
+            },
+            mos_hundredths: Some(423),
+            round_trip_us: Some(43_700),
+            reported: Some(Reported { fraction_lost: 26, lost: 100, jitter: 3 }),
+            sources: [Some("198.51.100.2:61000".parse().unwrap()), None, None, None],
+            ..LegStatistics::default()
+        };
+        assert_eq!(
+            quality(&counters).unwrap(),
+            "lost 10 of 1000, jitter 1.2 ms mean, 20.0 ms at most, MOS 4.23, round trip 44 ms; reports 10 % lost of what \
+             it gets; from 198.51.100.2:61000"
+        );
     }
 
     #[test]

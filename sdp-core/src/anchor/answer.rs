@@ -45,7 +45,7 @@ impl Anchor {
     }
 
     /// An answer that was checked comes into effect; what its lines say to the offering side.
-    fn take_answer(
+    pub(super) fn take_answer(
         &mut self,
         now: Instant,
         id: u64,
@@ -83,17 +83,6 @@ impl Anchor {
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
         Ok(placements)
-    }
-
-    /// Brings back what a fork has answered, unless it is in effect. `None`: nobody knows of it.
-    pub(super) fn return_to(&mut self, now: Instant, id: u64, fork: u64) -> Option<()> {
-        let session = self.sessions.get_mut(&id)?;
-        let offer = session.offer.as_ref().filter(|offer| offer.answered && offer.fork != Some(fork))?;
-        let answered = offer.forks.iter().find(|other| other.key == fork)?.clone();
-        let offer = offer.clone();
-        session.fork = Some(fork);
-        let ends = (offer.from.other(), answered.signalling);
-        self.take_answer(now, id, offer, ends, answered.lines).ok().map(drop)
     }
 
     /// Our address as the offering side is to see it: of the family its ports were taken in.
@@ -269,10 +258,13 @@ impl Anchor {
         for (side, signalling, described) in ends {
             let known = setup.leg(side).sources.clone();
             // Checked before; an address that is refused after all leaves the leg as it was.
-            let Ok((leg, names)) = self.leg(stream_id, &stream.pair(side), signalling, described, &known)
-            else {
+            let pair = stream.pair(side);
+            let Ok((mut leg, names)) = self.leg(stream_id, &pair, signalling, described, &known) else {
                 continue;
             };
+            if side == from {
+                self.admit_forks(offer, line.line, stream_id, &pair, &mut leg);
+            }
             match side {
                 // The other one may have ended since it was named.
                 Side::Inside => stream.follow(if names == line.route.names {

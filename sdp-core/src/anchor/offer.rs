@@ -268,6 +268,7 @@ impl Anchor {
             lines: plan.lines,
             replacements,
             answered: false,
+            confirmed: false,
             fork: None,
             forks: Vec::new(),
         });

@@ -102,6 +102,9 @@ pub(super) struct Offer {
     /// Pairs that take effect with the answer: of streams that change their address family.
     pub(super) replacements: Vec<(u32, Side, Pair)>,
     pub(super) answered: bool,
+    /// One of those that answered was confirmed.
+    #[serde(default)]
+    pub(super) confirmed: bool,
     /// Whose answer is in effect, where several may answer.
     #[serde(default)]
     pub(super) fork: Option<u64>,

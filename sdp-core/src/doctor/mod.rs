@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub use self::line::{Line, lines};
 pub use self::verdict::{Hold, Party, Verdict, Why};
+use crate::policy::Transport;
 use crate::relay::{LegSetup, LegStatistics};
 use crate::sdp::Direction;
 
@@ -27,6 +28,10 @@ pub const FEW: u64 = 10;
 pub const QUIET: Duration = Duration::from_secs(10);
 /// The same where comfort noise was agreed (RFC 3389): who says nothing may send nothing.
 pub const SUPPRESSED: Duration = Duration::from_secs(60);
+/// So many packets make a percentage: five seconds of audio.
+pub const MANY: u64 = 250;
+/// From so many per cent of lost packets on nobody follows a sentence, with G.711 and its concealment.
+pub const LOSS: u8 = 10;
 /// Comfort noise (RFC 3551 §6).
 const CN: u8 = 13;
 
@@ -56,6 +61,8 @@ pub struct Facts<'a> {
     pub answered: Option<bool>,
     /// Whether media runs between the phones, past the relay.
     pub direct: bool,
+    /// How long an end may be silent that was heard, where that is configured (SAM-20); else [`QUIET`] or [`SUPPRESSED`].
+    pub patience: Option<Duration>,
     /// From the answer until the counters were read; `None` while there are none.
     pub age: Option<Duration>,
     /// The phone.
@@ -92,8 +99,12 @@ impl End<'_> {
         }
     }
 
+    /// Whether it may pause without being silent: comfort noise, or a fax (T.38), which speaks in turns.
     fn suppresses(&self) -> bool {
-        self.line.is_some_and(|line| line.payloads.contains(CN))
+        self.line.is_some_and(|line| {
+            line.payloads.contains(CN)
+                || matches!(line.transport, Some(Transport::Udptl | Transport::UdptlDtls))
+        })
     }
 }
 
@@ -121,10 +132,14 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
         return Verdict::Early;
     }
     silence(near, far, age)
-        .or_else(|| stopped(near, far, age))
+        .or_else(|| stopped(near, far, age, facts.patience))
         .or_else(|| profiles(near, far))
         .or_else(|| too_far(near))
         .or_else(|| too_far(far))
+        .or_else(|| unheard(near))
+        .or_else(|| unheard(far))
+        .or_else(|| lossy(near))
+        .or_else(|| lossy(far))
         .unwrap_or(Verdict::Healthy)
 }
 
@@ -220,8 +235,9 @@ fn silence(near: &End<'_>, far: &End<'_>, age: Duration) -> Option<Verdict> {
 }
 
 /// Whether an end sent and has stopped.
-fn stopped(near: &End<'_>, far: &End<'_>, age: Duration) -> Option<Verdict> {
-    let long = if near.suppresses() || far.suppresses() { SUPPRESSED } else { QUIET };
+fn stopped(near: &End<'_>, far: &End<'_>, age: Duration, patience: Option<Duration>) -> Option<Verdict> {
+    let pauses = near.suppresses() || far.suppresses();
+    let long = patience.unwrap_or(if pauses { SUPPRESSED } else { QUIET });
     // Before the last answer another silence may have been agreed.
     let quiet = |end: &End<'_>| end.quiet.min(age);
     let stopped = |end: &End<'_>| quiet(end) >= long;
@@ -252,6 +268,30 @@ fn too_far(end: &End<'_>) -> Option<Verdict> {
     let away = [64, 128, 255].into_iter().find(|start| *start >= came)? - came;
     // A router takes one, and drops what has none left (RFC 1812 §5.3.1).
     (sent <= away).then_some(Verdict::HopLimitLow { to: end.party, sent, away })
+}
+
+/// Whether an end says that what we send it is lost: its own report (RFC 3550 §6.4.1) is the only word of it.
+fn unheard(end: &End<'_>) -> Option<Verdict> {
+    let reported = end.counters.reported?;
+    let percent = percent(u64::from(reported.fraction_lost), 256);
+    (percent >= LOSS && end.counters.sent >= MANY).then(|| Verdict::Unheard {
+        by: end.party,
+        percent,
+        receiver: end.counters.receiver,
+        says: end.says(),
+    })
+}
+
+/// Whether much of what an end sent did not come, by its sequence numbers.
+fn lossy(end: &End<'_>) -> Option<Verdict> {
+    let reception = &end.counters.reception;
+    let (lost, of) = (reception.lost(), reception.expected);
+    let percent = percent(lost, of);
+    (percent >= LOSS && of >= MANY).then_some(Verdict::Lossy { from: end.party, lost, of, percent })
+}
+
+fn percent(part: u64, of: u64) -> u8 {
+    part.saturating_mul(100).checked_div(of).and_then(|percent| u8::try_from(percent).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ struct Case {
     agreed: bool,
     answered: Option<bool>,
     direct: bool,
+    patience: Option<Duration>,
     age: Option<Duration>,
     far: Party,
 }
@@ -82,6 +83,7 @@ impl Case {
             agreed: true,
             answered: Some(true),
             direct: false,
+            patience: None,
             age: Some(Duration::from_secs(12)),
             far: Party::Switch,
         }
@@ -103,6 +105,7 @@ impl Case {
             agreed: self.agreed,
             answered: self.answered,
             direct: self.direct,
+            patience: self.patience,
             age: self.age,
             near: borrowed(&near),
             far: borrowed(&far),
@@ -329,6 +332,23 @@ fn it_stopped() {
     };
     says("healthy", &[], noise(59));
     says("stopped", &["60 s"], noise(60));
+    // What is configured holds instead, either way (SAM-20).
+    for (patience, quiet, verdict) in
+        [(5, 5, "stopped"), (5, 4, "healthy"), (20, 19, "healthy"), (20, 20, "stopped")]
+    {
+        says(verdict, &[], |case| {
+            case.patience = Some(Duration::from_secs(patience));
+            case.phone.3 = Duration::from_secs(quiet);
+            case.age = Some(Duration::from_secs(300));
+        });
+    }
+    // A fax speaks in turns.
+    says("healthy", &[], |case| {
+        case.phone.2 = description("192.168.1.7", 40002, "udptl t38\r\n");
+        case.switch.2 = case.phone.2.clone();
+        case.phone.3 = Duration::from_secs(30);
+        case.age = Some(Duration::from_secs(300));
+    });
 }
 
 #[test]
@@ -366,4 +386,34 @@ fn a_description_that_was_refused() {
     );
     let name = said(NotAcceptable::Name.into()).to_string();
     assert!(name.ends_with("names a host instead of an address"), "{name}");
+}
+
+#[test]
+fn packets_that_are_lost_on_the_way() {
+    use crate::relay::report::{Reception, Reported};
+    let lose = |received, expected| {
+        move |case: &mut Case| {
+            case.phone.1.reception = Reception { received, expected, ..Reception::default() };
+        }
+    };
+    says("loss", &["50 of 500", "10 %", "from the phone"], lose(450, 500));
+    says("healthy", &[], lose(451, 500));
+    // A tenth of few is chance; a packet that came twice is none that is missing.
+    says("healthy", &[], lose(200, 249));
+    says("healthy", &[], lose(600, 500));
+    let report = |fraction_lost| {
+        move |case: &mut Case| {
+            case.phone.1.reported = Some(Reported { fraction_lost, lost: 400, jitter: 0 });
+        }
+    };
+    says(
+        "not-heard",
+        &["the phone reports that 99 %", "198.51.100.2:61000", "192.168.1.7:40002"],
+        report(255),
+    );
+    says("healthy", &[], report(25));
+    says("healthy", &[], |case| {
+        report(255)(case);
+        case.phone.1.sent = 249;
+    });
 }

@@ -145,6 +145,28 @@ pub enum Verdict {
         /// How many routers away it is, by the TTL that its own packets come with.
         away: u8,
     },
+    /// It comes, with many packets missing.
+    Lossy {
+        /// From whom.
+        from: Party,
+        /// How many did not come.
+        lost: u64,
+        /// Of so many that its sequence numbers count.
+        of: u64,
+        /// The same in per cent.
+        percent: u8,
+    },
+    /// An end reports that it does not get what we send.
+    Unheard {
+        /// Who.
+        by: Party,
+        /// How much of it is lost, by its last report, in per cent.
+        percent: u8,
+        /// Where we send to.
+        receiver: Option<SocketAddr>,
+        /// Where its own description wants packets.
+        says: Option<SocketAddr>,
+    },
     /// A description was not carried on.
     Refused {
         /// Whose.
@@ -250,6 +272,8 @@ impl Verdict {
             Self::HopLimitLow { .. } => "hop-limit-low",
             Self::Profiles { .. } => "profiles-differ",
             Self::Refused { .. } => "description-refused",
+            Self::Lossy { .. } => "loss",
+            Self::Unheard { .. } => "not-heard",
             Self::Dropped { why, .. } => match why {
                 Why::HopLimit { .. } => "hop-limit-used-up",
                 Why::Source { .. } => "wrong-source",
@@ -326,6 +350,16 @@ impl fmt::Display for Verdict {
                  media.ttl = 64"
             ),
             Self::Refused { author, why } => refused(f, *author, why),
+            Self::Lossy { from, lost, of, percent } => write!(
+                f,
+                "{lost} of {of} packets from {from} ({percent} %) never came here: they are lost on the way between"
+            ),
+            Self::Unheard { by, percent, receiver, says } => write!(
+                f,
+                "{by} reports that {percent} % of what is sent to it at {} is lost on the way; its description names {}",
+                At(*receiver),
+                At(*says)
+            ),
             Self::Profiles { phone, other } => write!(
                 f,
                 "the phone agreed to {} and the other end to {}: neither can decode what comes",

@@ -76,6 +76,11 @@ impl Seen {
             ours: [state.ours(Side::Outside), state.ours(Side::Inside)],
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn be_direct(&mut self) {
+        self.setup.direct = true;
+    }
 }
 
 impl Call {
@@ -91,6 +96,16 @@ impl Call {
             }
         }
         (counted.at, *counted.legs) = (now, legs);
+    }
+
+    /// The relay has measured how long an end is silent: better than what follows from counters at intervals.
+    pub(super) fn silent(&mut self, index: u32, side: Side, long: Duration) {
+        let counted = self.counted.get_mut(&index);
+        if let Some((at, heard)) =
+            counted.and_then(|c| Some((c.at, c.heard.get_mut(usize::from(side == Side::Inside))?)))
+        {
+            *heard = at.checked_sub(long).unwrap_or(at);
+        }
     }
 
     /// The media line that a stream stands for: of alternatives at one port the one that neither end declined.
@@ -139,6 +154,16 @@ impl Book {
         self.past.push_back((now, past));
     }
 
+    /// Signalling says whose the description was that was refused a moment ago: the same thread tells both.
+    pub(super) fn name_refused(&mut self, remote: IpAddr, call_id: &str, tag: Option<&str>) {
+        let unnamed = |past: &&mut Past| past.call_id.is_none() && past.phone_address == Some(remote);
+        let latest = self.past.iter_mut().rev().map(|(_, past)| past).find(unnamed);
+        if let Some(past) = latest {
+            past.call_id = Some(call_id.to_owned());
+            past.phone = tag.map(str::to_owned);
+        }
+    }
+
     /// Streams of others that the streams of this call were joined with.
     pub(super) fn peers(&self, id: u64) -> Vec<StreamId> {
         self.calls.get(&id).map(|call| call.joins.values().copied().collect()).unwrap_or_default()
@@ -158,6 +183,16 @@ impl Book {
         }
         for past in troubles {
             self.remember(now, past);
+        }
+    }
+
+    /// One line about a stream of a call that runs, if it is in trouble.
+    pub(super) fn diagnose(&self, seen: &Seen, peers: &[Seen]) {
+        let Some(call) = self.calls.get(&seen.id.session) else { return };
+        let verdict = self.judge(call, seen, peers);
+        if verdict.is_trouble() {
+            let (call_id, tag) = (call.call_id.as_deref(), call.tag.as_deref());
+            report::media::diagnosis(seen.id.session, seen.id.index, call_id, tag, &verdict);
         }
     }
 
@@ -230,6 +265,7 @@ impl Book {
             agreed: seen.agreed,
             answered: Some(call.answered.is_some()),
             direct: seen.setup.direct,
+            patience: seen.setup.timeouts.one_way.map(|seconds| Duration::from_secs(seconds.into())),
             age,
             near,
             far,

@@ -206,6 +206,29 @@ fn a_phone_that_falls_silent_is_told_after_a_while() {
 }
 
 #[test]
+fn what_the_relay_measured_counts_more_than_counters_at_intervals() {
+    let mut rig = Rig::new();
+    rig.call(1);
+    rig.count(5, 1, talked(250), talked(250));
+    rig.now += Duration::from_secs(6);
+    let stream = StreamId { session: 1, index: 0 };
+    let silent = |silence| Report::Silent {
+        stream,
+        silence,
+        seconds: 11,
+        outside: Box::new(talked(251)),
+        inside: Box::new(talked(800)),
+        closed: false,
+    };
+    rig.calls.heard(rig.now, &silent(Silence::Rtcp));
+    assert_eq!(rig.verdicts(), [(1, "healthy".into())], "RTCP is not audio");
+    rig.calls.heard(rig.now, &silent(Silence::OneWay(Side::Outside)));
+    assert_eq!(rig.verdicts(), [(1, "stopped".into())]);
+    let status = rig.calls.status(rig.now);
+    assert!(status.calls[0].streams[0].sentence.contains("from the phone for 11 s"));
+}
+
+#[test]
 fn two_phones_in_one_call_are_each_others_far_end() {
     let mut rig = Rig::new();
     let to_switch = rig.offer(1, Side::Outside, &audio("192.168.1.7", 40002)).unwrap();
@@ -238,6 +261,17 @@ fn two_phones_in_one_call_are_each_others_far_end() {
 }
 
 #[test]
+fn media_that_runs_past_the_relay_is_told_as_such() {
+    let rig = Rig::new();
+    rig.call(1);
+    let mut seen: Vec<Seen> = rig.calls.anchor().streams(1).map(|state| Seen::new(&state)).collect();
+    seen[0].be_direct();
+    let book = rig.calls.book();
+    let stream = book.stream(rig.now + Duration::from_secs(60), &book.calls[&1], &seen[0], &[]);
+    assert_eq!((stream.media.as_str(), stream.verdict.as_str(), stream.trouble), ("direct", "direct", false));
+}
+
+#[test]
 fn a_refused_description_is_remembered() {
     let rig = Rig::new();
     rig.offer(1, Side::Outside, &audio("192.168.1.7", 80)).unwrap_err();
@@ -247,4 +281,11 @@ fn a_refused_description_is_remembered() {
     assert!(status.past[0].sentence.contains("the phone names port 80"), "{}", status.past[0].sentence);
     assert_eq!(status.past[0].phone_address, Some(ip(PHONE)));
     assert!(rig.calls.book().calls.is_empty());
+    for (remote, tag) in [("198.51.100.99", "08000FA00009"), (PHONE, "08000FA00001"), (PHONE, "08000FA00002")]
+    {
+        rig.calls.book().name_refused(ip(remote), "a84b@lab", Some(tag));
+    }
+    let past = rig.calls.status(rig.now).past;
+    assert_eq!(past[0].phone.as_deref(), Some("08000FA00001"), "of that address, and once");
+    assert_eq!(past[0].call_id.as_deref(), Some("a84b@lab"));
 }

@@ -23,7 +23,7 @@ use sdp_core::net::{self, Relay};
 use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
-use sip_core::edge::interop;
+use sip_core::edge::interop::InteropProfile;
 use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -154,7 +154,7 @@ impl MediaPlane {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
         config.seed = Some(crate::compose::seed()?.into());
-        config.policy = policy(&settings.media, &settings.sip.interop.sdp);
+        config.policy = policy(&settings.media, &settings.sip.interop);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
         let (alive, running) = watch::channel(());
@@ -209,7 +209,7 @@ impl MediaPlane {
 
     /// The policy of calls to come; calls that run keep theirs.
     pub(crate) fn reconfigure(&self, settings: &Settings) {
-        let policy = policy(&settings.media, &settings.sip.interop.sdp);
+        let policy = policy(&settings.media, &settings.sip.interop);
         self.with(|anchor| anchor.reconfigure(policy));
     }
 
@@ -430,7 +430,7 @@ fn addresses(interface: &Interface) -> Addresses {
     })
 }
 
-fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
+fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
     let policy = Policy {
         source: if media.signalling_address_only { Source::SignallingAddress } else { Source::Any },
         sender_limit: match media.sender_limit {
@@ -443,7 +443,8 @@ fn policy(media: &MediaSettings, sdp: &interop::Sdp) -> Policy {
         early_rtp: media.early_rtp,
         timeouts: media.timeouts,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
-        ..super::descriptions::policy(sdp)
+        forked: interop.media.forked,
+        ..super::descriptions::policy(&interop.sdp)
     };
     crate::compose::route::with(&media.route, policy)
 }

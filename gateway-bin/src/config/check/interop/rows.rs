@@ -120,7 +120,7 @@ pub(super) const SDP: &[Switch] = &[
 /// The switches of `[media]`: the media half builds them.
 pub(super) const MEDIA: &[Switch] = &[
     row("always_relay", Kind::Flag(|p| &mut p.media.always_relay), Acts),
-    row("forked", Kind::Flag(|p| &mut p.media.forked), Later),
+    row("forked", Kind::Flag(|p| &mut p.media.forked), Acts),
     row("reuse_on_change", Kind::Flag(|p| &mut p.media.reuse_on_change), Later),
     row("reuse_in_session", Kind::Flag(|p| &mut p.media.reuse_in_session), Later),
     row("proxy", Kind::Only("\"no\""), Later),

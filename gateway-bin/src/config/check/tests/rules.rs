@@ -95,6 +95,15 @@ fn who_may_say_tls_over_tcp_is_a_list_of_peers() {
 }
 
 #[test]
+fn forked_media_is_yes_or_no() {
+    for (value, wanted) in [("true", true), ("false", false)] {
+        let (settings, _) = changed("[media]", &format!("[media]\nforked = {value}")).unwrap();
+        assert_eq!(settings.sip.interop.media.forked, wanted);
+    }
+    refused("[media]", "[media]\nforked = \"yes\"", "media.forked", "true or false");
+}
+
+#[test]
 fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
     for (name, neutral, other) in [
         ("reinvite_end_to_end", "true", "false"),
