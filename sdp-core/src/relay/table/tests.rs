@@ -1,3 +1,5 @@
+mod reports;
+mod guard;
 mod restore;
 
 use std::num::NonZeroU8;
