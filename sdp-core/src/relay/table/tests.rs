@@ -1,3 +1,4 @@
+mod reports;
 mod guard;
 mod restore;
 
