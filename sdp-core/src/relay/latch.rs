@@ -153,6 +153,13 @@ impl Latch {
         self.holder.filter(|_| self.latching).map(|holder| holder.address).or(self.described)
     }
 
+    /// Whether a report with this SSRC may come from the end that holds this port of RTP: from its address, in the name it
+    /// sends with (RFC 3550 §6.4). While nobody holds it, anybody's may.
+    pub fn vouches(&self, source: IpAddr, ssrc: u32) -> bool {
+        self.holder
+            .is_none_or(|holder| holder.address.ip() == source && holder.ssrc().is_none_or(|own| own == ssrc))
+    }
+
     /// The senders that were let in.
     pub fn senders(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
         self.senders.iter().map(|sender| sender.address)

@@ -384,7 +384,15 @@ impl Stream {
                 timestamp: Some(header.timestamp),
                 proves: named(header.payload_type),
             }),
-            (Class::Rtcp(header), Component::Rtcp) => Some(Evidence { ssrc: Some(header.ssrc), ..nothing }),
+            // Phones report seconds after they speak, if at all: who only comes first is not believed.
+            (Class::Rtcp(header), Component::Rtcp) => {
+                let rtp = match side {
+                    Side::Outside => &self.outside.rtp,
+                    Side::Inside => &self.inside.rtp,
+                };
+                let proves = rtp.vouches(packet.source.ip(), header.ssrc);
+                Some(Evidence { ssrc: Some(header.ssrc), proves, ..nothing })
+            }
             // Beside RTP it passes from who is known by RTP.
             (Class::Rtcp(header), Component::Rtp) if mux => {
                 Some(Evidence { ssrc: Some(header.ssrc), proves: false, ..nothing })
