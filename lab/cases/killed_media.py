@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -108,6 +109,19 @@ class Scene:
         voices = voices or 2 * self.count
         until(f"{voices} ends hear something {when}", lambda: sum(a < b for a, b in zip(before, heard())) >= voices, 5, 0.1)
 
+    def ring(self):
+        """One more call, which nobody answers."""
+        self.phones[1].on_invite = "ring"
+        before = self.phones[1].ring_count()
+
+        def ask():
+            try:
+                self.caller.call(self.phones[1].mac, timeout=3)
+            except TimeoutError:
+                pass
+        threading.Thread(target=ask, daemon=True).start()
+        until("a phone rings", lambda: self.phones[1].ring_count() > before, 3)
+
     def begin(self):
         time.sleep(1)
         [choir.begin() for choir in self.choirs.values()]
@@ -138,6 +152,7 @@ def without_signalling(lab, number):
     """The gateway goes by this signal and comes back."""
     scene = Scene(lab, count())
     process = scene.media.one()
+    scene.ring()
     scene.begin()
     scene.gateway.proc.stop(number)
     killed = time.monotonic()
@@ -150,9 +165,11 @@ def without_signalling(lab, number):
     longest = scene.longest()
     same(scene.media.one(), process, "the media process of before")
     taken = scene.gateway.events("the media process answers")
-    same([event["sessions"] for event in taken], [0, scene.count], "sessions found at the media process, at the first start and the second")
+    same([event["sessions"] for event in taken], [0, scene.count + 1], "sessions found at the media process, at the first start and the second")
     goes_on = len(scene.gateway.events("call of the process before goes on"))
     same(goes_on, scene.count, "calls taken over")
+    nobodys = scene.gateway.events("nobody's: a session of an earlier process is ended")
+    same(len(nobodys), 1, "sessions that were ended: of the call that rang")
     check(longest <= 0.2, f"somebody heard nothing for {longest * 1000:.0f} ms")
     phone, call, theirs = scene.calls[0]
     again = theirs.request("INVITE", theirs.media.sdp())
@@ -241,3 +258,17 @@ def killed_service(lab):
     gateway.stop()
     same(proc.stop(), 0, "end of the service")
     return "found, left alone, waited for, noticed when it hung"
+
+
+@case("killed-hung-media")
+def hung(lab):
+    """a media process that hangs (SIGSTOP) is killed and replaced; its calls go on"""
+    scene = Scene(lab, 4)
+    process = scene.media.one()
+    since = scene.gateway.proc.size()
+    os.kill(process, signal.SIGSTOP)
+    scene.gateway.proc.wait_for("a media process again", 20, since)
+    check(scene.media.one() != process, "the one that hangs is still there")
+    scene.speaking("with the new media process")
+    scene.hang_up()
+    return "noticed by its silence, killed, replaced; 4 calls go on"
