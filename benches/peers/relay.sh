@@ -43,7 +43,8 @@ first=()
 [ -z "$FIFO" ] || first=(chrt -f "$FIFO")
 rtpload=${RTPLOAD:-$run/loadgen/target/release/rtpload}
 if [ ! -x "$rtpload" ]; then
-  cp -r "$PEERS/loadgen" "$run/" && (cd "$run/loadgen" && cargo build --release --quiet --bin rtpload) || fail "rtpload was not built"
+  # A workspace of its own, wherever the copy lies.
+  cp -r "$PEERS/loadgen" "$run/" && printf '\n[workspace]\n' >>"$run/loadgen/Cargo.toml" && (cd "$run/loadgen" && cargo build --release --quiet --bin rtpload) || fail "rtpload was not built"
 fi
 if [ -z "${RELAY:-}" ]; then
   (cd "$root" && cargo build --release --quiet -p farend-sdp-core --features net --example relay_calls) || fail "relay_calls was not built"

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod connect_authority;
+pub mod media_packet;
 pub mod message;
 pub mod sdp_rewrite;
 pub mod stream_framer;
@@ -22,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target: the name of its file, of its binary and of its corpus folder.
 pub const TARGETS: &[Target] = &[
     ("connect_authority", connect_authority::connect_authority),
+    ("media_packet", media_packet::media_packet),
     ("message", message::message),
     ("sdp_rewrite", sdp_rewrite::sdp_rewrite),
     ("stream_framer", stream_framer::stream_framer),

@@ -12,7 +12,6 @@ from tap import Tap
 
 INTERNET = "203.0.113.1"  # a host on the gateway's outside segment
 MAC = "08000FA00001"
-RTCP_PROVEN = False  # RTCP only of the SSRC that speaks
 
 
 def policy(source="signalling-address", limit="multiple", more=()):
@@ -118,8 +117,8 @@ def locked(lab, limit, neighbours):
     aliens = {f.ssrc for f in (*outer[:2], *inner[:2])}
 
     def attack():
-        all_at_once(outer, scene.outside, 25, rtcp=RTCP_PROVEN)
-        all_at_once(inner, scene.inside, 25, rtcp=RTCP_PROVEN)
+        all_at_once(outer, scene.outside, 25, rtcp=True)
+        all_at_once(inner, scene.inside, 25, rtcp=True)
     missed = scene.lost(attack)
     same([m for m, _ in missed], [0, 0], "packets of the call lost under attack")
     scene.far.quiet = scene.near.quiet = True

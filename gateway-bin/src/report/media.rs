@@ -6,7 +6,7 @@ use sdp_core::anchor::Event;
 use sdp_core::doctor::Verdict;
 use sdp_core::relay::{Dropped, LegStatistics, Report, Side, Silence, StreamId};
 use sip_core::edge::quality::Quality;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Writes one line for `report`. The counters of a running stream are `debug`, the last ones `info`.
 pub(crate) fn log(report: &Report) {
@@ -50,6 +50,12 @@ pub(crate) fn tell(event: &Event) {
             info!(stream = %name(*stream), other = %name(*other), "two phones behind one NAT talk directly");
         }
         Event::Route { stream, direct: None } => info!(stream = %name(*stream), "media is relayed again"),
+        Event::OutOfPorts(realm) => {
+            error!(side = ?realm.side, family = ?realm.family, "no media port is left: new calls are refused");
+        }
+        Event::PortsAgain(realm) => {
+            info!(side = ?realm.side, family = ?realm.family, "there are media ports again");
+        }
         _ => {}
     }
 }

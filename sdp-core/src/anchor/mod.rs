@@ -120,6 +120,10 @@ pub enum Event {
         /// The stream of the phone at the other end, if the two talk past the relay (MED-03); `None`: by the relay.
         direct: Option<StreamId>,
     },
+    /// The ports of a realm are used up: offers that need one are refused as [`Refusal::Unavailable`] (MED-01).
+    OutOfPorts(Realm),
+    /// There are ports again.
+    PortsAgain(Realm),
 }
 
 /// The anchor of all sessions.
@@ -307,7 +311,10 @@ impl Anchor {
 
     /// What happened since.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| {
+            let (realm, dry) = self.ports.poll_shortage()?;
+            Some(if dry { Event::OutOfPorts(realm) } else { Event::PortsAgain(realm) })
+        })
     }
 
     /// A report of the relay.
@@ -320,11 +327,11 @@ impl Anchor {
             Report::Expired { pairs } => self.ports.handle_expired(&pairs),
             // Closed by its silence, it goes the same way.
             Report::Refused { stream } | Report::Silent { stream, closed: true, .. } => {
-                // The relay has it no more: neither have we. Its ports stay promised until the session ends.
-                if let Some(state) = self.sessions.get_mut(&stream.session) {
-                    state.streams.retain(|other| other.index != stream.index);
-                    self.own.retain(|_, owner| *owner != stream);
-                }
+                // It is gone on both sides, and what it had of leased pairs goes back at once.
+                let state = self.sessions.get(&stream.session);
+                let pairs = state.and_then(|state| state.stream(stream.index)).map(Stream::pair_ids);
+                self.close_streams(stream.session, |other| other.index == stream.index);
+                self.commands.extend(pairs.map(|pairs| Command::Return { pairs }));
             }
             Report::Statistics { stream, outside, inside, .. } => {
                 let state = self.sessions.get_mut(&stream.session);

@@ -61,7 +61,8 @@ impl Described {
         if ip.is_multicast() {
             return Err(NotAcceptable::Address(ip));
         }
-        let named = media.rtcp.first().and_then(|rtcp| rtcp.host);
+        // Port 9 is "discard" (RFC 8829 §5.2.1): no port is named.
+        let named = media.rtcp.first().and_then(|rtcp| rtcp.host).filter(|rtcp| rtcp.port != 9);
         for port in [Some(media.port), named.map(|rtcp| rtcp.port)].into_iter().flatten() {
             if !policy.allows_port(port) {
                 return Err(NotAcceptable::Port(port));

@@ -14,6 +14,9 @@ const RAISE: Duration = Duration::from_secs(1);
 /// Wait after the relay had too few.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Free pairs from which on a shortage is over: one call that ends is no end of it.
+const ENOUGH: usize = 8;
+
 /// The pairs of all realms.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -36,6 +39,10 @@ struct Shelf {
     level: u16,
     ask_after: Instant,
     raise_after: Instant,
+    /// It had nothing to give, and nothing to expect.
+    dry: bool,
+    /// Whether that was told.
+    told_dry: bool,
 }
 
 impl Ports {
@@ -47,6 +54,8 @@ impl Ports {
             level: LEVEL,
             ask_after: now,
             raise_after: now,
+            dry: false,
+            told_dry: false,
         };
         Self { shelves: realms.into_iter().map(shelf).collect(), lifetime }
     }
@@ -69,6 +78,8 @@ impl Ports {
                 return Some(leased);
             }
         }
+        // The relay had no more when it was asked last.
+        shelf.dry |= shelf.ask_after > now;
         // A burst: a stream needs a pair on both sides, so what else is nearly drained is raised as well.
         for shelf in &mut self.shelves {
             if shelf.free.len() < usize::from(shelf.level / 4) && now >= shelf.raise_after {
@@ -100,7 +111,19 @@ impl Ports {
         if let Some(shelf) = self.shelf(realm) {
             shelf.asked = shelf.asked.saturating_sub(missing);
             shelf.ask_after = now + RETRY;
+            shelf.dry |= shelf.free.is_empty() && shelf.asked == 0;
         }
+    }
+
+    /// A realm that has run dry, or is so no more, since this was asked last.
+    pub(super) fn poll_shortage(&mut self) -> Option<(Realm, bool)> {
+        self.shelves.iter_mut().find_map(|shelf| {
+            shelf.dry &= shelf.free.len() < ENOUGH;
+            (shelf.dry != shelf.told_dry).then(|| {
+                shelf.told_dry = shelf.dry;
+                (shelf.realm, shelf.dry)
+            })
+        })
     }
 
     pub(super) fn handle_expired(&mut self, pairs: &[PairId]) {

@@ -84,6 +84,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Its pairs on both sides.
+    pub(super) fn pair_ids(&self) -> Vec<PairId> {
+        vec![self.outside.id, self.inside.id]
+    }
+
     pub(super) fn pair(&self, side: Side) -> Pair {
         match side {
             Side::Outside => self.outside,

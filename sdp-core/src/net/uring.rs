@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
@@ -21,15 +21,17 @@ use crate::relay::stream::Packet;
 use crate::relay::table::{Forward, Slot, Table};
 
 /// Requests handed over in one call.
-const REQUESTS: u32 = 1024;
+const REQUESTS: u32 = 512;
 /// Completions the kernel has room for; it keeps further ones and gives them later.
-const COMPLETIONS: u32 = 8192;
+const COMPLETIONS: u32 = 4096;
 /// Completions taken in one turn.
 const BATCH: usize = 256;
 /// Packets that a wait is for, unless [`COALESCE`] is over first.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
 /// How long a receive rests that failed. The table's own deadlines end each wait after a second.
 const REST: Duration = Duration::from_secs(1);
+/// Descriptors that may be registered. Ports beyond are named by descriptor, at a little more cost.
+const FILES: u32 = 32_768;
 /// The group of buffers.
 const BUFFERS: u16 = 0;
 
@@ -54,6 +56,8 @@ pub(super) struct Uring {
     wake_armed: bool,
     /// The kernel can wait for a group.
     groups: bool,
+    /// So many descriptors may be registered: the kernel finds them without counting who uses them.
+    files: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +134,10 @@ impl Uring {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel lacks an operation"));
         }
         let groups = ring.params().is_feature_min_timeout();
+        // Bounded by RLIMIT_NOFILE, and never needed.
+        let halves =
+            std::iter::successors(Some(FILES), |files| Some(files / 2)).take_while(|files| *files >= 64);
+        let files = halves.into_iter().find(|files| ring.submitter().register_files_sparse(*files).is_ok());
         let buffers = Buffers::register(&ring, BUFFERS)?;
         let mut layout = Box::new(empty_message());
         (layout.msg_namelen, layout.msg_controllen) = (NAME as u32, CONTROL);
@@ -148,6 +156,7 @@ impl Uring {
             wake,
             wake_armed: false,
             groups,
+            files: files.unwrap_or(0),
         })
     }
 
@@ -181,9 +190,22 @@ impl Uring {
         }
     }
 
+    /// The place of a port among the registered descriptors.
+    fn place(&self, slot: Slot, component: Component) -> Option<Fixed> {
+        let part = match component {
+            Component::Rtp => 0,
+            Component::Rtcp => 1,
+        };
+        let place = u32::try_from(slot.0).ok()?.checked_mul(2)? | part;
+        (place < self.files).then_some(Fixed(place))
+    }
+
     #[allow(unsafe_code)]
     fn receive(&mut self, mark: Mark, fd: i32) {
-        let request = opcode::RecvMsgMulti::new(Fd(fd), &*self.layout, BUFFERS).build();
+        let request = match self.place(mark.slot, mark.component) {
+            Some(place) => opcode::RecvMsgMulti::new(place, &*self.layout, BUFFERS).build(),
+            None => opcode::RecvMsgMulti::new(Fd(fd), &*self.layout, BUFFERS).build(),
+        };
         // SAFETY: the layout is boxed and lives as long as the ring.
         let queued = unsafe { self.push(&request.user_data(mark.pack(RECEIVE))) };
         if !queued {
@@ -304,10 +326,16 @@ impl Uring {
             port.settle(forward.passed.hop_limit);
         }
         let fd = Fd(port.raw());
+        let place = self.place(forward.slot, forward.passed.component);
         let Some(out) = self.outs.get_mut(self.queued) else { return false };
         let length = headers::put_address(&mut out.name, forward.to);
         let request = if hop == Hop::Socket {
-            opcode::Send::new(fd, part.iov_base.cast(), u32::try_from(part.iov_len).unwrap_or(0))
+            let (bytes, octets) = (part.iov_base.cast(), u32::try_from(part.iov_len).unwrap_or(0));
+            let request = match place {
+                Some(place) => opcode::Send::new(place, bytes, octets),
+                None => opcode::Send::new(fd, bytes, octets),
+            };
+            request
                 .flags(libc::MSG_DONTWAIT)
                 .dest_addr(out.name.as_ptr().cast())
                 .dest_addr_len(length)
@@ -321,7 +349,11 @@ impl Uring {
             out.message.msg_iovlen = 1;
             out.message.msg_control = out.control.as_mut_ptr().cast();
             out.message.msg_controllen = out.control.len();
-            opcode::SendMsg::new(fd, &raw const out.message).flags(libc::MSG_DONTWAIT as u32).build()
+            let request = match place {
+                Some(place) => opcode::SendMsg::new(place, &raw const out.message),
+                None => opcode::SendMsg::new(fd, &raw const out.message),
+            };
+            request.flags(libc::MSG_DONTWAIT as u32).build()
         };
         let request = request.user_data(from.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
         self.queued += 1;
@@ -333,6 +365,13 @@ impl Uring {
 
 impl Engine for Uring {
     fn watch(&mut self, slot: Slot, pair: &Pair) {
+        if let Some(place) = self.place(slot, Component::Rtp) {
+            let both = [pair.rtp.raw(), pair.rtcp.raw()];
+            if self.ring.submitter().register_files_update(place.0, &both).is_err() {
+                // Want of kernel memory: what has no place is not used by place.
+                self.files = self.files.min(place.0);
+            }
+        }
         for (component, port) in [(Component::Rtp, &pair.rtp), (Component::Rtcp, &pair.rtcp)] {
             self.receive(Mark { component, slot, generation: pair.generation }, port.raw());
         }
@@ -348,6 +387,9 @@ impl Engine for Uring {
         }
         // Before the descriptors are closed and their numbers used again: what is queued names them.
         self.flush();
+        if let Some(place) = self.place(slot, Component::Rtp) {
+            let _ = self.ring.submitter().register_files_update(place.0, &[-1, -1]);
+        }
     }
 
     fn turn(&mut self, table: &mut Table, ports: &mut Ports, wait: Duration) -> nix::Result<Turn> {
@@ -391,6 +433,7 @@ impl Drop for Uring {
         // receive holds its socket until its last completion was taken.
         let time = Some(Timespec::new().sec(1));
         let _ = self.ring.submitter().register_sync_cancel(time, CancelBuilder::any());
+        let _ = self.ring.submitter().unregister_files();
         while self.ring.submit().is_ok() && self.ring.completion().count() > 0 {}
     }
 }

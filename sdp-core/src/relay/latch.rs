@@ -112,8 +112,9 @@ impl Latch {
             holder: None,
             succession: Succession::default(),
             mark: None,
-            // Room for all of them now: the packet path does not allocate.
-            senders: Vec::with_capacity(64),
+            // The usual end has one sender, and one that moves keeps its place. A second allocates, and no more than
+            // `max_senders` ever do; room for all of them ahead would be most of a call's memory.
+            senders: Vec::with_capacity(1),
         };
         latch.update(setup, described);
         latch
@@ -150,6 +151,13 @@ impl Latch {
             return None;
         }
         self.holder.filter(|_| self.latching).map(|holder| holder.address).or(self.described)
+    }
+
+    /// Whether a report with this SSRC may come from the end that holds this port of RTP: from its address, in the name it
+    /// sends with (RFC 3550 §6.4). While nobody holds it, anybody's may.
+    pub fn vouches(&self, source: IpAddr, ssrc: u32) -> bool {
+        self.holder
+            .is_none_or(|holder| holder.address.ip() == source && holder.ssrc().is_none_or(|own| own == ssrc))
     }
 
     /// The senders that were let in.

@@ -6,6 +6,7 @@
 
 pub mod checks;
 pub mod command;
+mod counts;
 pub mod hop_limit;
 pub mod latch;
 pub mod loop_guard;

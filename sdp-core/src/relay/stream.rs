@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::checks::{Answer, Checks};
 use super::command::{Kind, LegSetup, Side, StreamId, StreamSetup, Timeouts};
+use super::counts::Counts;
 use super::hop_limit;
 use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
@@ -65,7 +66,7 @@ pub struct Stream {
 struct Leg {
     rtp: Latch,
     rtcp: Latch,
-    statistics: LegStatistics,
+    statistics: Counts,
     meter: Meter,
     round_trip: RoundTrip,
     reported: Option<Reported>,
@@ -82,7 +83,7 @@ impl Leg {
         let mut leg = Self {
             rtp: Latch::new(setup, setup.remote.map(|remote| remote.rtp)),
             rtcp: Latch::new(setup, setup.remote.map(|remote| remote.rtcp)),
-            statistics: LegStatistics::default(),
+            statistics: Counts::default(),
             meter: Meter::default(),
             round_trip: RoundTrip::default(),
             reported: None,
@@ -205,7 +206,7 @@ impl Stream {
             reported: leg.reported,
             round_trip_us: leg.round_trip.last_us(),
             mos_hundredths: quality::mos_hundredths(&reception, both),
-            ..leg.statistics
+            ..leg.statistics.into()
         };
         for (place, sender) in statistics.sources.iter_mut().zip(senders) {
             *place = Some(sender);
@@ -383,7 +384,15 @@ impl Stream {
                 timestamp: Some(header.timestamp),
                 proves: named(header.payload_type),
             }),
-            (Class::Rtcp(header), Component::Rtcp) => Some(Evidence { ssrc: Some(header.ssrc), ..nothing }),
+            // Phones report seconds after they speak, if at all: who only comes first is not believed.
+            (Class::Rtcp(header), Component::Rtcp) => {
+                let rtp = match side {
+                    Side::Outside => &self.outside.rtp,
+                    Side::Inside => &self.inside.rtp,
+                };
+                let proves = rtp.vouches(packet.source.ip(), header.ssrc);
+                Some(Evidence { ssrc: Some(header.ssrc), proves, ..nothing })
+            }
             // Beside RTP it passes from who is known by RTP.
             (Class::Rtcp(header), Component::Rtp) if mux => {
                 Some(Evidence { ssrc: Some(header.ssrc), proves: false, ..nothing })

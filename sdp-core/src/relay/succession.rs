@@ -52,6 +52,11 @@ impl Holder {
         Self { address, heard: now, ssrc: None, sequence: None, interval: Duration::from_millis(20) }
     }
 
+    /// What it sends with.
+    pub fn ssrc(&self) -> Option<u32> {
+        self.ssrc
+    }
+
     /// Learns from a packet of its own.
     pub fn note(&mut self, now: Instant, evidence: &Evidence) {
         let since = now.saturating_duration_since(self.heard);

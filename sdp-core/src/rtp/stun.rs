@@ -203,4 +203,4 @@ const fn table() -> [u32; 16] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

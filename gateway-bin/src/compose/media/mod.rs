@@ -135,9 +135,8 @@ impl MediaPlane {
         let heirs = plane.with(|anchor| anchor.take_over(Instant::now(), &left));
         let messages = &mut connection.messages;
         let report = async || loop {
-            match messages.recv().await? {
-                FromRelay::Report(report) => return Some(report),
-                _ => {}
+            if let FromRelay::Report(report) = messages.recv().await? {
+                return Some(report);
             }
         };
         plane.first_ports(report).await?;

@@ -203,13 +203,10 @@ impl Socket {
         let mut connection = Connection { commands, messages, welcome, started: false, reader };
         let mut left = Left::default();
         loop {
-            match connection.messages.recv().await.ok_or_else(gone)? {
-                FromRelay::Report(report) => {
-                    if left.add(report) {
-                        return Ok((connection, left));
-                    }
-                }
-                _ => {}
+            if let FromRelay::Report(report) = connection.messages.recv().await.ok_or_else(gone)?
+                && left.add(report)
+            {
+                return Ok((connection, left));
             }
         }
     }

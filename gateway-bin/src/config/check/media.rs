@@ -12,8 +12,10 @@ use sdp_core::policy::Timeouts;
 const SOCKET: &str = "media.sock";
 /// Octets of the name of a Unix socket (unix(7)), without the one that ends it.
 const MAX_SOCKET: usize = 107;
-/// The kernel hands out ports from here on to whoever asks (ip_local_port_range).
-const EPHEMERAL: i64 = 32768;
+/// From which port to which the kernel hands out ports to whoever asks.
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// What a kernel does that was not told otherwise.
+const EPHEMERAL_DEFAULT: (i64, i64) = (32768, 60999);
 
 pub(super) fn settings(
     media: &file::Media,
@@ -92,10 +94,21 @@ fn port_range([low, high]: [i64; 2], judge: &mut Judge<'_>) -> Option<(u16, u16)
         );
         return None;
     }
-    if high >= EPHEMERAL {
-        judge.warn(&key, format!("ports from {EPHEMERAL} on are usually handed out by the kernel to others"));
+    let (from, to) = ephemeral(std::fs::read_to_string(EPHEMERAL).ok().as_deref());
+    if high >= from && low <= to {
+        judge
+            .warn(&key, format!("the kernel hands out ports {from} to {to} to others (ip_local_port_range)"));
     }
     Some((first, last))
+}
+
+/// The kernel's own range: two numbers.
+fn ephemeral(text: Option<&str>) -> (i64, i64) {
+    let mut numbers = text.unwrap_or_default().split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(from)), Some(Ok(to))) => (from, to),
+        _ => EPHEMERAL_DEFAULT,
+    }
 }
 
 /// Seconds of silence; `Some(None)` is blank, and off. Below `least` a pause between two words would be told.

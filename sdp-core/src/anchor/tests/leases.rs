@@ -149,3 +149,89 @@ fn a_pair_that_waits_for_an_answer_outlives_its_lease() {
     );
     assert!(rig.packet(outer, at(PHONE_B, 30000), 55, &rtp(2)).is_some());
 }
+
+/// MED-01: told once when it begins and once when it is over, whatever comes and goes between.
+#[test]
+fn a_range_that_is_used_up_is_told_and_frees_itself() {
+    let mut rig = Rig::new(|_| {});
+    let mut table = table::Config::new(rig.anchor.config.outside, rig.anchor.config.inside, [6; 32]);
+    table.ports = 20_000..=20_099;
+    rig.table = Table::new(rig.now, table);
+    rig.anchor = Anchor::new(rig.now, rig.anchor.config.clone());
+    rig.bound.clear();
+    rig.settle();
+    let events = |rig: &mut Rig| -> Vec<Event> { std::iter::from_fn(|| rig.anchor.poll_event()).collect() };
+    let offer =
+        |rig: &mut Rig, session| rig.try_offer(session, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    for session in 1..=50 {
+        offer(&mut rig, session).unwrap();
+        let pass = |rig: &mut Rig, seconds| {
+            rig.now += Duration::from_secs(seconds);
+            rig.table.handle_timeout(rig.now);
+            rig.anchor.handle_timeout(rig.now);
+            rig.settle();
+        };
+        pass(&mut rig, 6);
+    }
+    for session in 51..=60 {
+        assert!(matches!(offer(&mut rig, session), Err(Refusal::Unavailable { .. })));
+        rig.now += Duration::from_secs(6);
+        rig.anchor.handle_timeout(rig.now);
+        rig.settle();
+    }
+    let of = |side| Realm { side, family: Family::V4 };
+    let mut dry = events(&mut rig);
+    dry.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(dry, [Event::OutOfPorts(of(Side::Inside)), Event::OutOfPorts(of(Side::Outside))]);
+    // One call ends: its ports rest 30 s, then there is room for one, which is no reason to sound the all-clear.
+    let free = |rig: &mut Rig, sessions: std::ops::RangeInclusive<u64>| {
+        sessions.for_each(|session| rig.anchor.end(rig.now, session));
+        rig.settle();
+        for _ in 0..6 {
+            rig.now += Duration::from_secs(6);
+            rig.table.handle_timeout(rig.now);
+            rig.anchor.handle_timeout(rig.now);
+            rig.settle();
+        }
+    };
+    free(&mut rig, 1..=1);
+    offer(&mut rig, 70).unwrap();
+    assert!(offer(&mut rig, 71).is_err());
+    assert_eq!(events(&mut rig), []);
+    free(&mut rig, 2..=20);
+    let mut again = events(&mut rig);
+    again.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(again, [Event::PortsAgain(of(Side::Inside)), Event::PortsAgain(of(Side::Outside))]);
+    offer(&mut rig, 72).unwrap();
+}
+
+/// A stream that the relay refuses gives back at once what it had leased, and leaves nobody joined to it.
+#[test]
+fn a_refused_stream_gives_its_ports_back() {
+    let mut rig = Rig::new(|_| {});
+    // The relay knows nothing any more of the outside pair that comes next.
+    let known = rig.commands.len();
+    let sdp = audio("192.168.1.7", 30000);
+    rig.anchor.offer(rig.now, 1, Side::Outside, ip(PHONE_A), ip(PBX), sdp.as_bytes()).unwrap();
+    let [outside, inside] = rig.anchor.sessions[&1].streams[0].pair_ids()[..] else { panic!("two pairs") };
+    rig.table.handle_command(rig.now, Command::Return { pairs: vec![outside] });
+    rig.settle();
+    let id = StreamId { session: 1, index: 0 };
+    assert!(rig.reports.contains(&Report::Refused { stream: id }));
+    assert!(rig.anchor.sessions[&1].streams.is_empty() && rig.anchor.own.is_empty());
+    let returned =
+        |command: &Command| matches!(command, Command::Return { pairs } if pairs.contains(&inside));
+    assert!(rig.commands[known..].iter().any(returned));
+    assert!(rig.commands[known..].contains(&Command::Close { stream: id }));
+    // A stream in use has nothing to give back: its peer is told, the session goes on without it.
+    let mut rig = Rig::new(|_| {});
+    rig.call(1);
+    let bound = rig.bound.len();
+    rig.anchor.handle_report(rig.now, Report::Refused { stream: id });
+    rig.settle();
+    assert!(rig.anchor.own.is_empty());
+    assert_eq!(rig.bound.len(), bound - 2, "the relay had it after all, and closes it");
+    rig.anchor.end(rig.now, 1);
+    rig.settle();
+    assert_eq!(rig.anchor.sessions(), 0);
+}

@@ -1,6 +1,8 @@
 //! The anchor with the relay's table beneath it, in virtual time, on literal descriptions.
 
+mod chaos;
 mod direct;
+mod families;
 mod flows;
 mod joins;
 mod leases;

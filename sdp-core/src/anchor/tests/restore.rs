@@ -8,7 +8,7 @@ impl Rig {
     }
 
     /// What the relay has.
-    fn left(&mut self) -> Left {
+    pub(super) fn left(&mut self) -> Left {
         self.reports.clear();
         self.table.handle_command(self.now, Command::Snapshot);
         self.settle();
@@ -31,7 +31,7 @@ impl Rig {
     }
 
     /// kill -9 of the relay: the anchor meets a new one.
-    fn new_relay(&mut self, seed: u8) -> usize {
+    pub(super) fn new_relay(&mut self, seed: u8) -> usize {
         self.anchor.lost(self.now);
         let config = table::Config::new(self.anchor.config.outside, self.anchor.config.inside, [seed; 32]);
         self.table = Table::new(self.now, config);

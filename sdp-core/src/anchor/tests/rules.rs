@@ -197,3 +197,24 @@ fn checks_are_answered_only_where_our_agent_was_named() {
     let setup = setup.unwrap();
     assert!(setup.inside.ice.is_some() && setup.outside.ice.is_none());
 }
+
+#[test]
+fn a_discarded_rtcp_port_is_no_attack() {
+    let mut rig = ruled(Rules::default());
+    let sdp = with(&audio("192.168.1.7", 30000), "a=rtcp:9 IN IP4 0.0.0.0\r\na=rtcp-mux\r\n");
+    assert!(rig.offer(1, Side::Outside, PHONE_A, &sdp).contains("a=rtcp-mux"), "as browsers write it");
+    let low = with(&audio("192.168.1.7", 30000), "a=rtcp:10\r\n");
+    assert_eq!(rig.try_offer(2, Side::Outside, PHONE_A, &low), Err(NotAcceptable::Port(10).into()));
+}
+
+#[test]
+fn ports_that_may_not_be_named_are_refused_unless_the_exception_stands() {
+    let low = audio("192.168.1.7", 80);
+    let mut rig = ruled(Rules::default());
+    assert_eq!(rig.try_offer(1, Side::Outside, PHONE_A, &low), Err(NotAcceptable::Port(80).into()));
+    let mut rig = Rig::new(|config| config.policy.allowed_ports = vec![1..=65535]);
+    let offer = rig.offer(1, Side::Outside, PHONE_A, &low);
+    assert_eq!(offer, audio(INNER, ports(&offer)[0]));
+    let declined = rig.offer(2, Side::Outside, PHONE_A, &audio("192.168.1.7", 0));
+    assert_eq!(ports(&declined), [0], "port 0 is declined, not refused");
+}

@@ -450,3 +450,47 @@ fn the_rate_counts_by_sender() {
     assert_eq!(flood, 50);
     assert_eq!(latch.judge(now, at(PHONE), rtp(1, 1)), Ok(Admission::Holder));
 }
+
+/// What may come: when, from where (phone's address or another's), SSRC, sequence, whether it proves anything.
+fn packets() -> impl proptest::strategy::Strategy<Value = Vec<(u64, u16, bool, u32, u16, bool)>> {
+    use proptest::prelude::*;
+    let one = (0..300u64, 0..6u16, any::<bool>(), 1..3u32, 0..400u16, prop::bool::weighted(0.9));
+    prop::collection::vec(one, 1..200)
+}
+
+proptest::proptest! {
+    /// FUZ-10: packets go where the description says, or to who sent a packet that was taken.
+    #[test]
+    fn the_destination_is_described_or_was_heard(packets in packets(), limit in 0..3usize, late: bool) {
+        let limit = [SenderLimit::Lock, SenderLimit::LockIp, SenderLimit::Multiple][limit];
+        let (mut latch, mut now) = latch(&LegSetup { late_relatch: late, ..setup(limit) });
+        let mut taken = vec![at(SDP)];
+        for (wait, port, own, ssrc, sequence, proves) in packets {
+            now += Duration::from_millis(wait);
+            let source = SocketAddr::new(at(if own { PHONE } else { OTHER }).ip(), 40_000 + port);
+            if latch.judge(now, source, Evidence { proves, ..rtp(ssrc, sequence) }).is_ok() {
+                taken.push(source);
+            }
+            proptest::prop_assert!(latch.destination().is_some_and(|to| taken.contains(&to)));
+            proptest::prop_assert!(latch.senders().len() <= 3);
+        }
+    }
+
+    /// M3: while the phone speaks, at any common packet interval and with jitter, nobody else receives, whatever they send.
+    #[test]
+    fn who_speaks_keeps_its_place(packets in packets(), interval in 1..7u64, jitter in proptest::collection::vec(0..15u64, 200)) {
+        let (mut latch, start) = latch(&setup(SenderLimit::Multiple));
+        let mut others = packets.into_iter().cycle();
+        let interval = interval * 10;
+        for (n, jitter) in (0u16..).zip(jitter) {
+            let now = start + Duration::from_millis(interval * u64::from(n) + jitter.min(interval / 2));
+            latch.judge(now, at(PHONE), rtp(1, n)).unwrap();
+            for (_, port, own, ssrc, sequence, proves) in others.by_ref().take(7) {
+                let source = SocketAddr::new(at(if own { PHONE } else { OTHER }).ip(), 41_000 + port);
+                let evidence = Evidence { proves, ..rtp(ssrc, n.wrapping_add(sequence)) };
+                let _ = latch.judge(now + Duration::from_millis(interval / 2), source, evidence);
+                proptest::prop_assert_eq!(latch.destination(), Some(at(PHONE)), "packet {}", n);
+            }
+        }
+    }
+}

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Entry, Table, Usage};
+use super::{Entry, TICK, Table, Usage};
 use crate::relay::command::{Command, Side, StreamId, StreamSetup};
 use crate::relay::report::{PairId, Report};
 use crate::relay::stream::Stream;
 
+/// Ticks over which the first statistics of streams are spread.
+const SPREAD: usize = 5;
 /// Octets of a session's record, at most.
 const MAX_RECORD: usize = 131_072;
 
@@ -70,11 +72,12 @@ impl Table {
                 None => return,
             },
             None => {
-                let statistics_due = now + self.config.statistics_interval;
-                let entry =
-                    Entry { stream: Stream::new(now, setup), outside, inside, joined: None, statistics_due };
                 // Streams end and begin all day: their places are used again.
                 let at = self.streams.iter().position(Option::is_none).unwrap_or(self.streams.len());
+                // Not all at once, when all have begun at once: packets would wait for a thousand reports.
+                let statistics_due = now + self.config.statistics_interval + TICK * (at % SPREAD) as u32;
+                let entry =
+                    Entry { stream: Stream::new(now, setup), outside, inside, joined: None, statistics_due };
                 if at == self.streams.len() {
                     self.streams.push(None);
                 }

@@ -1,3 +1,5 @@
+mod guard;
+mod reports;
 mod restore;
 
 use std::num::NonZeroU8;

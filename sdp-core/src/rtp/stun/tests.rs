@@ -29,6 +29,12 @@ fn check(attributes: &[(u16, &[u8])], password: &str) -> Vec<u8> {
     bytes
 }
 
+/// A check of RFC 5769's user, for tests of what answers checks.
+pub(crate) fn sealed(nominated: bool, password: &str) -> Vec<u8> {
+    let all = [USER, RANK, CONTROLLING, (USE_CANDIDATE, &b""[..])];
+    check(&all[..if nominated { 4 } else { 3 }], password)
+}
+
 const USER: (u16, &[u8]) = (USERNAME, b"evtj:h6vY");
 const RANK: (u16, &[u8]) = (PRIORITY, &[0x6e, 0, 1, 0xff]);
 const CONTROLLING: (u16, &[u8]) = (0x802a, &[1, 2, 3, 4, 5, 6, 7, 8]);

@@ -338,3 +338,34 @@ fn the_relay_s_timers_and_marks() {
     assert_eq!((sip("").unwrap(), sip("dscp = 0").unwrap(), sip("dscp = 63").unwrap()), (24, 0, 63));
     refused("[sip]\n", "[sip]\ndscp = 64\n", "sip.dscp", "0 to 63");
 }
+
+/// MED-01: a range must carry some calls, and be nobody else's.
+#[test]
+fn the_media_range_is_large_enough_and_our_own() {
+    let range = |text: &str| changed("[16384, 32767]", text);
+    let warned = |text: &str| range(text).unwrap().1.iter().any(|one| one.key == "media.port_range");
+    for (text, says) in [
+        ("[20000, 20098]", "fewer than 100 ports"),
+        ("[20099, 20000]", "fewer than 100 ports"),
+        ("[1023, 20000]", "1024 to 65535"),
+        ("[20000, 65536]", "1024 to 65535"),
+    ] {
+        refused("[16384, 32767]", text, "media.port_range", says);
+    }
+    assert_eq!(range("[20000, 20099]").unwrap().0.media.port_range, (20_000, 20_099));
+    // The kernel of a test host may have been told another range than the usual one; no range is free of both.
+    assert!(warned("[1024, 65535]"));
+    let usual = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .is_ok_and(|text| text.split_whitespace().eq(["32768", "60999"]));
+    if usual {
+        assert!(warned("[32000, 32768]") && warned("[60999, 65000]"));
+        assert!(!warned("[32000, 32767]") && !warned("[61000, 65000]"));
+    }
+    // A listener for datagrams in the range.
+    let row = |port: u16| {
+        let to = "interface = \"inside\"\nallow_from = \"mitel-appliances\"\ntransport = \"udp\"";
+        format!("[[sip.ports]]\nname = \"plain\"\n{to}\nport = {port}\n[media]")
+    };
+    changed("[media]", &row(16_383)).unwrap();
+    refused("[media]", &row(20_000), "sip.ports[2].port", "lies in media.port_range");
+}

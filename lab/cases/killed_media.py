@@ -1,0 +1,198 @@
+"""kill -9 of signalling, and of the media process, while many speak. KILLED_CALLS says how many; a debug build and CI take thirty."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from cases import case, check, same
+from choir import Choir
+from gateway import Gateway
+from net import CALLER, KAMAILIO
+from proc import until
+from sip import Caller, Phone
+
+HOMES = ("home1", "home2")
+HOST = 7
+PROCESS = (("[media]\n", "[media]\nprocess = true\n"), ('level = "debug"', 'level = "info"'))
+
+
+class Media:
+    """The media processes in the gateway's namespace. At the end none is left."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        lab.opened.append(self)
+
+    def processes(self):
+        found = []
+        for pid in self.lab.net.run("gw", "ip", "netns", "pids", self.lab.net.name("gw")).stdout.split():
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    words = f.read().split(b"\0")
+            except OSError:
+                continue
+            if b"media" in words[1:2] and self.lab.folder.encode() in b" ".join(words):
+                found.append(int(pid))
+        return found
+
+    def one(self):
+        found = self.processes()
+        same(len(found), 1, "media processes")
+        return found[0]
+
+    def close(self):
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+
+
+class Talking(Phone):
+    """A phone that answers, with a voice of its home's choir."""
+
+    choir = None
+
+    def open_media(self):
+        return self.choir.voice()
+
+
+class Asking(Caller):
+    choir = None
+
+    def open_media(self):
+        return self.choir.voice()
+
+
+class Scene:
+    """So many calls from inside to phones of two homes, all speaking."""
+
+    def __init__(self, lab, count):
+        self.lab, self.count = lab, count
+        lab.pki.crowd([self.mac(n) for n in range(count)])
+        self.media = Media(lab)
+        self.gateway = Gateway(lab, replace=PROCESS)
+        self.choirs = {home: Choir(lab, home, lab.phone_address(home, HOST), 42000, count + 2) for home in HOMES}
+        self.choirs["inside"] = Choir(lab, "inside", CALLER, 42000, count + 2)
+        self.phones = []
+        for n in range(count):
+            phone = Talking(lab, f"phone{n}", HOMES[n % 2], HOST, self.mac(n), KAMAILIO)
+            phone.choir, phone.on_invite = self.choirs[phone.home], "answer"
+            phone.trace = lambda *_: None
+            self.phones.append(phone)
+        self.caller = Asking(lab, CALLER, KAMAILIO)
+        self.caller.choir = self.choirs["inside"]
+        self.register()
+        self.calls = [self.call(phone) for phone in self.phones]
+        self.speaking("before")
+
+    @staticmethod
+    def mac(n):
+        return f"08000FE{n:05X}"
+
+    def register(self):
+        def one(phone):
+            same(phone.connect().register().status, 200, "REGISTER")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(one, self.phones))
+
+    def call(self, phone):
+        call, final = self.caller.call(phone.mac)
+        check(call, f"a call was refused: {final.start}")
+        theirs = phone.calls[call.call_id] if call.call_id in phone.calls else list(phone.calls.values())[-1]
+        return phone, call, theirs
+
+    def speaking(self, when, voices=None):
+        """Everybody hears something within a moment."""
+        def heard():
+            return [n for choir in self.choirs.values() for n, _ in choir.silences()]
+        before = heard()
+        voices = voices or 2 * self.count
+        until(f"{voices} ends hear something {when}", lambda: sum(a < b for a, b in zip(before, heard())) >= voices, 5, 0.1)
+
+    def begin(self):
+        time.sleep(1)
+        [choir.begin() for choir in self.choirs.values()]
+
+    def longest(self):
+        return max(silence for choir in self.choirs.values() for _, silence in choir.silences())
+
+    def reconnect(self):
+        """The phones come back, as they do by themselves; their calls have gone on."""
+        self.register()
+        for phone, _, theirs in self.calls:
+            theirs.wire = phone.wire
+
+    def hang_up(self):
+        """One call from the one end, the next from the other."""
+        for n, (phone, call, theirs) in enumerate(self.calls):
+            ends = (call, theirs) if n % 2 else (theirs, call)
+            same(ends[0].bye().status, 200, f"BYE from {'inside' if n % 2 else 'the phone'} in call {n}")
+            check(ends[1].ended.wait(3), f"the other end of call {n} heard nothing of its BYE")
+            [end.media.close() for end in ends]
+
+
+def count():
+    return int(os.environ.get("KILLED_CALLS", 30))
+
+
+@case("killed-signalling-media")
+def killed_signalling(lab):
+    """kill -9 of signalling during calls: nobody hears a silence, the new process takes every call over, both ends can end it"""
+    scene = Scene(lab, count())
+    process = scene.media.one()
+    scene.begin()
+    scene.gateway.proc.stop(signal.SIGKILL)
+    killed = time.monotonic()
+    time.sleep(1)
+    same(scene.media.one(), process, "the media process goes on")
+    scene.gateway.start()
+    up = time.monotonic() - killed
+    scene.reconnect()
+    scene.speaking("after the restart")
+    longest = scene.longest()
+    same(scene.media.one(), process, "the media process of before")
+    taken = scene.gateway.events("the media process answers")
+    same([event["sessions"] for event in taken], [0, scene.count], "sessions found at the media process, at the first start and the second")
+    goes_on = len(scene.gateway.events("call of the process before goes on"))
+    same(goes_on, scene.count, "calls taken over")
+    check(longest <= 0.2, f"somebody heard nothing for {longest * 1000:.0f} ms")
+    phone, call, theirs = scene.calls[0]
+    again = theirs.request("INVITE", theirs.media.sdp())
+    same(again.status, 200, "a re-INVITE from a phone")
+    theirs.request("ACK")
+    scene.hang_up()
+    extra = scene.call(scene.phones[0])
+    scene.calls = [extra]
+    scene.speaking("in a new call", 2)
+    scene.hang_up()
+    scene.gateway.stop()
+    until("the media process ended with the gateway", lambda: not scene.media.processes(), 3)
+    return f"{scene.count} calls: signalling away for {up:.1f} s, longest silence {longest * 1000:.0f} ms at {2 * scene.count} ends, {goes_on} calls taken over, all ended by BYE (200) from either end"
+
+
+@case("killed-media")
+def killed_media(lab):
+    """kill -9 of the media process during calls: a new one carries them on the same ports within a moment; re-INVITE, BYE and new calls work"""
+    scene = Scene(lab, count())
+    process = scene.media.one()
+    since = scene.gateway.proc.size()
+    scene.begin()
+    os.kill(process, signal.SIGKILL)
+    until("there is another media process", lambda: [p for p in scene.media.processes() if p != process], 5)
+    scene.speaking("with the new media process")
+    longest = scene.longest()
+    again = scene.gateway.events("a media process again: streams start anew on their ports", since)
+    same([(event["sessions"], event["streams"]) for event in again], [(scene.count, scene.count)], "sessions and streams that started anew")
+    same(len(scene.gateway.events("the media process is lost", since)), 1, "losses in the log")
+    refused = len(scene.gateway.events("the relay refused a stream", since))
+    same(refused, 0, "streams whose ports were taken")
+    check(longest <= 2, f"somebody heard nothing for {longest:.1f} s")
+    for _, call, theirs in scene.calls[:2]:
+        for end in (call, theirs):
+            same(end.request("INVITE", end.media.sdp()).status, 200, "re-INVITE")
+            end.request("ACK")
+    scene.speaking("after re-INVITEs")
+    extra = scene.call(scene.phones[0])
+    scene.speaking("with one more call", 2 * scene.count + 1)
+    scene.calls.append(extra)
+    scene.hang_up()
+    return f"{scene.count} calls: longest silence {longest * 1000:.0f} ms, {scene.count} streams on their ports again, re-INVITE from both ends, a new call, BYE"
