@@ -1,5 +1,5 @@
-mod reports;
 mod guard;
+mod reports;
 mod restore;
 
 use std::num::NonZeroU8;
