@@ -20,12 +20,12 @@ def chains(lab):
     return hill, dale, time.monotonic() - start
 
 
-def call_up(lab, dale, family, ttl):
+def call_up(lab, dale, family, ttl, number=0):
     """A call between a phone forty routers outside and an end forty routers inside. Both send with this TTL."""
-    phone = Phone(lab, f"hill{family}", "hill", 0, f"08000FA0000{family}", KAMAILIO, family).connect()
+    phone = Phone(lab, f"hill{family}{number}", "hill", 0, f"08000FA000{number}{family}", KAMAILIO, family).connect()
     phone.on_invite, phone.tone, phone.ttl = "answer", 880, ttl
     same(phone.register().status, 200, f"REGISTER through {ROUTERS} routers over IPv{family}")
-    caller = Caller(lab, dale.ip4, KAMAILIO, port=5070 + family, home="dale")
+    caller = Caller(lab, dale.ip4, KAMAILIO, port=5070 + 10 * number + family, home="dale")
     caller.ttl, caller.media_home = ttl, ("dale", dale.ip4 if family == 4 else dale.ip6)
     call, final = caller.call(phone.mac)
     same(final.status, 200, f"call over IPv{family}")
@@ -57,12 +57,20 @@ def expired(lab, gateway, family, ends, since, call):
     return legs, came
 
 
+def diagnosis(gateway, since):
+    """What the doctor says of the call that ended: (kind of trouble, sentence)."""
+    found = until("the doctor's word", lambda: gateway.events("a call had trouble with its media", since) + gateway.events("a call had no trouble with its media", since), 8)
+    return found[0]["verdict"], found[0]["sentence"]
+
+
 @case("hops-keep")
 def keep(lab):
     """40 + 40 routers, ttl = "keep": phones that send 64 are silent and the counters say why, those that send 128 are heard and arrive as sent - 80 - 1"""
     _, dale, took = chains(lab)
     gateway = Gateway(lab)
     counted = 0
+    sick, hers = call_up(lab, dale, 4, 64, 1)  # nobody helps it while the others are judged
+    begun = time.monotonic()
     for family in (4, 6):
         since = gateway.proc.size()
         call, theirs = call_up(lab, dale, family, 64)
@@ -74,10 +82,16 @@ def keep(lab):
         until("audio both ways", lambda e=ends: e[0].hears(880) > 0.8 and e[1].hears(440) > 0.8)
         same({ttl for m in ends for ttl, *_ in m.got}, {PLENTY - 2 * ROUTERS - 1}, f"IPv{family}: TTL at the receivers")
         legs, came = expired(lab, gateway, family, ends, since, call)
-        # what the gateway saw before: 24 came and 23 left, too few for the forty that follow
         same({leg["ttl_minimum"] for leg in legs}, {1}, "least TTL counted")
         counted += came
-    return (f"80 namespaces in {took:.1f} s; sent 64: 0 packets heard either way; sent 128: arrives as {PLENTY - 2 * ROUTERS - 1} over IPv4 and IPv6; "
+    time.sleep(max(0, 6 - (time.monotonic() - begun)))
+    same([len(m.got) for m in (sick.media, hers)], [0, 0], "packets heard in the call whose ends send 64")
+    since = gateway.proc.size()
+    same(sick.bye().status, 200, "BYE")
+    verdict, sentence = diagnosis(gateway, since)
+    same(verdict, "hop-limit-low", f"verdict on it: {sentence}")
+    check(f"TTL {64 - ROUTERS - 1}" in sentence and f"about {ROUTERS} routers" in sentence, f"the sentence has the figures: {sentence}")
+    return (f"80 namespaces in {took:.1f} s; sent 64: 0 packets heard either way, \"{sentence}\"; sent 128: arrives as {PLENTY - 2 * ROUTERS - 1} over IPv4 and IPv6; "
             f"sent {ROUTERS + 1}: {counted} captured with 1, {counted} counted as expired")
 
 

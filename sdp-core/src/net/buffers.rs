@@ -10,9 +10,8 @@ use io_uring::types::BufRingEntry;
 
 /// How many: 10 ms of a thousand calls. What comes when all are full waits in its port's own queue.
 const COUNT: u16 = 2048;
-/// Octets of each: the head of 16, a sender's address and control messages, and a packet of 1,900. Larger ones than any
-/// Ethernet frame carries are dropped and counted.
-const SIZE: usize = 2048;
+/// Octets of each.
+const SIZE: usize = super::headers::BUFFER;
 /// What the ring of addresses has to be aligned to, at least: a page.
 const PAGE: usize = 4096;
 

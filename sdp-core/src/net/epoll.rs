@@ -11,7 +11,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmsg, sendmmsg,
 };
 
-use super::headers::Notes;
+use super::headers::{MAX_PACKET, Notes};
 use super::pump::{COALESCE, Engine, Turn, Wake, clock};
 use super::socket::{Hop, Pair, Port, Ports};
 use crate::relay::Component;
@@ -24,8 +24,6 @@ const TURN: usize = 32;
 const EVENTS: usize = 256;
 /// The event descriptor's mark; ports have their slot's number.
 const WAKE: u64 = u64::MAX;
-/// The largest UDP payload.
-const MAX_DATAGRAM: usize = 65_536;
 
 pub(super) struct Epoll {
     set: Set,
@@ -64,6 +62,10 @@ impl Epoll {
             };
             if let Some(total) = arrival.notes.lost {
                 table.handle_overflow(slot, port.lost(total));
+            }
+            if arrival.truncated {
+                table.handle_oversize(slot);
+                continue;
             }
             let bytes = self.receiver.bytes(&arrival);
             let packet =
@@ -167,6 +169,7 @@ struct Arrival {
     source: SocketAddr,
     notes: Notes,
     length: usize,
+    truncated: bool,
 }
 
 /// Buffers to receive with: one set for all ports of a thread.
@@ -177,7 +180,7 @@ struct Receiver {
 
 impl Receiver {
     fn new() -> Self {
-        Self { bytes: vec![0; MAX_DATAGRAM].into(), control: nix::cmsg_space!(i32, u32) }
+        Self { bytes: vec![0; MAX_PACKET].into(), control: nix::cmsg_space!(i32, u32) }
     }
 
     /// The next packet of a port.
@@ -203,7 +206,8 @@ impl Receiver {
             }
         }
         let source = message.address.as_ref().and_then(address).ok_or(Errno::EAFNOSUPPORT)?;
-        Ok(Arrival { source, notes, length: message.bytes })
+        let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
+        Ok(Arrival { source, notes, length: message.bytes, truncated })
     }
 
     /// The bytes of the last packet.

@@ -9,6 +9,12 @@ pub(super) const NAME: usize = 32;
 /// Room for two control messages of four octets: the hop limit, and what the queue has lost.
 pub(super) const CONTROL: usize = 2 * ROW;
 
+/// Octets of a buffer for one packet and what comes with it.
+pub(super) const BUFFER: usize = 2048;
+/// The largest packet that is relayed, with either engine: larger than any Ethernet frame carries. Beside it in the buffer
+/// stand the head that the kernel writes there, of 16 octets, the sender's address and the control messages.
+pub(super) const MAX_PACKET: usize = BUFFER - 16 - NAME - CONTROL;
+
 /// One control message of four octets with its head, in whole words (RFC 3542 §20.2).
 const ROW: usize = HEAD + WORD;
 const WORD: usize = size_of::<usize>();

@@ -90,12 +90,7 @@ fn run(
             return;
         }
         Err(why) => {
-            let text =
-                format!("io_uring can't be used ({why}): packets are carried with epoll, at more cost");
-            config.shortage = Some(match config.shortage.take() {
-                Some(other) => format!("{other}; {text}"),
-                None => text,
-            });
+            config.shortage = Some(fallen_back(config.shortage.take(), &why));
         }
     }
     match Epoll::new(wake) {
@@ -104,6 +99,15 @@ fn run(
             Pump::new(Table::new(clock(), config), engine, inbox, reports).run();
         }
         Err(error) => drop(started.send(Err(error.into()))),
+    }
+}
+
+/// The words of the `Ready` report that say why the fallback is used.
+fn fallen_back(shortage: Option<String>, why: &io::Error) -> String {
+    let text = format!("io_uring can't be used ({why}): packets are carried with epoll, at more cost");
+    match shortage {
+        Some(other) => format!("{other}; {text}"),
+        None => text,
     }
 }
 
@@ -197,6 +201,14 @@ mod tests {
         let mut usual = config();
         limit(&mut usual, 1024);
         assert_eq!((usual.pool, usual.capacity, usual.shortage), (256, 384, None));
+    }
+
+    #[test]
+    fn the_fallback_is_named_with_its_reason() {
+        let why = io::Error::from_raw_os_error(nix::libc::EPERM);
+        let text = "io_uring can't be used (Operation not permitted (os error 1)): packets are carried with epoll, at more cost";
+        assert_eq!(fallen_back(None, &why), text);
+        assert_eq!(fallen_back(Some("few".into()), &why), format!("few; {text}"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ const COMPLETIONS: u32 = 4096;
 /// Completions taken in one turn.
 const BATCH: usize = 256;
 /// Packets that a wait is for, unless [`COALESCE`] is over first.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
 /// How long a receive rests that failed. The table's own deadlines end each wait after a second.
 const REST: Duration = Duration::from_secs(1);
 /// Descriptors that may be registered. Ports beyond are named by descriptor, at a little more cost.

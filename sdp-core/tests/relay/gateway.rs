@@ -108,6 +108,16 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(outer: &str, inner: &str, change: impl FnOnce(&mut Config, &mut net::Config)) -> Self {
+        Self::hooked(outer, inner, change, |_| {})
+    }
+
+    /// With something that happens on the relay's own thread at each report.
+    pub(crate) fn hooked(
+        outer: &str,
+        inner: &str,
+        change: impl FnOnce(&mut Config, &mut net::Config),
+        mut hook: impl FnMut(&Report) + Send + 'static,
+    ) -> Self {
         let mut config = Config::new(ip(outer).into(), ip(inner).into());
         let mut relay = net::Config::new(config.outside, config.inside, seed());
         relay.statistics_interval = Duration::from_millis(100);
@@ -117,7 +127,11 @@ impl Gateway {
         }
         change(&mut config, &mut relay);
         let (sender, inbox) = mpsc::channel();
-        let relay = net::Relay::spawn(relay, move |report| drop(sender.send(report))).unwrap();
+        let relay = net::Relay::spawn(relay, move |report| {
+            hook(&report);
+            let _ = sender.send(report);
+        });
+        let relay = relay.unwrap();
         let anchor = Anchor::new(Instant::now(), config);
         let mut gateway = Self { anchor, relay, inbox, reports: Vec::new() };
         gateway.until(|gateway| gateway.anchor.is_ready());

@@ -310,3 +310,99 @@ fn an_address_that_is_not_ours_is_named() {
     };
     assert!(reason.contains("192.0.2.1"), "{reason}");
 }
+
+#[test]
+fn what_a_full_queue_loses_is_counted() {
+    // The relay's thread is held up by its first packet's report; the kernel's queue has room for some hundreds.
+    let hold = |report: &Report| {
+        if matches!(report, Report::FirstPacket { side: Side::Outside, .. }) {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    };
+    let mut gateway = Gateway::hooked(OUTER, INNER, |config, _| config.policy.max_rate = u32::MAX, hold);
+    let (phone, pbx) = (Peer::new(PHONE_A), Peer::new(PBX));
+    let (outside, inside) = gateway.call(1, &phone, &pbx);
+    phone.send(outside, 64, &rtp(1, 0));
+    std::thread::sleep(Duration::from_millis(50));
+    for n in 1..4_000 {
+        phone.send(outside, 64, &rtp(1, n));
+    }
+    pbx.expect(inside, 63, &rtp(1, 0));
+    std::thread::sleep(Duration::from_millis(600));
+    // The kernel's count comes with a packet that found room again.
+    phone.send(outside, 64, &rtp(1, 4_000));
+    let [outside, _] = gateway.statistics(1, |outside, _| outside.dropped.overflow > 0);
+    assert_eq!(outside.received_rtp + outside.dropped.overflow, 4_001, "{outside:?}");
+    assert!(outside.dropped.overflow > 500, "{outside:?}");
+}
+
+#[test]
+fn a_packet_larger_than_any_frame_is_dropped_and_counted() {
+    let mut gateway = Gateway::new(OUTER, INNER, |_, _| {});
+    let (phone, pbx) = (Peer::new(PHONE_A), Peer::new(PBX));
+    let (outside, inside) = gateway.call(1, &phone, &pbx);
+    let sized = |sequence, octets| {
+        let mut packet = rtp(1, sequence);
+        packet.resize(octets, 0xd5);
+        packet
+    };
+    for (sequence, octets) in [(1, 1_472), (2, 1_900)] {
+        phone.send(outside, 64, &sized(sequence, octets));
+        pbx.expect(inside, 63, &sized(sequence, octets));
+    }
+    for (sequence, octets) in [(3, 2_048), (4, 9_000), (5, 65_507)] {
+        phone.send(outside, 64, &sized(sequence, octets));
+    }
+    phone.send(outside, 64, &rtp(1, 6));
+    pbx.expect(inside, 63, &rtp(1, 6));
+    let [outside, _] = gateway.statistics(1, |outside, _| outside.received_rtp == 3);
+    assert_eq!(outside.dropped.oversize, 3);
+}
+
+#[test]
+fn a_flood_on_one_port_leaves_the_others_their_turn() {
+    let mut gateway = Gateway::new(OUTER, INNER, |config, _| config.policy.max_rate = u32::MAX);
+    let ends = (1..=3).map(|session| {
+        let (phone, pbx) = (Peer::new(PHONE_A), Peer::new(PBX));
+        let (outside, inside) = gateway.call(session, &phone, &pbx);
+        (phone, pbx, outside, inside)
+    });
+    let mut ends: Vec<_> = ends.collect();
+    let (flooding, _sink, port, _) = ends.remove(0);
+    let end = Instant::now() + Duration::from_secs(2);
+    let flood = std::thread::spawn(move || {
+        let mut sent = 0u32;
+        while Instant::now() < end {
+            flooding.send(port, 64, &rtp(1, sent as u16));
+            sent += 1;
+        }
+        sent
+    });
+    for n in 0..20 {
+        for (phone, pbx, outside, inside) in &ends {
+            phone.send(*outside, 64, &rtp(2, n));
+            pbx.expect(*inside, 63, &rtp(2, n));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(flood.join().unwrap() > 1_000);
+}
+
+#[test]
+fn a_hop_limit_that_changes_is_kept_at_every_packet() {
+    // Longer runs than those after which the socket is told, and changes between any two.
+    for (phone, pbx, outer, inner) in PLACES {
+        let mut gateway = Gateway::new(outer, inner, |_, _| {});
+        let (phone, pbx) = (Peer::new(phone), Peer::new(pbx));
+        let (outside, inside) = gateway.call(1, &phone, &pbx);
+        let hops = [vec![128; 40], vec![60; 40], [70, 71].repeat(20), vec![128; 3]].concat();
+        let burst: Vec<(u8, Vec<u8>)> =
+            (1..).zip(hops).map(|(sequence, hop)| (hop, rtp(1, sequence))).collect();
+        for (hop, packet) in &burst {
+            phone.send(outside, *hop, packet);
+        }
+        for (hop, packet) in &burst {
+            pbx.expect(inside, hop - 1, packet);
+        }
+    }
+}

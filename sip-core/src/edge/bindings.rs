@@ -13,12 +13,14 @@ use crate::numbered::Numbered;
 use crate::shard::Shard;
 use crate::token::{InstanceId, token_instance, token_key, token_matches};
 
+mod lists;
 mod record;
 mod spares;
 
 pub use record::{Change, NameParts, Record, Switch};
 
 use super::refresh::Accepted;
+use lists::{drop_id, one};
 use spares::Spares;
 
 /// The most users learnt for one phone; the oldest leaves (SIP-18).
@@ -479,26 +481,6 @@ impl Bindings {
             if self.of_path(&Source::Flow(flow)).is_empty() {
                 self.left.push(flow);
             }
-        }
-    }
-}
-
-/// A list of an index: mostly of one phone, where a growing `Vec` would take room for four.
-fn one() -> Vec<InstanceId> {
-    Vec::with_capacity(1)
-}
-
-/// Takes an id out of one list of an index, and the list with it when it was the last.
-fn drop_id<K, Q, S>(index: &mut HashMap<K, Vec<InstanceId>, S>, key: &Q, id: InstanceId)
-where
-    S: std::hash::BuildHasher,
-    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
-    Q: std::hash::Hash + Eq + ?Sized,
-{
-    if let Some(ids) = index.get_mut(key) {
-        ids.retain(|i| *i != id);
-        if ids.is_empty() {
-            index.remove(key);
         }
     }
 }

@@ -261,8 +261,10 @@ impl Edge {
         incoming: &Incoming,
         way: &Way,
         branch: &str,
+        width: usize,
     ) -> Result<Bytes, WriteError> {
         let mut edit = incoming.message.edit();
+        self.set_breadth(&incoming.message, width, &mut edit);
         edit.replace_top_via(&stamped(incoming));
         edit.push_via(&self.via(&way.hop, branch));
         Ok(edit.to_bytes()?)

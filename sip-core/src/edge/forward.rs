@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::Edge;
 use super::event::{DropCause, Event, Reason, Why};
-use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Plan};
+use super::exchange::{Answer, Branch, Exchange, Hop, Incoming, Plan, Refusal};
 use super::failover::unreachable_switch;
 use super::register::Registration;
 use crate::flow::{Dial, Side, Target, Transmit, Transport};
+use crate::header::MaxBreadth;
 use crate::machine::Output;
 use crate::message::{Limits, Message, Method, RequestBuilder};
 use crate::proxy::context::Context;
@@ -40,6 +41,14 @@ impl Edge {
         hash: LoopHash,
     ) {
         let Some(key) = incoming.key else { return };
+        // RFC 5393 §5.3.3: not so many at once.
+        if let [_, others @ ..] = plan.ways.as_slice()
+            && let Some(Ok(breadth)) = incoming.message.header::<MaxBreadth>()
+            && others.len() >= usize::try_from(breadth).unwrap_or(usize::MAX)
+        {
+            let refusal = Refusal::new(440, "Max-Breadth Exceeded", Reason::Limit("breadth"));
+            return self.refuse(now, &incoming, &refusal);
+        }
         self.set_fallback(&key, &incoming);
         let context = if incoming.method() == Method::Invite {
             if plan.dialog.is_none() {
@@ -139,6 +148,7 @@ impl Edge {
                 return self.fail_branch(now, exchange, index, Answer::Own(status, phrase, Reason::Media));
             }
         };
+        let width = exchange.branches.iter().filter(|branch| !branch.over).count();
         let Some(branch) = exchange.branches.get_mut(index) else { return };
         let across = matches!(branch.way.hop, Hop::Shard(_));
         // The same request goes on from there: that is no loop.
@@ -164,7 +174,7 @@ impl Edge {
             *first = dial;
         }
         let registration = exchange.registration.as_deref();
-        match self.write_request(&exchange.incoming, &branch.way, &id, body.as_ref(), registration) {
+        match self.write_request(&exchange.incoming, &branch.way, (&id, width), body.as_ref(), registration) {
             Err(error) => {
                 let (status, phrase) = error.status();
                 let answer = Answer::Own(status, phrase, Reason::Unforwardable);
@@ -261,7 +271,7 @@ impl Edge {
             Some(Target::Dial(dial)) => self.target_of(dial),
             target => target,
         };
-        match (target, self.write_request(incoming, way, &id, body.as_ref(), None)) {
+        match (target, self.write_request(incoming, way, (&id, 1), body.as_ref(), None)) {
             (Some(target), Ok(bytes)) => self.outputs.push_back(Output::Transmit(Transmit { target, bytes })),
             _ => self.drop_message(&incoming.peer, DropCause::Unusable),
         }

@@ -12,7 +12,8 @@ use super::register::Registration;
 use super::seals::Seal;
 use super::uri_codec::{FLOW_TOKEN, SEALED_CONTACT, SEALED_ROUTES, host_of, is_secure, own_uri, readdress};
 use crate::flow::{Side, Transport};
-use crate::header::{Address, Contact, MaxForwards, RecordRoute, Via};
+use crate::grammar::push_number;
+use crate::header::{Address, Contact, MaxBreadth, MaxForwards, RecordRoute, Via};
 use crate::message::{Edit, EditError, Limits, Message, Method, Name, Row};
 use crate::token::InstanceId;
 use crate::uri::Uri;
@@ -43,17 +44,18 @@ impl WriteError {
 }
 
 impl Edge {
-    /// The request as it leaves on one branch (RFC 3261 §16.6).
+    /// The request as it leaves on one branch (RFC 3261 §16.6): its name, and how many run at once.
     pub(super) fn write_request(
         &self,
         incoming: &Incoming,
         way: &Way,
-        branch: &str,
+        branch: (&str, usize),
         body: Option<&Bytes>,
         registration: Option<&Registration>,
     ) -> Result<Bytes, WriteError> {
+        let (branch, width) = branch;
         if let Hop::Shard(_) = way.hop {
-            return self.write_across(incoming, way, branch);
+            return self.write_across(incoming, way, branch, width);
         }
         let message = &incoming.message;
         let mut edit = message.edit();
@@ -67,6 +69,7 @@ impl Edge {
             edit.set_request_uri(&uri);
         }
         self.set_hops(message, &mut edit);
+        self.set_breadth(message, width, &mut edit);
         self.set_expires(message, &mut edit);
         match way.hop.side() {
             Side::Inside => self.towards_inside(incoming, way, branch, registration, &mut edit),
@@ -92,6 +95,27 @@ impl Edge {
             _ => limit,
         };
         edit.set_max_forwards(hops);
+    }
+
+    /// RFC 5393 §5.3.3: how often whoever comes next may fork. What came is shared among our branches; what has no number
+    /// gets one. In a dialog nothing forks, and nothing is added.
+    pub(super) fn set_breadth(&self, message: &Message, width: usize, edit: &mut Edit<'_>) {
+        let most = u32::try_from(self.config.limits.breadth).unwrap_or(u32::MAX);
+        let said = message.header::<MaxBreadth>().and_then(Result::ok);
+        let total = match said {
+            Some(said) => said.min(most),
+            None if has_to_tag(message) => return,
+            None => most,
+        };
+        let share = (total / u32::try_from(width).unwrap_or(u32::MAX).max(1)).max(1);
+        if said != Some(share) {
+            let mut digits = Vec::with_capacity(4);
+            push_number(&mut digits, share);
+            match said {
+                Some(_) => edit.set_header(Name::MaxBreadth, &digits),
+                None => edit.push_front(Name::MaxBreadth, &digits),
+            }
+        }
     }
 
     fn towards_inside(

@@ -23,6 +23,7 @@ mod refreshing;
 mod reg_id;
 mod register;
 mod registrar;
+mod relay;
 mod reuse;
 mod routing;
 mod script;

@@ -8,7 +8,7 @@ use sip_core::edge::event::{Reason, Step};
 use sip_core::flow::Side;
 
 use crate::register::{MAC_A, MAC_B, register, registered};
-use crate::script::{from_pbx, from_phone, target};
+use crate::script::{Call, from_pbx, from_phone, target};
 use crate::world::{World, between, config, reply, row, rows, unguarded};
 
 pub(crate) fn steps(world: &World) -> Vec<Step> {
@@ -407,4 +407,51 @@ fn a_registrar_that_honours_the_path_makes_step_one_the_winner() {
     let invite = world.hear_start(phone, "INVITE sips:anonymous@192.168.1.7 ");
     assert_eq!(rows(&invite, "Route").len(), 0);
     assert_eq!(steps(&world), [Step::Route]);
+}
+
+#[test]
+fn the_breadth_of_a_request_is_shared_among_its_branches() {
+    for (said, each) in [
+        ("", Some("30")),
+        ("Max-Breadth: 5\n", Some("2")),
+        ("Max-Breadth: 2\n", Some("1")),
+        ("Max-Breadth: 1\n", None),
+    ] {
+        let mut config = config();
+        config.ambiguous_user = Ambiguous::Fork;
+        let mut world = World::with(config);
+        let mut phones = Vec::new();
+        for mac in [MAC_A, MAC_B] {
+            let phone = world.phone(mac, "198.51.100.7:40000");
+            world.say(phone, &register(mac, "192.168.1.7", 1, "").replace("sips:anonymous", "sips:117"));
+            let own = world.dialled("10.0.1.50:5061");
+            let text = world.hear(own);
+            // What has no number gets one, and what does not fork keeps it whole (RFC 5393 §5.3.3).
+            assert_eq!(row(&text, "Max-Breadth"), "60");
+            world.say(own, &reply(&text, "200 OK", "t", "X: 1"));
+            world.hear(phone);
+            phones.push(phone);
+        }
+        let pbx = world.switch("10.0.1.50:33000");
+        world.say(pbx, &from_pbx("INVITE", "sips:117@10.0.1.2", "c", 1, "", said));
+        let Some(each) = each else {
+            world.hear_start(pbx, "SIP/2.0 440 ");
+            phones.iter().for_each(|phone| world.silent(*phone));
+            continue;
+        };
+        for phone in phones {
+            assert_eq!(rows(&world.hear_start(phone, "INVITE "), "Max-Breadth"), [each]);
+        }
+    }
+}
+
+#[test]
+fn in_a_call_nothing_forks_and_no_breadth_is_written() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.say(call.pbx, &call.of_pbx("INFO", 2, ""));
+    assert!(rows(&world.hear_start(call.phone, "INFO "), "Max-Breadth").is_empty());
+    // One that is too high comes down all the same.
+    world.say(call.pbx, &call.of_pbx("INFO", 3, "Max-Breadth: 4000000000"));
+    assert_eq!(rows(&world.hear_start(call.phone, "INFO "), "Max-Breadth"), ["60"]);
 }

@@ -1,6 +1,6 @@
 //! Virtual time, phones and a PBX made of literal text, and the real edge between them.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use sip_core::edge::guard::{Rate, Rates};
 use sip_core::edge::{Command, Config, Edge, Event};
 use sip_core::flow::{Dial, FlowId, Identity, ListenerId, Peer, Side, Source, Target, Transport};
 use sip_core::machine::{Input, Output};
-use sip_core::media::{Description, Fork, Leg, Media, Refusal, Role, SessionId};
 use sip_core::message::{Limits, Message};
 use sip_core::resolve::records::{Answer, Kind, Question, Records};
 use sip_core::token::{Key, Keyring};
 
+use crate::relay::{Forks, Kept, Relay};
 use crate::several::{self, Several};
 
 pub(crate) const OUT: &str = "192.0.2.1";
@@ -91,14 +91,7 @@ impl World {
 
     /// So many machines.
     pub(crate) fn sharded(config: Config, count: usize) -> Self {
-        let (media, records) = (Arc::new(Mutex::new(Vec::new())), Kept::default());
-        let forks = Forks::default();
-        let relay = Relay {
-            calls: media.clone(),
-            seen: Arc::default(),
-            records: records.clone(),
-            forks: forks.clone(),
-        };
+        let relay = Relay::default();
         Self {
             edge: edges(&config, 3, count, &relay),
             now: Instant::now(),
@@ -110,9 +103,9 @@ impl World {
             events: Vec::new(),
             asked: Vec::new(),
             zone: HashMap::new(),
-            media,
-            records,
-            forks,
+            media: relay.calls.clone(),
+            records: relay.records.clone(),
+            forks: relay.forks.clone(),
             relay,
             wire: Vec::new(),
             next: 0,
@@ -561,84 +554,4 @@ fn edges(config: &Config, seed: u8, count: usize, relay: &Relay) -> Several {
     Several::new(count, |shard| {
         Edge::new(config.clone(), keys(), [seed + 16 * shard; 32], Box::new(relay.clone()))
     })
-}
-
-/// Whose each description was, where they are told apart.
-pub(crate) type Forks = Arc<Mutex<Vec<Option<Fork>>>>;
-
-/// The dialog record of each session.
-pub(crate) type Kept = Arc<Mutex<BTreeMap<SessionId, Vec<u8>>>>;
-
-/// A relay that writes what it was asked into the description.
-#[derive(Clone)]
-struct Relay {
-    calls: Arc<Mutex<Vec<String>>>,
-    /// Sessions in the order they came.
-    seen: Arc<Mutex<Vec<SessionId>>>,
-    records: Kept,
-    forks: Forks,
-}
-
-impl Relay {
-    fn number(&mut self, session: SessionId) -> usize {
-        let mut seen = self.seen.lock().unwrap();
-        if !seen.contains(&session) {
-            seen.push(session);
-        }
-        seen.iter().position(|s| *s == session).map_or(0, |at| at + 1)
-    }
-}
-
-impl Media for Relay {
-    fn rewrite(
-        &mut self,
-        _: Instant,
-        session: SessionId,
-        leg: Leg,
-        role: Role,
-        description: Description<'_>,
-    ) -> Result<Bytes, Refusal> {
-        let text = std::str::from_utf8(description.body).map_err(|_| Refusal::Malformed)?;
-        if text.contains("a=refuse") {
-            return Err(Refusal::NotAcceptable);
-        }
-        self.forks.lock().unwrap().push(leg.fork);
-        let line = format!(
-            "{role:?} {} from {:?} {} to {}, phone at {}",
-            self.number(session),
-            leg.side,
-            leg.signalling,
-            leg.to_signalling,
-            leg.contact.map_or_else(|| "?".to_owned(), |host| host.to_string())
-        );
-        self.calls.lock().unwrap().push(line.clone());
-        // Of a multipart it finds the inside address, which is all that the tests put into one.
-        if description.is_multipart() {
-            return Ok(text.replace("10.0.1.50", &format!("{OUT} {role:?}")).into());
-        }
-        Ok(format!("{text}a=relay:{line}\r\n").into())
-    }
-
-    fn rollback(&mut self, _: Instant, session: SessionId, side: Side) {
-        let line = format!("Rollback {} from {side:?}", self.number(session));
-        self.calls.lock().unwrap().push(line);
-    }
-
-    fn confirm(&mut self, _: Instant, session: SessionId, fork: Fork) {
-        let which = self.forks.lock().unwrap().iter().flatten().position(|known| *known == fork);
-        let which = ["first", "second", "third"].get(which.unwrap_or(9)).unwrap_or(&"unknown");
-        let line = format!("Confirm {} from {which}", self.number(session));
-        self.calls.lock().unwrap().push(line);
-    }
-
-    fn record(&mut self, session: SessionId, record: Vec<u8>) {
-        assert!(self.seen.lock().unwrap().contains(&session), "nobody knows {session:?}");
-        self.records.lock().unwrap().insert(session, record);
-    }
-
-    fn end(&mut self, _: Instant, session: SessionId) {
-        self.records.lock().unwrap().remove(&session);
-        let line = format!("End {}", self.number(session));
-        self.calls.lock().unwrap().push(line);
-    }
 }
