@@ -203,3 +203,13 @@ fn digits_are_there_only_if_they_stay() {
         format!("{OURS}m=audio 20000 RTP/AVP 0 102\r\n{orphan}{added}")
     );
 }
+
+/// Found by mutation: what follows the last line is no line, and its missing end is not that of the last line.
+#[test]
+fn blank_lines_at_the_end_stay_behind_what_is_added() {
+    let rules = Rules { force_ptime: Some(30), ..Rules::default() };
+    for tail in ["", "\r\n\r\n", "\r\n\r", "\n"] {
+        let out = offer(&rules, &format!("{HEAD}m=audio 4000 RTP/AVP 0\r\n{tail}"));
+        assert_eq!(out, format!("{OURS}m=audio 20000 RTP/AVP 0\r\na=ptime:30\r\n{tail}"));
+    }
+}
