@@ -1,5 +1,6 @@
 #!/bin/sh
-# Instructions and heap allocations per message of the tasks in benches/src/sip.rs, on the INVITE of 1,465 octets:
+# Instructions and heap allocations per message of the tasks in benches/src/sip.rs, on the INVITE of 1,465 octets, and of those
+# in benches/src/sdp.rs, on a description of 643 octets:
 # (count(120) - count(20)) / 100, by callgrind and memcheck; instructions per call through the edge; instructions per octet of the
 # worst input, and what a short one costs; the time to find a phone. Exits non-zero when one of ours is above its bar.
 #
@@ -8,7 +9,7 @@
 # Needs valgrind (`apt-get install valgrind`).
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --quiet --release -p farend-benches --bin count_sip --bin count_edge --bin count_worst --bin time_resolve
+cargo build --quiet --release -p farend-benches --bin count_sip --bin count_sdp --bin count_edge --bin count_worst --bin time_resolve
 release=${CARGO_TARGET_DIR:-target}/release
 binary=$release/count_sip
 
@@ -25,6 +26,7 @@ bar() {
     case $1 in
     # The goal of the proxy path is 10,000.
     parse) echo 9000 ;; access) echo 15000 ;; proxy) echo 10500 ;;
+    rewrite) echo 26000 ;; limit) echo 50000 ;;
     refresh) echo 140000 ;; refused) echo 250000 ;; answered) echo 650000 ;;
     esac
 }
@@ -36,6 +38,18 @@ for task in parse access proxy; do
     printf '%-8s %14s %8s %8s %14s %8s\n' $task "$ours" "$(bar $task)" "$(each allocations farend $task)" \
         "$(each instructions rsip $task)" "$(each allocations rsip $task)"
     [ "$ours" -gt 0 ] && [ "$ours" -le "$(bar $task)" ] || failed=1
+done
+# A session description of 643 octets (BEN-03): the result is the one allocation.
+binary=$release/count_sdp
+printf '%-8s %14s %8s %8s %14s %8s %14s %8s\n' task 'instructions' bar allocs 'sdp-types' allocs 'sdp-rs' allocs
+for task in rewrite limit; do
+    ours=$(each instructions farend $task)
+    allocs=$(each allocations farend $task)
+    printf '%-8s %14s %8s %8s' $task "$ours" "$(bar $task)" "$allocs"
+    [ $task != rewrite ] || printf ' %14s %8s' "$(each instructions sdp-types rewrite)" "$(each allocations sdp-types rewrite)" \
+        "$(each instructions sdp-rs rewrite)" "$(each allocations sdp-rs rewrite)"
+    echo
+    [ "$ours" -gt 0 ] && [ "$ours" -le "$(bar $task)" ] && [ "$allocs" -le 1 ] || failed=1
 done
 # A REGISTER and its 200 without the scripts, and whole calls through the edge with the scripts at both ends (about two fifths
 # of the count). Valgrind knows no SHA instructions: a digest counts 3,500 here that costs some 300.

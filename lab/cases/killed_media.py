@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ from cases import case, check, same
 from choir import Choir
 from gateway import Gateway
 from net import CALLER, KAMAILIO
-from proc import until
+from proc import Proc, until
 from sip import Caller, Phone
 
 HOMES = ("home1", "home2")
@@ -108,6 +109,19 @@ class Scene:
         voices = voices or 2 * self.count
         until(f"{voices} ends hear something {when}", lambda: sum(a < b for a, b in zip(before, heard())) >= voices, 5, 0.1)
 
+    def ring(self):
+        """One more call, which nobody answers."""
+        self.phones[1].on_invite = "ring"
+        before = self.phones[1].ring_count()
+
+        def ask():
+            try:
+                self.caller.call(self.phones[1].mac, timeout=3)
+            except TimeoutError:
+                pass
+        threading.Thread(target=ask, daemon=True).start()
+        until("a phone rings", lambda: self.phones[1].ring_count() > before, 3)
+
     def begin(self):
         time.sleep(1)
         [choir.begin() for choir in self.choirs.values()]
@@ -134,13 +148,13 @@ def count():
     return int(os.environ.get("KILLED_CALLS", 30))
 
 
-@case("killed-signalling-media")
-def killed_signalling(lab):
-    """kill -9 of signalling during calls: nobody hears a silence, the new process takes every call over, both ends can end it"""
+def without_signalling(lab, number):
+    """The gateway goes by this signal and comes back."""
     scene = Scene(lab, count())
     process = scene.media.one()
+    scene.ring()
     scene.begin()
-    scene.gateway.proc.stop(signal.SIGKILL)
+    scene.gateway.proc.stop(number)
     killed = time.monotonic()
     time.sleep(1)
     same(scene.media.one(), process, "the media process goes on")
@@ -151,9 +165,11 @@ def killed_signalling(lab):
     longest = scene.longest()
     same(scene.media.one(), process, "the media process of before")
     taken = scene.gateway.events("the media process answers")
-    same([event["sessions"] for event in taken], [0, scene.count], "sessions found at the media process, at the first start and the second")
+    same([event["sessions"] for event in taken], [0, scene.count + 1], "sessions found at the media process, at the first start and the second")
     goes_on = len(scene.gateway.events("call of the process before goes on"))
     same(goes_on, scene.count, "calls taken over")
+    nobodys = scene.gateway.events("nobody's: a session of an earlier process is ended")
+    same(len(nobodys), 1, "sessions that were ended: of the call that rang")
     check(longest <= 0.2, f"somebody heard nothing for {longest * 1000:.0f} ms")
     phone, call, theirs = scene.calls[0]
     again = theirs.request("INVITE", theirs.media.sdp())
@@ -167,6 +183,18 @@ def killed_signalling(lab):
     scene.gateway.stop()
     until("the media process ended with the gateway", lambda: not scene.media.processes(), 3)
     return f"{scene.count} calls: signalling away for {up:.1f} s, longest silence {longest * 1000:.0f} ms at {2 * scene.count} ends, {goes_on} calls taken over, all ended by BYE (200) from either end"
+
+
+@case("killed-signalling-media")
+def killed_signalling(lab):
+    """kill -9 of signalling during calls: nobody hears a silence, the new process takes every call over, both ends can end it"""
+    return without_signalling(lab, signal.SIGKILL)
+
+
+@case("killed-upgrade-media")
+def upgraded(lab):
+    """SIGINT in the midst of calls, as for an upgrade, and a new start: the same"""
+    return without_signalling(lab, signal.SIGINT)
 
 
 @case("killed-media")
@@ -196,3 +224,51 @@ def killed_media(lab):
     scene.calls.append(extra)
     scene.hang_up()
     return f"{scene.count} calls: longest silence {longest * 1000:.0f} ms, {scene.count} streams on their ports again, re-INVITE from both ends, a new call, BYE"
+
+
+@case("killed-service-media")
+def killed_service(lab):
+    """a media process that runs as a service: found, left alone by SIGTERM, waited for when it is killed; one that hangs is noticed"""
+    state = f"{lab.folder}/gw-service"
+    gateway = Gateway(lab, start=False, replace=(*PROCESS[1:], ("[media]\n", f'[media]\nprocess = true\nsocket = "{state}/media.sock"\n')))
+    command = [lab.farend, "media", "--socket", f"{state}/media.sock"]
+    service = lambda: Proc(lab.net, "gw", "media-service", lab.folder, command)  # noqa: E731
+    media = Media(lab)
+    os.makedirs(state)
+    proc = service()
+    until("it serves its socket", lambda: os.path.exists(f"{state}/media.sock"), 3)
+    gateway.start()
+    first = media.one()
+    same(first, proc.pid, "the service is used")
+    gateway.stop()
+    same(media.one(), first, "a service stays")
+    gateway.start()
+    since = gateway.proc.size()
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.5)
+    same(media.processes(), [], "nobody takes its place")
+    proc = service()
+    gateway.proc.wait_for("a media process again", 5, since)
+    os.kill(proc.pid, signal.SIGSTOP)
+    try:
+        gateway.proc.wait_for("it is silent", 15, since)
+    finally:
+        os.kill(proc.pid, signal.SIGCONT)
+    until("the service is used again", lambda: len(gateway.events("a media process again: streams start anew on their ports", since)) == 2, 15)
+    gateway.stop()
+    same(proc.stop(), 0, "end of the service")
+    return "found, left alone, waited for, noticed when it hung"
+
+
+@case("killed-hung-media")
+def hung(lab):
+    """a media process that hangs (SIGSTOP) is killed and replaced; its calls go on"""
+    scene = Scene(lab, 4)
+    process = scene.media.one()
+    since = scene.gateway.proc.size()
+    os.kill(process, signal.SIGSTOP)
+    scene.gateway.proc.wait_for("a media process again", 20, since)
+    check(scene.media.one() != process, "the one that hangs is still there")
+    scene.speaking("with the new media process")
+    scene.hang_up()
+    return "noticed by its silence, killed, replaced; 4 calls go on"

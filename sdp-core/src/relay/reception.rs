@@ -178,7 +178,13 @@ impl Meter {
             received: totals.received,
             expected: totals.expected,
             jitter_us: last.map_or(0, |source| micros(source.jitter >> 4)),
-            jitter_mean_us: micros(totals.jitter_sum.checked_div(totals.received).unwrap_or(0)),
+            // The first packet of a source has none before it.
+            jitter_mean_us: micros(
+                totals
+                    .jitter_sum
+                    .checked_div(totals.received.saturating_sub(self.ssrc_count.into()))
+                    .unwrap_or(0),
+            ),
             jitter_max_us: micros(totals.jitter_max >> 4),
             ssrcs: self.ssrcs,
             ssrc_count: self.ssrc_count,

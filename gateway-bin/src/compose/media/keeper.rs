@@ -14,14 +14,8 @@ use super::{Faint, TICK};
 const ASK: Duration = Duration::from_secs(3);
 /// A media process that says nothing for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Between two attempts to have one again: the first at once.
-const WAITS: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-];
+/// Between attempts to have one again, in milliseconds: the first at once.
+const WAITS: [u64; 9] = [0, 50, 100, 100, 200, 500, 1_000, 1_000, 5_000];
 
 /// Keeps the media process for as long as there is a plane.
 pub(super) struct Keeper {
@@ -30,6 +24,9 @@ pub(super) struct Keeper {
     /// Dropped when no media process will do.
     pub(super) alive: watch::Sender<()>,
 }
+
+/// Why a media process is lost that hangs.
+const SILENT: &str = "it is silent";
 
 /// Why a connection ended.
 enum Ended {
@@ -52,6 +49,9 @@ impl Keeper {
                     return drop(self.alive);
                 }
                 Ended::Lost(why) => {
+                    if why == SILENT {
+                        connection.end_by_force();
+                    }
                     let Some(plane) = self.plane.plane() else { return };
                     if plane.is_leaving() {
                         return plane.lose();
@@ -61,8 +61,9 @@ impl Keeper {
             }
             let Some(plane) = self.plane.plane() else { return };
             plane.lose();
+            let spawned = connection.welcome.spawned;
             drop((plane, connection));
-            connection = match self.again().await {
+            connection = match self.again(spawned).await {
                 Some(connection) => connection,
                 None => return drop(self.alive),
             };
@@ -99,7 +100,7 @@ impl Keeper {
                     return Ended::Replaced;
                 }
                 Some(_) => {}
-                None if heard.elapsed() > SILENCE => return Ended::Lost("it is silent"),
+                None if heard.elapsed() > SILENCE => return Ended::Lost(SILENT),
                 None => {
                     plane.tick();
                     continue;
@@ -109,11 +110,13 @@ impl Keeper {
         }
     }
 
-    /// A media process again, with all our sessions. `None`: the gateway has ended, or none will ever do.
-    async fn again(&self) -> Option<Connection> {
-        for wait in WAITS.into_iter().chain(std::iter::repeat(WAITS[WAITS.len() - 1])) {
-            sleep(wait).await;
-            let reached = self.socket.reach().await;
+    /// A media process again, with all our sessions. A service is waited for: its manager starts it, and would not get one of
+    /// ours out of the way. `None`: the gateway has ended, or none will ever do.
+    async fn again(&self, spawned: bool) -> Option<Connection> {
+        let [.., last] = WAITS;
+        for wait in WAITS.into_iter().chain(std::iter::repeat(last)) {
+            sleep(Duration::from_millis(wait)).await;
+            let reached = if spawned { self.socket.reach().await } else { self.socket.connect().await };
             let plane = self.plane.plane()?;
             match reached {
                 Ok((connection, left)) => {
@@ -129,6 +132,7 @@ impl Keeper {
                     error!(%error, "the media process can't be used");
                     return None;
                 }
+                Err(LinkError::Nobody(_)) if wait < last => {}
                 Err(error) => error!(%error, "no media process: calls are silent, and new ones are refused"),
             }
         }

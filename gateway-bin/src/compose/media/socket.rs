@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 use sdp_core::anchor::Left;
 use sdp_core::relay::wire::{
     self, Decoder, FromRelay, Hello, Instance, PREAMBLE, Received, Setup, ToRelay, Welcome, WireError,
@@ -159,7 +160,8 @@ impl Socket {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<(Connection, Left), LinkError> {
+    /// The media process that answers, and what it has.
+    pub(super) async fn connect(&self) -> Result<(Connection, Left), LinkError> {
         match timeout(ANSWER, self.greet()).await {
             Ok(result) => result,
             Err(_) => Err(LinkError::Silent(self.path.clone())),
@@ -208,6 +210,17 @@ impl Socket {
             {
                 return Ok((connection, left));
             }
+        }
+    }
+}
+
+impl Connection {
+    /// Ends a media process that hangs, if a gateway has started it: nobody else would.
+    pub(super) fn end_by_force(&self) {
+        let process = i32::try_from(self.welcome.instance.process).ok().filter(|process| *process > 1);
+        if let (true, Some(process)) = (self.welcome.spawned, process) {
+            warn!(process, "the media process that hangs is killed");
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
     }
 }
