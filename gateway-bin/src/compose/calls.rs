@@ -133,6 +133,9 @@ impl Calls {
                     self.answered(Instant::now(), *session, call_id, tag(phone));
                 }
             }
+            Event::QualityReported { call_id, remote, quality } => {
+                self.book().reported(call_id, remote.ip(), *quality);
+            }
             Event::Refused { reason: Reason::Media, phone, call_id, remote, .. } => {
                 self.book().name_refused(
                     remote.ip(),
@@ -225,6 +228,7 @@ impl Calls {
             switch: call.switch,
             answered: call.answered.is_some(),
             seconds: since.map_or(0, |since| now.saturating_duration_since(since).as_secs()),
+            reported: call.quality.map(Into::into),
             streams: streams.iter().map(|stream| book.stream(now, call, stream, &peers)).collect(),
         })
     }

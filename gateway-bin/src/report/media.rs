@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use sdp_core::anchor::Event;
 use sdp_core::doctor::Verdict;
 use sdp_core::relay::{Dropped, LegStatistics, Report, Side, Silence, StreamId};
+use sip_core::edge::quality::Quality;
 use tracing::{debug, error, info, warn};
 
 /// Writes one line for `report`. The counters of a running stream are `debug`, the last ones `info`.
@@ -62,6 +63,23 @@ pub(crate) fn tell(event: &Event) {
 /// Writes one line for a session that begins: whose streams those with its number are.
 pub(crate) fn began(session: u64, phone: IpAddr, switch: IpAddr) {
     info!(session, %phone, %switch, "media begins");
+}
+
+/// Writes one line for what a phone says of its audio (RFC 6035); figures as it writes them.
+pub(crate) fn reported(call_id: &str, tag: Option<&str>, quality: &Quality) {
+    let plain = |hundredths: Option<u16>| hundredths.map(|value| f64::from(value) / 100.0);
+    info!(
+        class = MEDIA,
+        call_id,
+        tag = tag.unwrap_or("-"),
+        mos_listening = plain(quality.mos_listening),
+        mos_conversational = plain(quality.mos_conversational),
+        lost_percent = plain(quality.lost),
+        discarded_percent = plain(quality.discarded),
+        jitter_ms = plain(quality.jitter),
+        round_trip_ms = quality.round_trip,
+        "the phone reports its quality"
+    );
 }
 
 /// The class of lines about audio, as administrators of other gateways know it.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_core::relay::LegStatistics;
 use serde::{Deserialize, Serialize};
+use sip_core::edge::quality::Quality;
 
 pub use ask::{AskError, ask};
 pub use page::{calls as calls_page, summary as summary_page};
@@ -143,8 +144,43 @@ pub struct CallStatus {
     pub answered: bool,
     /// Seconds since it was answered, else since its first description.
     pub seconds: u64,
+    /// What the phone itself measured, by its last report (RFC 6035).
+    #[serde(default)]
+    pub reported: Option<Reported>,
     /// Its streams.
     pub streams: Vec<StreamStatus>,
+}
+
+/// A phone's own figures of a call; what it did not tell is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reported {
+    /// Listening quality, 1 to 5.
+    pub mos_listening: Option<f64>,
+    /// Conversational quality, 1 to 5.
+    pub mos_conversational: Option<f64>,
+    /// Packets lost on the way, per cent.
+    pub lost_percent: Option<f64>,
+    /// Packets that came too late, per cent.
+    pub discarded_percent: Option<f64>,
+    /// Jitter, milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// Round trip, milliseconds.
+    pub round_trip_ms: Option<u16>,
+}
+
+impl From<Quality> for Reported {
+    fn from(quality: Quality) -> Self {
+        let plain = |hundredths: Option<u16>| hundredths.map(|value| f64::from(value) / 100.0);
+        Self {
+            mos_listening: plain(quality.mos_listening),
+            mos_conversational: plain(quality.mos_conversational),
+            lost_percent: plain(quality.lost),
+            discarded_percent: plain(quality.discarded),
+            jitter_ms: plain(quality.jitter),
+            round_trip_ms: quality.round_trip,
+        }
+    }
 }
 
 impl CallStatus {

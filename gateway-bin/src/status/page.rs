@@ -52,6 +52,18 @@ fn call(text: &mut String, call: &CallStatus) {
     for one in &call.streams {
         stream(text, one);
     }
+    if let Some(reported) = &call.reported {
+        let figures = [
+            ("MOS listening", reported.mos_listening),
+            ("MOS conversational", reported.mos_conversational),
+            ("lost %", reported.lost_percent),
+            ("too late %", reported.discarded_percent),
+            ("jitter ms", reported.jitter_ms),
+            ("round trip ms", reported.round_trip_ms.map(f64::from)),
+        ];
+        let told = figures.iter().filter_map(|(name, value)| Some(format!("{name} {}", (*value)?)));
+        let _ = writeln!(text, "  the phone reports {}", told.collect::<Vec<_>>().join(", "));
+    }
 }
 
 fn stream(text: &mut String, stream: &StreamStatus) {
@@ -210,6 +222,7 @@ mod tests {
             switch: Some("10.0.1.51".parse().unwrap()),
             answered: true,
             seconds: 12,
+            reported: Some(super::super::Reported { mos_listening: Some(4.2), ..Default::default() }),
             streams: vec![StreamStatus {
                 line: Some(0),
                 media: "relayed".into(),
@@ -243,6 +256,7 @@ mod tests {
             "sends to 203.0.113.10:16384: 0 RTP, 0 RTCP, TTL min/avg -, sources 0, dropped stranger 480",
             "gets 3 packets at 198.51.100.2:61000 (its description says 192.168.1.7:40002)",
             "  ! the sentence\n",
+            "  the phone reports MOS listening 4.2\n",
             "2 more calls",
             "3 min ago, -, phone - at -, session 3: it was silent",
         ] {

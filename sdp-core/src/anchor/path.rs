@@ -1,8 +1,9 @@
 //! The way of a stream: whom its ends name, who may send, and which streams meet inside.
 //!
-//! Every stream takes the relay. Two of our phones in one call through the PBX are two sessions, and each one's inside
+//! Every stream has a way by the relay. Two of our phones in one call through the PBX are two sessions, and each one's inside
 //! description names the other's relay port: such streams are joined, so that a packet takes one hop instead of two
-//! (MED-18). Only an exact address and port of a live stream counts, and only when both name each other.
+//! (MED-18). Only an exact address and port of a live stream counts, and only when both name each other. Whether the phones
+//! use that way or talk past us is another question (`direct`).
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::bindings::Change;
 use super::config::Config;
 use super::guard::{Offence, Suspect};
+use super::quality::Quality;
 pub use super::switches::{Switch, Verdict};
 use crate::flow::{Identity, Side, Source};
 use crate::media::SessionId;
@@ -254,6 +255,15 @@ pub enum Event {
         call_id: String,
         /// The header.
         field: Name,
+    },
+    /// A phone reports what it measured of a call's audio (RFC 6035).
+    QualityReported {
+        /// The Call-ID of the call it is about, as the phone says: compare it with the phone's calls.
+        call_id: String,
+        /// The phone.
+        remote: SocketAddr,
+        /// The figures.
+        quality: Quality,
     },
     /// The media side refused a session description.
     MediaRefused {

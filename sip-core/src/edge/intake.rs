@@ -104,7 +104,10 @@ impl Edge {
             Side::Inside => self.plan_inbound(now, &incoming),
         });
         match plan {
-            Ok(plan) => self.proxy(now, incoming, plan, None, hash),
+            Ok(plan) => {
+                self.note_quality(&incoming);
+                self.proxy(now, incoming, plan, None, hash);
+            }
             Err(refusal) => self.refuse(now, &incoming, &refusal),
         }
     }

@@ -37,6 +37,7 @@ mod offer;
 mod outbound;
 mod owner;
 mod pace;
+pub mod quality;
 mod redirect;
 mod referral;
 mod refresh;

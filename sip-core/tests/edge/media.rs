@@ -228,3 +228,33 @@ fn what_the_far_end_may_take_for_a_description_is_one() {
         assert!(body(&invite).contains("a=relay:Offer"), "{invite}");
     }
 }
+
+#[test]
+fn a_phones_report_of_its_audio_is_copied_on_its_way() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    let report = |id: &str, kind: &str, text: &str| {
+        let more = format!("Event: vq-rtcpxr\nContent-Type: {kind}\n\n{text}");
+        from_phone("PUBLISH", "sips:collector@10.0.1.50", id, 1, "", &more)
+    };
+    let text = "VQSessionReport: CallTerm\nCallID: c\nLocalMetrics:\nPacketLoss: NLR=5.0 JDR=2.0\nQualityEst: MOSLQ=4.2\n";
+    world.say(call.phone, &report("p", "Application/VQ-RTCPXR;x=y", text));
+    let publish = world.hear_start(call.own, "PUBLISH ");
+    assert!(body(&publish).contains("QualityEst: MOSLQ=4.2"), "it goes on as it came");
+    let told = |world: &World| {
+        let quality = |event: &Event| match event {
+            Event::QualityReported { call_id, quality, .. } => Some((call_id.clone(), *quality)),
+            _ => None,
+        };
+        world.events.iter().filter_map(quality).collect::<Vec<_>>()
+    };
+    let [(call_id, quality)] = told(&world).try_into().unwrap();
+    assert_eq!(call_id, "c");
+    assert_eq!((quality.mos_listening, quality.lost, quality.discarded), (Some(420), Some(500), Some(200)));
+    // Other types, other methods and the switch tell nothing.
+    world.say(call.phone, &report("q", "text/plain", text));
+    world.hear_start(call.own, "PUBLISH ");
+    world.say(call.phone, &report("r", "application/vq-rtcpxr", text).replace("PUBLISH", "MESSAGE"));
+    world.hear_start(call.own, "MESSAGE ");
+    assert_eq!(told(&world).len(), 1);
+}

@@ -8,6 +8,8 @@ use sdp_core::anchor::StreamState;
 use sdp_core::doctor::{self, End, Facts, Line, Party, Verdict};
 use sdp_core::relay::{LegStatistics, Side, StreamId, StreamSetup};
 
+use sip_core::edge::quality::Quality;
+
 use crate::report;
 use crate::status::{EndStatus, Past, StreamStatus};
 
@@ -42,6 +44,8 @@ pub(super) struct Call {
     pub(super) counted: BTreeMap<u32, Counted>,
     /// With whom its streams were joined last.
     pub(super) joins: BTreeMap<u32, StreamId>,
+    /// What the phone itself measured, by its last report.
+    pub(super) quality: Option<Quality>,
     /// Its streams as they were at its end.
     pub(super) last: Option<Vec<Seen>>,
 }
@@ -161,6 +165,16 @@ impl Book {
         if let Some(past) = latest {
             past.call_id = Some(call_id.to_owned());
             past.phone = tag.map(str::to_owned);
+        }
+    }
+
+    /// A phone reports on a call, of its own: another's Call-ID is none of its calls. Phones do so at the end of a call and some
+    /// now and then; rates of requests bound how often all calls are looked through.
+    pub(super) fn reported(&mut self, call_id: &str, remote: IpAddr, quality: Quality) {
+        let own = |call: &&mut Call| call.phone == Some(remote) && call.call_id.as_deref() == Some(call_id);
+        if let Some(call) = self.calls.values_mut().find(own) {
+            call.quality = Some(quality);
+            report::media::reported(call_id, call.tag.as_deref(), &quality);
         }
     }
 

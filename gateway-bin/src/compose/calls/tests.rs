@@ -289,3 +289,18 @@ fn a_refused_description_is_remembered() {
     assert_eq!(past[0].phone.as_deref(), Some("08000FA00001"), "of that address, and once");
     assert_eq!(past[0].call_id.as_deref(), Some("a84b@lab"));
 }
+
+#[test]
+fn a_phones_own_figures_stay_with_its_call() {
+    use sip_core::edge::quality::Quality;
+    let rig = Rig::new();
+    rig.call(1);
+    let quality = Quality { mos_listening: Some(420), ..Quality::default() };
+    let worse = Quality { mos_listening: Some(100), ..Quality::default() };
+    rig.calls.book().reported("a84b4c76e66710@lab", ip("198.51.100.99"), worse);
+    rig.calls.book().reported("another@lab", ip(PHONE), worse);
+    assert_eq!(rig.calls.status(rig.now).calls[0].reported, None, "another's, or of no call");
+    rig.calls.book().reported("a84b4c76e66710@lab", ip(PHONE), quality);
+    let reported = rig.calls.status(rig.now).calls[0].reported.unwrap();
+    assert_eq!((reported.mos_listening, reported.lost_percent), (Some(4.2), None));
+}
