@@ -1,6 +1,6 @@
 """Ways between phones and gateway that only some cases need: each is made by a case and is gone after it.
 
-    DoubleNat     a second router, 192.168.1.20, in home2, with the phones of `inner` behind it
+    DoubleNat     a second router, 192.168.1.220, in home2, with the phones of `inner` behind it
     SymmetricNat  the router of a home chooses another source port for every destination
     OneToOneNat   the gateway has 192.168.0.112 and its router translates 203.0.113.10 to it, both ways
     Chain         routers in a row between a host and the gateway
@@ -31,7 +31,7 @@ class Namespaces:
 class DoubleNat(Namespaces):
     """home2's own namespace does what the inner router does; its phones can't reach `inner` past the translation."""
 
-    WAN, INNER = HOME4.format(20), HOMES4["inner"]
+    WAN, INNER = HOME4.format(220), HOMES4["inner"]
 
     def __init__(self, lab, hosts=(10, 7)):
         super().__init__(lab)
@@ -51,10 +51,12 @@ class DoubleNat(Namespaces):
         }}""")
 
     def close(self):
-        self.net.nft("home2", "delete table ip double")
-        self.net.sysctl("home2", "net.ipv4.ip_forward=0")
-        self.net.ip("home2", "address", "del", f"{self.WAN}/24", "dev", "eth0")
-        super().close()
+        try:
+            self.net.ip("home2", "address", "del", f"{self.WAN}/24", "dev", "eth0")
+            self.net.sysctl("home2", "net.ipv4.ip_forward=0")
+            self.net.nft("home2", "delete table ip double")
+        finally:
+            super().close()
 
 
 class SymmetricNat:
@@ -84,11 +86,11 @@ class OneToOneNat:
         }}""")
 
     def close(self):
-        self.net.nft("outside", "delete table ip dmz")
         self.net.ip("outside", "address", "del", "192.168.0.1/24", "dev", "gw")
         self.net.ip("gw", "address", "del", f"{DMZ4}/24", "dev", "eth1")
         self.net.address("gw", "eth1", f"{GW_OUT4}/24")
         self.net.ip("gw", "route", "replace", "default", "via", "203.0.113.1")
+        self.net.nft("outside", "delete table ip dmz")
 
 
 class Chain(Namespaces):
@@ -124,8 +126,10 @@ class Chain(Namespaces):
                     f"route add ::/0 via fd00:{number}:{n + 1}::1" + (f" src {self.ip6}" if not n else ""))
 
     def close(self):
-        if self.near == "inside":
-            self.net.ip("gw", "route", "del", self.ip4)
-            self.net.ip("gw", "route", "del", self.ip6)
-            self.net.forwarding("inside", False)
-        super().close()
+        try:
+            if self.near == "inside":
+                self.net.ip("gw", "route", "del", self.ip4)
+                self.net.ip("gw", "route", "del", self.ip6)
+                self.net.forwarding("inside", False)
+        finally:
+            super().close()

@@ -34,13 +34,13 @@ class Ringing:
         self.call = next(iter(self.phone.calls.values()))
         self.far = self.call.media = self.phone.open_media()
         self.far.aim(self.call.invite.body)
-        until("the phone talks", lambda: self.far.sent > 25)
+        until("the phone talks", lambda: self.far.sent > 25, 20)
         self.before = len(self.near.got)
 
     def answer(self):
         self.phone.respond(self.call.wire, self.call.invite, 200, "OK", f"Contact: {self.phone.contact(self.call.wire)}\r\n", self.far.sdp(), to_tag=self.call.tag)
         until("the call stands", lambda: self.made)
-        until("audio both ways", lambda: self.near.hears(880) > 0.8 and self.far.hears(440) > 0.8)
+        until("audio both ways", lambda: self.near.hears(880) > 0.8 and self.far.hears(440) > 0.8, 20)
 
     def end(self):
         """BYE, and how many packets the relay dropped as early."""

@@ -49,7 +49,7 @@ def hold(holder, held, ours, name):
     call.request("ACK")
     same(described(other.offers[-1]), (ours, port, "sendrecv"), f"{name}: what the held end reads at the end")
     begun, music = len(mine.got), len(theirs.got)
-    until(f"{name}: audio both ways again", lambda: len(mine.got) > begun + 10 and len(theirs.got) > music + 10)
+    until(f"{name}: audio both ways again", lambda: len(mine.got) > begun + 10 and len(theirs.got) > music + 10, 20)
     return came
 
 
@@ -79,7 +79,7 @@ def holds(lab):
     call, final = caller.call(phone.mac)
     same(final.status, 200, "call from the inside")
     theirs = phone.calls[call.call_id]
-    until("audio both ways", lambda: len(call.media.got) > 10 and len(theirs.media.got) > 10)
+    until("audio both ways", lambda: len(call.media.got) > 10 and len(theirs.media.got) > 10, 20)
     outer, inner = (theirs, theirs.media), (call, call.media)
     done = []
     for name in DIALECTS:
@@ -93,7 +93,7 @@ def holds(lab):
     same(call.bye().status, 200, "BYE")
     mark = len(tap.rtp())
     a.command("resume")
-    until("both softphones are sent tones again", lambda: tones(tap.rtp()[mark:]) == {NAT4["home1"]: 880, NAT4["home2"]: 440})
+    until("both softphones are sent tones again", lambda: tones(tap.rtp()[mark:]) == {NAT4["home1"]: 880, NAT4["home2"]: 440}, 20)
     hang_up(a, b)
     text = b.proc.text()
     directions = re.findall(r"\nc=IN IP4 203\.0\.113\.10\r?\n(?:.*\n)*?a=(sendrecv|sendonly|recvonly|inactive)", text)

@@ -44,11 +44,11 @@ def expired(lab, gateway, family, ends, since, call):
     for media in ends:
         media.set_ttl(ROUTERS + 1)
     aims = [media.sent + 15 for media in ends]
-    until("packets sent", lambda: all(media.sent >= aim for media, aim in zip(ends, aims, strict=True)))
+    until("packets sent", lambda: all(media.sent >= aim for media, aim in zip(ends, aims, strict=True)), 20)
     for media in ends:
         media.set_ttl(PLENTY)
     marks = [len(media.got) for media in ends]
-    until("audio again", lambda: all(len(media.got) > mark + 5 for media, mark in zip(ends, marks, strict=True)))
+    until("audio again", lambda: all(len(media.got) > mark + 5 for media, mark in zip(ends, marks, strict=True)), 20)
     same(call.bye().status, 200, "BYE")
     came = sum(1 for tap in taps for p in tap.rtp() if not p.out and p.ttl == 1)
     legs = until("the counters of the call", lambda: ended(gateway, since))
@@ -75,11 +75,11 @@ def keep(lab):
         since = gateway.proc.size()
         call, theirs = call_up(lab, dale, family, 64)
         ends = call.media, theirs
-        until("a second of sending", lambda e=ends: min(m.sent for m in e) > 50, 8)
+        until("a second of sending", lambda e=ends: min(m.sent for m in e) > 50, 20)
         same([len(m.got) for m in ends], [0, 0], f"IPv{family}: packets heard by caller and phone that send with TTL 64")
         for media in ends:
             media.set_ttl(PLENTY)
-        until("audio both ways", lambda e=ends: e[0].hears(880) > 0.8 and e[1].hears(440) > 0.8)
+        until("audio both ways", lambda e=ends: e[0].hears(880) > 0.8 and e[1].hears(440) > 0.8, 20)
         same({ttl for m in ends for ttl, *_ in m.got}, {PLENTY - 2 * ROUTERS - 1}, f"IPv{family}: TTL at the receivers")
         legs, came = expired(lab, gateway, family, ends, since, call)
         same({leg["ttl_minimum"] for leg in legs}, {1}, "least TTL counted")
@@ -103,7 +103,7 @@ def reset(lab):
     for family in (4, 6):
         call, theirs = call_up(lab, dale, family, 64)
         ends = call.media, theirs
-        until("audio both ways", lambda e=ends: e[0].hears(880) > 0.8 and e[1].hears(440) > 0.8)
+        until("audio both ways", lambda e=ends: e[0].hears(880) > 0.8 and e[1].hears(440) > 0.8, 20)
         same({ttl for m in ends for ttl, *_ in m.got}, {64 - ROUTERS}, f"IPv{family}: TTL at the receivers")
         same(call.bye().status, 200, "BYE")
     return f"audio both ways over IPv4 and IPv6, arrives as {64 - ROUTERS}"

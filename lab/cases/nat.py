@@ -131,7 +131,7 @@ def dmz(lab):
     call, final = caller.call(phone.mac)
     same(final.status, 200, "call from the inside")
     theirs = phone.calls[call.call_id]
-    until("audio both ways", lambda: call.media.hears(880) > 0.8 and theirs.media.hears(440) > 0.8)
+    until("audio both ways", lambda: call.media.hears(880) > 0.8 and theirs.media.hears(440) > 0.8, 20)
     same(theirs.media.remote[0], GW_OUT4, "where the phone was told to send")
     same(call.media.remote[0], GW_IN4, "where the inside was told to send")
     same(call.bye().status, 200, "BYE from the inside")
@@ -172,7 +172,7 @@ def families(lab):
             same(final.status, 200, f"INVITE of the {caller.name} over IPv{family}")
             other = callee.calls[call.call_id]
             mine, yours = (call.media, other.media) if caller is phone else (other.media, call.media)
-            until("audio both ways", lambda m=mine, y=yours: m.hears(880) > 0.8 and y.hears(440) > 0.8)
+            until("audio both ways", lambda m=mine, y=yours: m.hears(880) > 0.8 and y.hears(440) > 0.8, 20)
             to_phone, to_switch = (final.body, other.invite.body) if caller is phone else (other.invite.body, final.body)
             same((media_named(to_phone), media_named(to_switch)), ({ours}, {theirs}), f"addresses told to the phone and to the switch, {caller.name} calling over IPv{family}")
             same(call.bye().status, 200, "BYE")

@@ -52,8 +52,8 @@ def mixed(lab):
 def old_hold(lab, number, more):
     """What the held SIPp reads in its three offers: [(address, direction)]."""
     gateway = Gateway(lab, replace=[*WIRE, *more])
-    callee = Sipp(lab, "home1", 7, "UDP", waiting(f"held{number}", MAC, 3500), beside=held())
-    until("the phone is registered at Kamailio", lambda: lab.kamailio.contacts(), 5)
+    callee = Sipp(lab, "home1", 7, "UDP", waiting(f"held{number}", MAC, 5000), beside=held())
+    until("the phone is registered at Kamailio", lambda: lab.kamailio.contacts(), 20)
     Sipp(lab, "home2", 8, "UDP", holding(f"held{number}")).done()
     callee.done()
     gateway.stop()
