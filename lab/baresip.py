@@ -34,6 +34,7 @@ rtp_stats no
 net_af ipv4
 module_path /usr/lib/baresip/modules
 module g711.so
+module srtp.so
 module aufile.so
 module aubridge.so
 module sndfile.so
@@ -51,13 +52,14 @@ class Baresip:
 
     _count = 0
 
-    def __init__(self, lab, home, mac, hertz=440, number=10, switch=KAMAILIO):
+    def __init__(self, lab, home, mac, hertz=440, number=10, switch=KAMAILIO, encryption=None):
         Baresip._count += 1
         self.lab, self.home, self.mac, self.hertz = lab, home, mac, hertz
         self.address = lab.phone_address(home, number)
         self.name = f"baresip-{mac}"
         self.folder = f"{lab.folder}/{self.name}"
         self.control_port = 4440 + Baresip._count
+        self.encryption = f";mediaenc={encryption}" if encryption else ""
         self.events = []
         self._token = 0
         os.makedirs(self.folder, exist_ok=True)
@@ -78,7 +80,7 @@ class Baresip:
             out.write(f"00000000-0000-1000-8000-{self.mac}")
         host, port = self.lab.edge
         with open(f"{self.folder}/accounts", "w") as out:
-            out.write(f'<sip:anonymous@{switch};transport=tls>;auth_pass=none;outbound="sip:{host}:{port};transport=tls";regint=3600;answermode=manual;audio_codecs=PCMU\n')
+            out.write(f'<sip:anonymous@{switch};transport=tls>;auth_pass=none;outbound="sip:{host}:{port};transport=tls";regint=3600;answermode=manual;audio_codecs=PCMU{self.encryption}\n')
         open(f"{self.folder}/contacts", "w").close()
         with wave.open(f"{self.folder}/tone.wav", "wb") as out:
             out.setnchannels(1)

@@ -47,7 +47,7 @@ fn rewritten(limits: &Limits, rules: &Rules, scratch: &mut Vec<u8>) -> Bytes {
     let sdp = Sdp::parse(OFFER, limits).expect("reads");
     let placements = [Placement::relay(PORT, PORT + 1); 2];
     let part = Part::Offer { dtmf: None };
-    let orders = Orders { address: IpAddr::V4(ADDRESS), placements: &placements, part, rules };
+    let orders = Orders { address: IpAddr::V4(ADDRESS), placements: &placements, part, srtp: &[], rules };
     rewrite_by(&sdp, &orders, scratch)
 }
 

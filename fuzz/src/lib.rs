@@ -14,6 +14,7 @@ pub mod connect_authority;
 pub mod media_packet;
 pub mod message;
 pub mod sdp_rewrite;
+pub mod srtp_packet;
 pub mod stream_framer;
 pub mod uri;
 
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("media_packet", media_packet::media_packet),
     ("message", message::message),
     ("sdp_rewrite", sdp_rewrite::sdp_rewrite),
+    ("srtp_packet", srtp_packet::srtp_packet),
     ("stream_framer", stream_framer::stream_framer),
     ("uri", uri::uri),
 ];

@@ -92,7 +92,7 @@ fn by_rules(sdp: &Sdp<'_>, address: IpAddr, placements: &[Placement]) {
     let mut scratch = Vec::new();
     for rules in rules() {
         for part in [Part::Offer { dtmf: Some(101) }, Part::Answer(&offered)] {
-            let orders = Orders { address, placements: &placements, part, rules: &rules };
+            let orders = Orders { address, placements: &placements, part, srtp: &[], rules: &rules };
             let out = rewrite_by(sdp, &orders, &mut scratch);
             same_lines(sdp.bytes, &out, &rules);
             only_ours(&out, address, &rules);

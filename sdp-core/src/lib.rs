@@ -5,13 +5,14 @@
 //! 1. [`sdp`]: a line index over the bytes of a session description, typed views that borrow them, and an edit that
 //!    leaves every byte it was not told to change.
 //! 2. [`rtp`]: checked views of RTP and RTCP, and what tells them from STUN and DTLS.
-//! 3. [`policy`]: what an endpoint may ask for: ports, streams, sources, hop limit.
-//! 4. [`rewrite`]: one description, one relay address, one port a line.
-//! 5. [`relay`]: what happens to a packet: who may send, where it goes, with which hop limit; driven by serialisable
+//! 3. [`srtp`]: a packet under its key and back.
+//! 4. [`policy`]: what an endpoint may ask for: ports, streams, sources, hop limit.
+//! 5. [`rewrite`]: one description, one relay address, one port a line.
+//! 6. [`relay`]: what happens to a packet: who may send, where it goes, with which hop limit; driven by serialisable
 //!    commands, answered by serialisable reports. No socket in it.
-//! 6. [`anchor`]: offers and answers of many sessions; reserves ports from its lease, rewrites, commands the relay.
-//! 7. [`doctor`]: what is the matter with a stream, from what was agreed and counted. Pure.
-//! 8. `net` (feature `net`, also called `tokio`): the sockets, and the thread that pumps packets.
+//! 7. [`anchor`]: offers and answers of many sessions; reserves ports from its lease, rewrites, commands the relay.
+//! 8. [`doctor`]: what is the matter with a stream, from what was agreed and counted. Pure.
+//! 9. `net` (feature `net`, also called `tokio`): the sockets, and the thread that pumps packets.
 //!
 //! # Driving it
 //!
@@ -72,3 +73,4 @@ pub mod relay;
 pub mod rewrite;
 pub mod rtp;
 pub mod sdp;
+pub mod srtp;

@@ -148,6 +148,27 @@ pub enum MediaRoute {
     DirectBehindSameNat,
 }
 
+/// What a side speaks whose SRTP ends with us (SDP-05).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Srtp {
+    /// RTP in clear.
+    Off,
+    /// SRTP, else the call is refused.
+    Required,
+    /// SRTP where the far end can, else RTP.
+    Preferred,
+}
+
+/// What both sides speak, where SRTP ends with us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SrtpSides {
+    /// The phones.
+    pub outside: Srtp,
+    /// The PBX.
+    pub inside: Srtp,
+}
+
 /// What a description may ask for, and how its streams are treated. Changing it touches offers to come, not live streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -189,6 +210,8 @@ pub struct Policy {
     pub direct_nets_deny: Vec<IpNet>,
     /// How long an unused lease of ports is worth something on this side; less than the relay's own figure.
     pub lease_lifetime: Duration,
+    /// SRTP with keys from descriptions ends with us, on each side for itself (SDP-05). `None`: it passes unread (SDP-04).
+    pub srtp: Option<SrtpSides>,
     /// What else is changed in a description.
     pub rules: Rules,
 }
@@ -213,6 +236,7 @@ impl Default for Policy {
             always_relay: false,
             direct_nets_deny: Vec::new(),
             lease_lifetime: Duration::from_secs(240),
+            srtp: None,
             rules: Rules::default(),
         }
     }
@@ -232,7 +256,7 @@ impl Policy {
     /// Whether media can't do without the relay: something of ours happens to its packets, or is to see them.
     pub fn needs_relay(&self) -> bool {
         // Who holds and may not tell hears nothing because the relay sends nothing there.
-        self.always_relay || self.rules.inhibit_hold
+        self.always_relay || self.rules.inhibit_hold || self.srtp.is_some()
     }
 
     /// Whether two phones may talk past the relay.

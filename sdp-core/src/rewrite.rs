@@ -9,6 +9,8 @@
 //! nothing of ICE: what the PBX passed on of it named us. `o=` stays ours: it must not change while a session lasts (RFC 3264
 //! §8). Where other lines keep the relay, such a line gets a `c=` of its own.
 //!
+//! *SRTP that ends with us* (SDP-05): such a line has the profile and the keys that [`Secured`] says, and none of its author's.
+//!
 //! *Hold.* A connection address 0.0.0.0 or `::` (RFC 2543 hold, RFC 3264 §8.4) becomes our address like any other, so that the
 //! far side keeps a real address to send to, and the direction says what it meant: `sendonly`, or `inactive`.
 //!
@@ -17,6 +19,7 @@
 mod dtmf;
 mod hold;
 mod ice;
+mod secure;
 mod writer;
 
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use self::dtmf::added as dtmf_added;
 pub use self::hold::meant;
 pub use self::ice::Credentials;
+pub use self::secure::{Profile, Secured};
 use crate::policy::Rules;
 use crate::sdp::{Direction, Sdp};
 
@@ -93,6 +97,8 @@ pub struct Orders<'a> {
     pub placements: &'a [Placement],
     /// Which part it plays.
     pub part: Part<'a>,
+    /// One a media line: what it says of SRTP, where that ends with us (SDP-05). A line without one says what it said.
+    pub srtp: &'a [Option<Secured>],
     /// What else changes.
     pub rules: &'a Rules,
 }
@@ -101,7 +107,7 @@ pub struct Orders<'a> {
 pub fn rewrite(sdp: &Sdp<'_>, address: IpAddr, placements: &[Placement]) -> Bytes {
     let rules = Rules::default();
     let part = Part::Offer { dtmf: None };
-    rewrite_by(sdp, &Orders { address, placements, part, rules: &rules }, &mut Vec::new())
+    rewrite_by(sdp, &Orders { address, placements, part, srtp: &[], rules: &rules }, &mut Vec::new())
 }
 
 /// Writes by orders. `scratch` is room to write in: kept from one call to the next, nothing is allocated but what comes back.

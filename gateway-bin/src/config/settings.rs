@@ -13,7 +13,7 @@ use acme_store::publish::Versions;
 use acme_store::schedule;
 use acme_store::trust::Trust;
 use ipnet::IpNet;
-use sdp_core::policy::Timeouts;
+use sdp_core::policy::{SrtpSides, Timeouts};
 use sip_core::edge::config::{Class3xx, Monitored, Policy as SipPolicy, PreloadedRoutes};
 use sip_core::edge::filter::Filters;
 use sip_core::edge::interop::{self, InteropProfile, MediaSwitches};
@@ -362,6 +362,8 @@ pub struct MediaSettings {
     pub early_rtp: bool,
     /// When silence is told, and whether it ends a stream.
     pub timeouts: Timeouts,
+    /// What each side speaks, where SRTP ends with us; `None`: it passes unread.
+    pub srtp: Option<SrtpSides>,
 }
 
 /// The way of media between two phones (MED-03, MED-11).

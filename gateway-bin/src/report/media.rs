@@ -185,6 +185,8 @@ fn drops(dropped: &Dropped) -> String {
         send,
         oversize,
         overflow,
+        auth,
+        replay,
     } = dropped;
     let reasons = [
         ("early", early),
@@ -203,6 +205,8 @@ fn drops(dropped: &Dropped) -> String {
         ("send", send),
         ("oversize", oversize),
         ("overflow", overflow),
+        ("auth", auth),
+        ("replay", replay),
     ];
     let some = reasons.iter().filter(|(_, count)| **count > 0);
     let some: Vec<String> = some.map(|(reason, count)| format!("{reason} {count}")).collect();

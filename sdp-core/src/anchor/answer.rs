@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::direct::{Place, Route};
 use super::offer::placement;
 use super::path::Described;
+use super::secure::{self, Own};
 use super::session::{Offer, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
@@ -34,9 +35,12 @@ impl Anchor {
         signalling: IpAddr,
         sdp: &Sdp<'_>,
     ) -> Result<Bytes, Refusal> {
-        let described = self.describe(sdp)?;
+        let mut described = self.describe(sdp)?;
         let state = self.sessions.get(&id).ok_or(NotAcceptable::NoOffer)?;
         let offer = state.offer.clone().filter(|offer| offer.from != from).ok_or(NotAcceptable::NoOffer)?;
+        if let Some(rule) = offer.rule_of_answer() {
+            secure::settle_answer(rule, sdp, &mut described)?;
+        }
         let address = self.offering_address(state, &offer)?;
         self.check_answer(id, from, signalling, &offer, &described)?;
         let offered = writing::offered(&offer);
@@ -231,6 +235,7 @@ impl Anchor {
             names: None,
             direct: false,
             said: None,
+            own: Own::default(),
             joined: None,
             statistics: None,
         });
@@ -279,6 +284,9 @@ impl Anchor {
         }
         for (side, ice) in ice {
             setup.leg_mut(side).ice = ice;
+        }
+        for (side, _, described) in ends {
+            setup.leg_mut(side).srtp = Self::keys(self.random.as_mut(), &mut stream.own, side, described);
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
         setup.secure = both().any(|described| described.transport.is_secure());

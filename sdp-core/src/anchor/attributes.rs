@@ -16,7 +16,8 @@ pub(super) fn clocks(sdp: &Sdp<'_>, media: &Media<'_>) -> Clocks {
     .collect()
 }
 
-fn attributes<'s>(sdp: &Sdp<'s>, from: usize, to: usize) -> impl Iterator<Item = &'s [u8]> {
+/// The values of the `a=` lines in a part of a description.
+pub(super) fn attributes<'s>(sdp: &Sdp<'s>, from: usize, to: usize) -> impl Iterator<Item = &'s [u8]> {
     let part = sdp.bytes.get(from..to).unwrap_or_default();
     Lines::new(part).map_while(Result::ok).filter(|line| line.kind == b'a').map(|line| line.value)
 }

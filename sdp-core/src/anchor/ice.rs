@@ -20,6 +20,16 @@ impl From<[u8; 32]> for Seed {
     }
 }
 
+impl Seed {
+    /// A stream that no session's credentials are taken from: they begin below 2^37 words.
+    pub(super) fn keys(&self) -> ChaCha20Rng {
+        let mut random = ChaCha20Rng::from_seed(self.0);
+        random.set_stream(u64::MAX);
+        random.set_word_pos(1 << 50);
+        random
+    }
+}
+
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seed(..)")

@@ -17,6 +17,7 @@ mod offer;
 mod path;
 mod ports;
 mod restore;
+mod secure;
 mod session;
 mod state;
 mod writing;
@@ -101,6 +102,9 @@ pub enum NotAcceptable {
     /// A family in which that side has no address.
     #[error("no {1:?} address on the {0:?} side")]
     Family(Side, Family),
+    /// No line in the profile that its side has to speak, or no suite of SRTP that we know (SDP-05).
+    #[error("no stream with the encryption this side has to have")]
+    Srtp,
     /// None of its codecs may be named (SDP-15).
     #[error("no codec that may be named")]
     Codecs,
@@ -140,6 +144,8 @@ pub struct Anchor {
     suspects: VecDeque<(IpAddr, IpAddr)>,
     /// Room to write descriptions in.
     scratch: Vec<u8>,
+    /// Makes keys; each is used once.
+    random: Option<rand_chacha::ChaCha20Rng>,
 }
 
 impl Anchor {
@@ -152,7 +158,6 @@ impl Anchor {
         let mut commands = VecDeque::new();
         ports.commands(now, &mut commands);
         Self {
-            config,
             ports,
             sessions: HashMap::new(),
             own: HashMap::new(),
@@ -160,6 +165,8 @@ impl Anchor {
             events: VecDeque::new(),
             suspects: VecDeque::new(),
             scratch: Vec::new(),
+            random: config.seed.as_ref().map(Seed::keys),
+            config,
         }
     }
 

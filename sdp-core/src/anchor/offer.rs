@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::direct::Route;
 use super::path::{self, Described};
 use super::ports::Leased;
+use super::secure::{self, Own};
 use super::session::{Offer, OfferedLine, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
@@ -51,7 +52,10 @@ impl Anchor {
         ends: Ends,
         sdp: &Sdp<'_>,
     ) -> Result<Bytes, Refusal> {
-        let described = self.describe(sdp)?;
+        let mut described = self.describe(sdp)?;
+        if let Some(sides) = self.config.policy.srtp {
+            secure::settle(sides.of(ends.from), sdp, &mut described)?;
+        }
         let from_family = self.offering_family(id, ends, &described)?;
         let (to_family, to_address) = self.receiving_family(ends)?;
         let mut session = self.sessions.remove(&id).unwrap_or_default();
@@ -268,6 +272,7 @@ impl Anchor {
             lines: plan.lines,
             replacements,
             answered: false,
+            srtp: self.config.policy.srtp,
             confirmed: false,
             fork: None,
             forks: Vec::new(),
@@ -285,6 +290,8 @@ impl Anchor {
         let to = ends.from.other();
         let mut waiting = self.silent_leg(to, &planned.pair(to), ends.to_signalling);
         waiting.ice = self.ice_lite(None, stream_id, to, described.ice);
+        // Its key comes with its answer: until then nothing can be made of what it sends.
+        waiting.live &= described.srtp.is_none();
         let (outside, inside) = match ends.from {
             Side::Outside => (offering, waiting),
             Side::Inside => (waiting, offering),
@@ -316,6 +323,7 @@ impl Anchor {
             names,
             direct: false,
             said: None,
+            own: Own::default(),
             joined: None,
             statistics: None,
         });

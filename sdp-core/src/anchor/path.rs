@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NotAcceptable;
 use super::attributes;
+use super::secure::Settled;
 use crate::policy::{Family, Policy, Rules, Source, Transport, bit};
 use crate::relay::{Kind, Payloads, Remote, Side};
 use crate::rewrite::meant;
@@ -35,6 +36,9 @@ pub(super) struct Described {
     /// Whether it speaks ICE (RFC 8839 §5.4).
     #[serde(default)]
     pub(super) ice: bool,
+    /// How it was settled, where SRTP ends with us.
+    #[serde(default)]
+    pub(super) srtp: Option<Settled>,
 }
 
 impl Described {
@@ -82,6 +86,7 @@ impl Described {
             direction: meant(sdp, media),
             ice: sdp.ice_of(media).is_some(),
             clocks: attributes::clocks(sdp, media),
+            srtp: None,
         }))
     }
 

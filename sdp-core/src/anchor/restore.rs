@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use super::Anchor;
+use super::secure::Own;
 use super::session::{Session, Stream};
 use crate::relay::{Command, Pair, PairId, Report, Side, StreamId, StreamSetup, wire};
 
@@ -86,13 +87,14 @@ impl Anchor {
             let gone =
                 left.streams_of(*id).map(|setup| setup.id).filter(|stream| !known.contains(&stream.index));
             self.commands.extend(gone.map(|stream| Command::Close { stream }));
-            for stream in &session.streams {
-                let setup = stream.setup.clone();
-                let there = left.streams.get(&setup.id);
+            for stream in &mut session.streams {
+                let there = left.streams.get(&stream.setup.id);
                 if there.is_some_and(|there| fits(there, stream)) {
-                    self.commands.push_back(Command::Update { stream: setup });
+                    self.commands.push_back(Command::Update { stream: stream.setup.clone() });
                     continue;
                 }
+                Session::forget_keys(stream);
+                let setup = stream.setup.clone();
                 // One on other pairs makes way first.
                 self.commands.extend(there.map(|there| Command::Close { stream: there.id }));
                 let pairs = vec![stream.outside, stream.inside];
@@ -204,6 +206,7 @@ fn guessed(setup: &StreamSetup, outside: Pair, inside: Pair) -> Stream {
         names: None,
         direct: false,
         said: None,
+        own: Own::default(),
         joined: None,
         statistics: None,
     }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::direct::{Place, Route};
 use super::path::Described;
+use super::secure::Own;
+use crate::policy::SrtpSides;
 use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
 use crate::rewrite::Offered;
 
@@ -77,6 +79,9 @@ pub(super) struct Stream {
     /// Where its phone said it receives, when it last said so.
     #[serde(default)]
     pub(super) said: Option<Place>,
+    /// Our keys of it, where SRTP ends with us: as good as those of the relay, they are part of what is kept.
+    #[serde(default)]
+    pub(super) own: Own,
     /// With whom the relay was told to join it.
     pub(super) joined: Option<StreamId>,
     #[serde(skip)]
@@ -107,6 +112,9 @@ pub(super) struct Offer {
     /// Pairs that take effect with the answer: of streams that change their address family.
     pub(super) replacements: Vec<(u32, Side, Pair)>,
     pub(super) answered: bool,
+    /// What the sides spoke when it was made, where SRTP ends with us.
+    #[serde(default)]
+    pub(super) srtp: Option<SrtpSides>,
     /// One of those that answered was confirmed.
     #[serde(default)]
     pub(super) confirmed: bool,

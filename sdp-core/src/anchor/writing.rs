@@ -66,6 +66,7 @@ impl Anchor {
         mut placements: Vec<Placement>,
     ) -> Bytes {
         self.name_ice(id, ends.from.other(), &speaking(sdp), &mut placements);
+        let srtp = self.secure_offer(id, ends.from.other());
         let rules = &self.config.policy.rules;
         let dtmf = rules.dtmf.as_ref().and_then(|dtmf| dtmf.towards(ends.to_signalling));
         if let (Some(wished), Some(offer)) =
@@ -75,7 +76,8 @@ impl Anchor {
                 line.offered.dtmf = dtmf_added(sdp, media, wished, rules);
             }
         }
-        let orders = Orders { address, placements: &placements, part: Part::Offer { dtmf }, rules };
+        let part = Part::Offer { dtmf };
+        let orders = Orders { address, placements: &placements, part, srtp: &srtp, rules };
         rewrite_by(sdp, &orders, &mut self.scratch)
     }
 
@@ -96,7 +98,8 @@ impl Anchor {
             self.name_ice(id, to, &speaking(sdp), &mut placements);
         }
         let (part, rules) = (Part::Answer(offered), &self.config.policy.rules);
-        let orders = Orders { address, placements: &placements, part, rules };
+        let srtp = self.secure_answer(id);
+        let orders = Orders { address, placements: &placements, part, srtp: &srtp, rules };
         rewrite_by(sdp, &orders, &mut self.scratch)
     }
 }

@@ -57,6 +57,19 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(at), length.min(SIZE)) }
     }
 
+    /// Puts other octets into a buffer that the kernel has handed out and that was not given back since; what does not fit is
+    /// cut off.
+    #[allow(unsafe_code)]
+    pub(super) fn replace(&mut self, id: u16, octets: &[u8]) -> &[u8] {
+        let at = usize::from(id.min(COUNT - 1)) * SIZE;
+        let length = octets.len().min(SIZE);
+        // SAFETY: within the allocation, all of it written; the kernel does not touch a buffer it has handed out, and nobody
+        // else refers to one while this is borrowed.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(at), length) };
+        buffer.iter_mut().zip(octets).for_each(|(place, octet)| *place = *octet);
+        buffer
+    }
+
     /// Lends buffers to the kernel.
     #[allow(unsafe_code)]
     pub(super) fn give(&mut self, ids: impl Iterator<Item = u16>) {

@@ -71,7 +71,11 @@ impl Epoll {
             let packet =
                 Packet { component, source: arrival.source, hop_limit: arrival.notes.hop_limit, bytes };
             let Some(forward) = table.handle_packet(now, slot, &packet) else { continue };
-            let bytes = if forward.answer { table.answer() } else { bytes };
+            let bytes = match (forward.answer, forward.changed) {
+                (true, _) => table.answer(),
+                (_, true) => table.changed(),
+                _ => bytes,
+            };
             let sent = match ports.port_mut(forward.slot, forward.passed.component) {
                 Some(out) => self.sender.send(out, forward.to, forward.passed.hop_limit, bytes),
                 None => Err(Errno::EBADF),

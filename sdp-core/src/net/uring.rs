@@ -302,7 +302,12 @@ impl Uring {
         let bytes = message.payload_data();
         let packet = Packet { component: mark.component, source, hop_limit: notes.hop_limit, bytes };
         let Some(forward) = table.handle_packet(now, mark.slot, &packet) else { return };
-        let bytes = if forward.answer { table.answer() } else { bytes };
+        let bytes = match (forward.answer, forward.changed) {
+            (true, _) => table.answer(),
+            // In the room of the packet that came: the table's own is good for one packet only.
+            (_, true) => self.buffers.replace(filled.0, table.changed()),
+            _ => bytes,
+        };
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         if !self.send(mark, &forward, part, ports) {
             table.handle_send_error(mark.slot);

@@ -8,6 +8,7 @@ use super::report::{Pair, PairId};
 pub use crate::policy::Timeouts;
 use crate::policy::{Family, HopLimit, SenderLimit};
 use crate::rtp::clock::Clocks;
+use crate::srtp::Keys;
 
 /// A side of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -220,6 +221,9 @@ pub struct LegSetup {
     /// Connectivity checks that come there are answered (RFC 8445 §2.5, ICE-lite). `None`: nothing is.
     #[serde(default)]
     pub ice: Option<IceLite>,
+    /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are.
+    #[serde(default)]
+    pub srtp: Option<Keys>,
     /// A new number lets a locked leg choose its sender anew: signalling has spoken.
     pub generation: u32,
 }

@@ -2,11 +2,12 @@
 //!
 //! A [`table::Table`] holds the ports that are bound and the streams that use them. The driver executes its
 //! [`table::Action`]s, gives it commands and packets, and sends what [`table::Table::handle_packet`] tells it to. The packet
-//! path (table → stream → latch → hop limit) neither allocates nor locks.
+//! path (table → stream → latch → hop limit; with keys: opened before, sealed behind) neither allocates nor locks.
 
 pub mod checks;
 pub mod command;
 mod counts;
+mod crypt;
 pub mod hop_limit;
 pub mod latch;
 pub mod loop_guard;

@@ -321,6 +321,10 @@ pub struct Dropped {
     pub oversize: u64,
     /// The port's queue in the kernel was full: more came than could be relayed.
     pub overflow: u64,
+    /// SRTP that was not written with the key of that end.
+    pub auth: u64,
+    /// SRTP that came before, and RTP under a number that was sent to the other end already.
+    pub replay: u64,
 }
 
 impl Dropped {
@@ -342,5 +346,7 @@ impl Dropped {
             + self.send
             + self.oversize
             + self.overflow
+            + self.auth
+            + self.replay
     }
 }

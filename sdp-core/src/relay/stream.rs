@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::checks::{Answer, Checks};
 use super::command::{Kind, LegSetup, Side, StreamId, StreamSetup, Timeouts};
 use super::counts::Counts;
+use super::crypt::Crypt;
 use super::hop_limit;
 use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
@@ -16,6 +17,7 @@ use super::report::{Component, Dropped, LegStatistics, Report, Reported};
 use super::round_trip::RoundTrip;
 use super::silence::{Heard, Watch};
 use crate::rtp::{Class, classify, rtcp, udptl};
+use crate::srtp::{Fault, Opened};
 
 /// A packet as it came.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +75,8 @@ struct Leg {
     /// All senders together, where they are limited.
     budget: Option<Budget>,
     checks: Option<Box<Checks>>,
+    /// Where SRTP ends with us.
+    crypt: Option<Box<Crypt>>,
     told_hop_limit: bool,
     told_rate: bool,
 }
@@ -89,6 +93,7 @@ impl Leg {
             reported: None,
             budget: None,
             checks: None,
+            crypt: None,
             told_hop_limit: false,
             told_rate: false,
         };
@@ -104,6 +109,7 @@ impl Leg {
 
     fn limit(&mut self, setup: &LegSetup) {
         self.budget = setup.total_rate.map(|rate| self.budget.take().unwrap_or_default().at(rate));
+        self.crypt = Crypt::renewed(self.crypt.take(), setup);
         if setup.ice.is_none() {
             self.checks = None;
         } else if self.checks.is_none() {
@@ -212,6 +218,62 @@ impl Stream {
             *place = Some(sender);
         }
         statistics
+    }
+
+    /// Whether SRTP ends on a side of it.
+    pub fn is_keyed(&self, side: Side) -> bool {
+        match side {
+            Side::Outside => self.outside.crypt.is_some(),
+            Side::Inside => self.inside.crypt.is_some(),
+        }
+    }
+
+    /// Opens a packet of a side that is keyed: in clear it is then in `room`, to be handled in its place; when it was let in,
+    /// [`Stream::accept`] is due. `Ok(None)`: it is no SRTP, or nothing is taken from there now: handled as it is.
+    ///
+    /// # Errors
+    /// It was dropped and counted.
+    pub fn open(
+        &mut self,
+        side: Side,
+        packet: &Packet<'_>,
+        room: &mut Vec<u8>,
+    ) -> Result<Option<Opened>, Fault> {
+        // RFC 7983 §7: neither STUN nor what else shares the port.
+        if !matches!(packet.bytes, [128..=191, ..]) || !self.setup.leg(side).live {
+            return Ok(None);
+        }
+        let leg = self.leg(side);
+        let Some(crypt) = &leg.crypt else { return Ok(None) };
+        room.clear();
+        room.extend_from_slice(packet.bytes);
+        let opened = crypt.open(room);
+        match opened {
+            Ok(_) => {}
+            Err(Fault::Auth) => leg.statistics.dropped.auth += 1,
+            Err(Fault::Replay) => leg.statistics.dropped.replay += 1,
+        }
+        opened.map(Some)
+    }
+
+    /// A packet that was opened was let in: it does not come again.
+    pub fn accept(&mut self, side: Side, opened: Opened) {
+        if let Some(crypt) = &mut self.leg(side).crypt {
+            crypt.accept(opened);
+        }
+    }
+
+    /// Seals what is in `room` and leaves by `side`, if there is somewhere to send it to.
+    ///
+    /// # Errors
+    /// It must not leave.
+    pub fn seal(&mut self, side: Side, component: Component, room: &mut Vec<u8>) -> Result<(), Fault> {
+        let leg = self.leg(side);
+        let there = leg.latch(component).destination().is_some();
+        match &mut leg.crypt {
+            Some(crypt) if there => crypt.seal(room),
+            _ => Ok(()),
+        }
     }
 
     /// Takes a packet from `side`, or drops and counts it. A connectivity check is answered into `answer`.

@@ -122,7 +122,8 @@ fn a_direct_line_names_the_other_phone() {
 fn by(rules: &Rules, part: Part<'_>, address: &str, sdp: &str) -> String {
     let sdp = Sdp::parse(sdp.as_bytes(), &Limits::default()).unwrap();
     let placements = vec![relay(20000); sdp.media.len()];
-    let orders = Orders { address: address.parse().unwrap(), placements: &placements, part, rules };
+    let orders =
+        Orders { address: address.parse().unwrap(), placements: &placements, part, srtp: &[], rules };
     let out = rewrite_by(&sdp, &orders, &mut Vec::new());
     let again = Sdp::parse(&out, &Limits::default()).unwrap();
     assert_eq!(rewrite_by(&again, &orders, &mut Vec::new()), out, "a second time changes nothing");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use super::{Credentials, Orders, Part, Placement, dtmf, hold, ice};
+use super::{Credentials, Orders, Part, Placement, Secured, dtmf, hold, ice};
 use crate::policy::{Rules, Transport, Types, bit};
 use crate::sdp::{Connection, Direction, Line, Lines, Media, Rtcp, Sdp, attribute};
 
@@ -26,6 +26,7 @@ pub(super) fn write(sdp: &Sdp<'_>, orders: &Orders<'_>, out: &mut Vec<u8>) {
             writer.finish(section.as_mut());
             section = sdp.media.get(next).map(|media| Section::new(sdp, orders, next, media));
             if let Some(section) = section.as_mut() {
+                section.secured = orders.srtp.get(next).and_then(Option::as_ref);
                 section.owes_host &= section.host != shared;
             }
             (next, rtcp) = (next + 1, 0);
@@ -122,6 +123,7 @@ struct Section<'s, 'a> {
     dtmf: Option<u8>,
     direction: Option<Direction>,
     ptime: Option<u8>,
+    secured: Option<&'s Secured>,
     /// `c=` is still to be written.
     owes_host: bool,
     saw_direction: bool,
@@ -140,6 +142,7 @@ impl<'s, 'a> Section<'s, 'a> {
             dtmf: None,
             direction: None,
             ptime: None,
+            secured: None,
             owes_host: false,
             saw_direction: false,
             saw_ptime: false,
@@ -287,6 +290,10 @@ impl<'a> Writer<'_, 'a> {
             let _ = write!(self.out, "{ptime}");
             return self.copy(digits.end..line.end);
         }
+        if section.secured.is_some() && line.value.starts_with(b"crypto:") {
+            // Keys of its author: on the other side they would open nothing.
+            return;
+        }
         if section.removed != 0
             && let Some((_, payload_type, _)) = attribute::of_payload(line.value)
             && section.removed & bit(payload_type) != 0
@@ -315,10 +322,18 @@ impl<'a> Writer<'_, 'a> {
             None => self.copy(media.port_range.clone()),
         }
         let end = line.value_range().end;
+        let mut from = media.port_range.end;
+        if let Some(profile) = section.secured.and_then(|secured| secured.profile) {
+            let blanks = self.sdp.bytes.get(from..end).unwrap_or_default();
+            let blanks = blanks.iter().take_while(|octet| **octet == b' ').count();
+            self.copy(from..from + blanks);
+            self.out.extend_from_slice(profile.token().as_bytes());
+            from += blanks + media.transport.len();
+        }
         if section.removed == 0 {
-            self.copy(media.port_range.end..end);
+            self.copy(from..end);
         } else {
-            self.copy(media.port_range.end..media.formats_start);
+            self.copy(from..media.formats_start);
             let stays = |format: &&[u8]| {
                 attribute::payload_type(format).is_none_or(|number| section.removed & bit(number) == 0)
             };
@@ -419,6 +434,9 @@ impl<'a> Writer<'_, 'a> {
             let ports = (self.orders.address, rtp, rtcp);
             let part = (self.orders.part, section.media.rtcp_mux);
             ice::attributes(&credentials, ports, part, |line| self.line(line));
+        }
+        for crypto in section.secured.iter().flat_map(|secured| &secured.crypto) {
+            self.text(format_args!("a={}", crypto.write()));
         }
     }
 

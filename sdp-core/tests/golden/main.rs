@@ -128,7 +128,8 @@ impl Setting {
         let placements = self.placements(&sdp);
         let offered = [Offered { direction: Direction::SendOnly, dtmf: None }; 16];
         let part = if self.answer { Part::Answer(&offered) } else { Part::Offer { dtmf: self.dtmf } };
-        let orders = Orders { address: self.address(), placements: &placements, part, rules: &self.rules };
+        let orders =
+            Orders { address: self.address(), placements: &placements, part, srtp: &[], rules: &self.rules };
         let out = rewrite_by(&sdp, &orders, &mut Vec::new());
         let again = parse(name, &out);
         assert_eq!(

@@ -441,6 +441,7 @@ fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
         late_relatch: media.late_relatch,
         early_rtp: media.early_rtp,
         timeouts: media.timeouts,
+        srtp: media.srtp,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         forked: interop.media.forked,
         ..super::descriptions::policy(&interop.sdp)

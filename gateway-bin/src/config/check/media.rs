@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Judge;
 use crate::config::file;
 use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
-use sdp_core::policy::Timeouts;
+use sdp_core::policy::{Srtp, SrtpSides, Timeouts};
 
 /// The socket of the media process in the state folder.
 const SOCKET: &str = "media.sock";
@@ -34,6 +34,7 @@ pub(super) fn settings(
     let max_senders = judge.number::<u8>(&["media", "max_senders"], media.max_senders, (1, 64));
     let port_range = port_range(media.port_range, judge);
     let ttl = ttl(&media.ttl, judge);
+    let srtp = srtp(&media.srtp, judge);
     let dscp = judge.number::<u8>(&["media", "dscp"], media.dscp, (0, 63));
     let one_way = seconds("timeout_oneway", &media.timeout_oneway, 5, judge);
     let rtp = seconds("timeout_rtp", &media.timeout_rtp, 10, judge);
@@ -57,8 +58,36 @@ pub(super) fn settings(
         late_relatch: media.late_relatch,
         early_rtp: media.early_rtp,
         timeouts,
+        srtp: srtp?,
     })
 }
+
+/// `Some(None)`: SRTP passes unread. It passes on both sides or ends on both.
+fn srtp(srtp: &file::Srtp, judge: &mut Judge<'_>) -> Option<Option<SrtpSides>> {
+    let rules = [
+        ("pass", None),
+        ("off", Some(Srtp::Off)),
+        ("required", Some(Srtp::Required)),
+        ("preferred", Some(Srtp::Preferred)),
+    ];
+    let outside = judge.one_of(&["media", "srtp", "outside"], &srtp.outside, &rules);
+    let inside = judge.one_of(&["media", "srtp", "inside"], &srtp.inside, &rules);
+    match (outside?, inside?) {
+        (None, None) => Some(None),
+        (Some(outside), Some(inside)) => Some(Some(SrtpSides { outside, inside })),
+        (None, Some(_)) => {
+            judge.refuse(&["media", "srtp", "outside"], HALF);
+            None
+        }
+        (Some(_), None) => {
+            judge.refuse(&["media", "srtp", "inside"], HALF);
+            None
+        }
+    }
+}
+
+/// Why one side alone can't pass.
+const HALF: &str = "\"pass\" on one side alone is nothing: what ends on the other would have no key here: expected \"off\", \"required\" or \"preferred\"";
 
 /// The socket of the media process. `Some(None)`: there is none.
 fn process(media: &file::Media, state_dir: &Path, judge: &mut Judge<'_>) -> Option<Option<PathBuf>> {

@@ -27,6 +27,11 @@ pub(super) fn settings(
             format!("always_relay = true wins over fent.media_route = \"{DIRECT}\": no phones talk directly"),
         );
     }
+    if media.srtp.outside != "pass" && direct == Some(true) {
+        let why =
+            format!("SRTP that ends here needs the relay: fent.media_route = \"{DIRECT}\" has no effect");
+        judge.warn(&["media", "srtp", "outside"], why);
+    }
     Some(RouteSettings { direct: direct?, always_relay, deny: deny? })
 }
 

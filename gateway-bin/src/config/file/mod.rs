@@ -164,6 +164,21 @@ fn log_level() -> String {
     "info".to_owned()
 }
 
+/// What each side speaks (SDP-05).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Srtp {
+    pub(crate) outside: String,
+    pub(crate) inside: String,
+}
+
+impl Default for Srtp {
+    fn default() -> Self {
+        let pass = || "pass".to_owned();
+        Self { outside: pass(), inside: pass() }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Media {
@@ -188,6 +203,8 @@ pub(crate) struct Media {
     pub(crate) late_relatch: bool,
     #[serde(default)]
     pub(crate) early_rtp: bool,
+    #[serde(default)]
+    pub(crate) srtp: Srtp,
     pub(crate) always_relay: Option<toml::Value>,
     pub(crate) forked: Option<toml::Value>,
     #[serde(default)]
@@ -233,6 +250,7 @@ impl Default for Media {
             dscp: expedited(),
             late_relatch: false,
             early_rtp: false,
+            srtp: Srtp::default(),
             always_relay: None,
             forked: None,
             teardown_on_timeout: false,

@@ -9,6 +9,7 @@ mod leases;
 mod orders;
 mod restore;
 mod rules;
+mod secure;
 mod silence;
 mod state;
 

@@ -17,6 +17,7 @@ fn setup(limit: SenderLimit) -> LegSetup {
         late_relatch: false,
         speaks: true,
         ice: None,
+        srtp: None,
         generation: 0,
     }
 }

@@ -20,6 +20,7 @@ use super::report::{Dropped, Pair, PairId, Report};
 use super::silence::Heard;
 use super::stream::{Packet, Passed, Stream, Verdict};
 use crate::policy::Addresses;
+use crate::srtp::GROWTH;
 
 /// What a table is made of.
 #[derive(Debug, Clone)]
@@ -113,6 +114,8 @@ pub struct Forward {
     pub to: SocketAddr,
     /// Not the packet that came: what [`Table::answer`] holds, back to who sent it.
     pub answer: bool,
+    /// Not the packet that came: what [`Table::changed`] made of it.
+    pub changed: bool,
 }
 
 /// Why a pair could not be bound.
@@ -144,6 +147,8 @@ pub struct Table {
     reports: VecDeque<Report>,
     tick: Instant,
     answer: Answer,
+    /// A packet that was opened or sealed.
+    room: Vec<u8>,
     /// Pairs a realm keeps bound ahead of need.
     share: usize,
 }
@@ -190,6 +195,8 @@ struct Want {
     exact: Option<Box<restore::Exact>>,
 }
 
+/// Octets that a packet needs which is opened or sealed.
+const ROOM: usize = 2048 + GROWTH;
 const TICK: Duration = Duration::from_secs(1);
 
 impl Table {
@@ -240,39 +247,68 @@ impl Table {
             reports: VecDeque::from([ready]),
             tick: now + TICK,
             answer: Answer::default(),
+            room: Vec::with_capacity(ROOM),
             share,
             config,
         }
     }
 
-    /// Takes a packet that came to a slot. `Some`: send the same bytes there. The whole packet path: no allocation, no
+    /// Takes a packet that came to a slot. `Some`: send the same bytes there, or what it says. The whole packet path: no allocation, no
     /// lock, no clock of its own.
     pub fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &Packet<'_>) -> Option<Forward> {
         let Usage::Stream { at, side } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
         let entry = self.streams.get_mut(at)?.as_mut()?;
         let joined = entry.joined.filter(|_| side == Side::Outside);
+        let mut opened = None;
+        if entry.stream.is_keyed(side) {
+            opened = entry.stream.open(side, packet, &mut self.room).ok()?;
+        }
+        let bytes = if opened.is_some() { self.room.as_slice() } else { packet.bytes };
+        let clear = Packet { bytes, ..*packet };
+        let octets = bytes.len();
         let verdict =
-            entry.stream.handle_packet(now, side, packet, &self.own, &mut self.answer, &mut self.reports);
+            entry.stream.handle_packet(now, side, &clear, &self.own, &mut self.answer, &mut self.reports);
         let passed = match verdict {
             Verdict::Pass(passed) => passed,
             Verdict::Answer(passed) => {
-                return Some(Forward { slot, passed, to: packet.source, answer: true });
+                let (to, answer, changed) = (packet.source, true, false);
+                return Some(Forward { slot, passed, to, answer, changed });
             }
             Verdict::Drop => return None,
         };
+        let mut changed = false;
+        if let Some(opened) = opened {
+            entry.stream.accept(side, opened);
+            changed = true;
+        }
         // Joined streams meet inside: from the outside of one to the outside of the other, in one hop.
         let (out, leaving) = match joined {
             Some(other) => (other, Side::Outside),
             None => (at, side.other()),
         };
+        let mut replayed = false;
         let sent = self.streams.get_mut(out).and_then(Option::as_mut).and_then(|entry| {
-            let to = entry.stream.leave(now, leaving, passed, packet.bytes.len())?;
-            Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false })
+            if entry.stream.is_keyed(leaving) {
+                if !changed {
+                    self.room.clear();
+                    self.room.extend_from_slice(packet.bytes);
+                    changed = true;
+                }
+                replayed = entry.stream.seal(leaving, passed.component, &mut self.room).is_err();
+            }
+            if replayed {
+                return None;
+            }
+            let to = entry.stream.leave(now, leaving, passed, octets)?;
+            Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false, changed })
         });
         if sent.is_none()
             && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
         {
-            entry.stream.count_no_receiver(side);
+            match replayed {
+                true => entry.stream.dropped_mut(side).replay += 1,
+                false => entry.stream.count_no_receiver(side),
+            }
         }
         sent
     }
@@ -285,6 +321,11 @@ impl Table {
     /// The answer of the last [`Forward`] that was one.
     pub fn answer(&self) -> &[u8] {
         self.answer.bytes()
+    }
+
+    /// The packet of the last [`Forward`] that was changed.
+    pub fn changed(&self) -> &[u8] {
+        &self.room
     }
 
     /// The kernel refused to send a packet that had come to this slot.

@@ -25,7 +25,8 @@ fn ours() -> Placement {
 fn with(rules: &Rules, part: Part<'_>, placement: Placement, sdp: &str) -> String {
     let sdp = Sdp::parse(sdp.as_bytes(), &Limits::default()).unwrap();
     let placements = vec![placement; sdp.media.len()];
-    let orders = Orders { address: "203.0.113.9".parse().unwrap(), placements: &placements, part, rules };
+    let orders =
+        Orders { address: "203.0.113.9".parse().unwrap(), placements: &placements, part, srtp: &[], rules };
     let out = rewrite_by(&sdp, &orders, &mut Vec::new());
     let again = Sdp::parse(&out, &Limits::default()).unwrap();
     assert_eq!(rewrite_by(&again, &orders, &mut Vec::new()), out, "a second time changes nothing");

@@ -152,7 +152,7 @@ proptest! {
         }).collect();
         let offered = [Offered { direction: Direction::SendOnly, dtmf }; 8];
         let part = if answers { Part::Answer(&offered) } else { Part::Offer { dtmf } };
-        let orders = Orders { address, placements: &placements, part, rules: &rules };
+        let orders = Orders { address, placements: &placements, part, srtp: &[], rules: &rules };
         let out = rewrite_by(&sdp, &orders, &mut Vec::new());
         let read = Sdp::parse(&out, &Limits::default()).unwrap();
         prop_assert_eq!(read.media.len(), sdp.media.len());

@@ -29,6 +29,7 @@ fn the_rtcp_attribute_may_be_left_out() {
         address: "203.0.113.9".parse().unwrap(),
         placements: &placements,
         part: Part::Offer { dtmf: None },
+        srtp: &[],
         rules,
     };
     let on = Rules::default();

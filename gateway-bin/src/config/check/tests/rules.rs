@@ -369,3 +369,33 @@ fn the_media_range_is_large_enough_and_our_own() {
     changed("[media]", &row(16_383)).unwrap();
     refused("[media]", &row(20_000), "sip.ports[2].port", "lies in media.port_range");
 }
+
+/// SDP-05.
+#[test]
+fn where_srtp_ends() {
+    use sdp_core::policy::{Srtp, SrtpSides};
+    let srtp = |lines: &str| format!("[media]\nsrtp = {{ {lines} }}");
+    let read = |lines: &str| changed("[media]", &srtp(lines)).unwrap().0.media.srtp;
+    assert_eq!(added("").media.srtp, None);
+    assert_eq!(read("outside = \"pass\""), None);
+    let sides = SrtpSides { outside: Srtp::Required, inside: Srtp::Off };
+    assert_eq!(read("outside = \"required\", inside = \"off\""), Some(sides));
+    let sides = SrtpSides { outside: Srtp::Preferred, inside: Srtp::Preferred };
+    assert_eq!(read("outside = \"preferred\", inside = \"preferred\""), Some(sides));
+    refused("[media]", &srtp("outside = \"required\""), "media.srtp.inside", "expected \"off\"");
+    refused("[media]", &srtp("inside = \"off\""), "media.srtp.outside", "expected \"off\"");
+    refused(
+        "[media]",
+        &srtp("outside = \"require\""),
+        "media.srtp.outside",
+        "pass, off, required, preferred",
+    );
+    refused("[media]", &srtp("outsid = \"off\""), "media.srtp.outsid", "");
+    // Keys need the relay, and that is said.
+    let both = "outside = \"required\", inside = \"off\"";
+    let direct = "[fent]\nmedia_route = \"direct-behind-same-nat\"\n";
+    let (_, warnings) = changed("[media]", &format!("{direct}{}", srtp(both))).unwrap();
+    assert!(warnings.iter().any(|one| one.key == "media.srtp.outside"), "{warnings:?}");
+    let (_, warnings) = changed("[media]", &srtp(both)).unwrap();
+    assert!(!warnings.iter().any(|one| one.key == "media.srtp.outside"));
+}
