@@ -19,7 +19,7 @@ TESTS = {
 OURS = ("reset", "keep", "epoll")
 KEEP, PSS, DELAY, MOST, TOO_LATE = 1.25, 8192, 2000, 2.0, 20_000
 RESULT = re.compile(r"RESULT rtp (\w+)/(\w+) calls=(\d+) offered_pps=(\d+) forwarded_pps=(\d+) lost=(\d+) .*cpu_per_Mpkt=([\d.]+)s core_use=(\d+)%")
-LATENCY = re.compile(r"^  latency .*p50=(\d+).*p99=(\d+)")
+LATENCY = re.compile(r"^\s+latency .*p50=(\d+).*p99=(\d+)")
 MEMORY = re.compile(r"(MEM|MOST) (\w+) calls=(\d+)(?: bytes_per_call=(-?\d+))?")
 
 
@@ -91,7 +91,8 @@ def main():
             print(f"{'bytes of PSS per call, ' + server:38}{one:8.0f}{'':7}{PSS:6} {verdict(one, PSS) if server != 'rtpengine' else ''}")
     for server in ("rtpengine", *OURS):
         if (one := median(server, "MOST")) is not None:
-            ratio = one / (median("rtpengine", "MOST") or one)
+            # The smallest step counts for who failed at it.
+            ratio = one / (median("rtpengine", "MOST") or 600)
             print(f"{'calls before p99 > 20 ms, ' + server:38}{one:8.0f}{ratio:7.2f}{MOST:6.2f} {verdict(ratio, MOST, True) if server == 'reset' else ''}")
     sys.exit(not all(good))
 

@@ -250,6 +250,11 @@ impl Latch {
             return false;
         }
         let same_ip = holder.address.ip() == source.ip();
+        // An end that is not behind NAT sends from where it said. One late packet from where it was before, or another fork at
+        // the same address, must not lock it out.
+        if !self.latching && self.described == Some(source) {
+            return true;
+        }
         // The phone's own address beats that of a stranger who was first (`any`).
         if !same_ip && self.preferred == Some(source.ip()) {
             return true;

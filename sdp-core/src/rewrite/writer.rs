@@ -37,7 +37,7 @@ pub(super) fn write(sdp: &Sdp<'_>, orders: &Orders<'_>, out: &mut Vec<u8>) {
         writer.end = line.end;
     }
     // A description whose last line has no end gets none for it.
-    writer.unended = !sdp.bytes.ends_with(b"\n");
+    writer.unended = !sdp.bytes.get(..writer.end).is_some_and(|lines| lines.ends_with(b"\n"));
     writer.finish(section.as_mut());
     let rest = sdp.bytes.get(writer.end..).unwrap_or_default();
     writer.out.extend_from_slice(rest);

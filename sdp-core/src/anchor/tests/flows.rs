@@ -179,3 +179,46 @@ fn one_answer_is_no_fork_however_often_it_is_given() {
     assert_eq!(rig.commands.len(), before);
     assert_eq!(rig.anchor.sessions[&1].streams[0].setup.inside.sender_limit, SenderLimit::default());
 }
+
+#[test]
+fn forks_at_one_address_are_told_apart_by_their_port() {
+    for limit in [SenderLimit::Lock, SenderLimit::LockIp] {
+        let mut rig = Rig::new(|config| config.policy.sender_limit = limit);
+        let offer = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+        let inner = at(INNER, ports(&offer)[0]);
+        let mut n = 0;
+        let mut heard = |rig: &mut Rig, port| {
+            n += 1;
+            rig.now += Duration::from_millis(20);
+            rig.packet(inner, at(PBX, port), 64, &rtp(n)).is_some()
+        };
+        for (fork, port) in [(7, 7000), (8, 8000)] {
+            rig.anchor.set_fork(1, Some(fork));
+            let answer = rig.answer(1, Side::Inside, PBX, &audio(PBX, port));
+            rig.packet(at(OUTER, ports(&answer)[0]), at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
+            // The first one talks on, and is faster.
+            heard(&mut rig, 7000);
+            assert!(heard(&mut rig, port), "{limit:?}: who answered last is heard");
+        }
+        assert!(heard(&mut rig, 8000) && (limit != SenderLimit::Lock || !heard(&mut rig, 7000)));
+        heard(&mut rig, 8000);
+        confirm(&mut rig, 7);
+        heard(&mut rig, 8000);
+        assert!(heard(&mut rig, 7000), "{limit:?}: who was confirmed is heard");
+    }
+}
+
+#[test]
+fn a_late_packet_from_where_the_pbx_was_does_not_lock_out_where_it_is() {
+    let mut rig = Rig::new(|config| config.policy.sender_limit = SenderLimit::Lock);
+    let (outer, inner) = rig.call(1);
+    rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
+    rig.packet(inner, at(PBX, 5000), 64, &rtp(1)).unwrap();
+    rig.offer(1, Side::Inside, PBX, &audio(PBX, 6000));
+    rig.answer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    rig.packet(inner, at(PBX, 5000), 64, &rtp(2));
+    for n in 1..4 {
+        assert!(rig.packet(inner, at(PBX, 6000), 64, &rtp(n)).is_some());
+        assert_eq!(rig.packet(inner, at(PBX, 5000), 64, &rtp(n + 2)), None);
+    }
+}

@@ -9,6 +9,7 @@ mod leases;
 mod orders;
 mod restore;
 mod rules;
+mod silence;
 mod state;
 
 use super::*;

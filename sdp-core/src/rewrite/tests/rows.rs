@@ -183,3 +183,33 @@ fn digits_that_were_never_offered_leave_the_answer() {
     let out = by(&Rules::default(), Part::Answer(&offered), "203.0.113.9", &sdp);
     assert_eq!(out, format!("{OURS}m=audio 20000 RTP/AVP 0\r\n"));
 }
+
+/// Found by mutation: what named `telephone-event` was a second map, and left with the first.
+#[test]
+fn digits_are_there_only_if_they_stay() {
+    let rules = Rules { codecs: Some(Codecs::parse(&["PCMU"]).unwrap()), ..Rules::default() };
+    let with =
+        |sdp: &str| by(&rules, Part::Offer { dtmf: Some(101) }, "203.0.113.9", &format!("{HEAD}{sdp}"));
+    let twice = "a=rtpmap:101 L16/48000\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let added = "a=rtpmap:102 telephone-event/8000\r\na=fmtp:102 0-15\r\n";
+    assert_eq!(
+        with(&format!("m=audio 4000 RTP/AVP 0 101\r\n{twice}")),
+        format!("{OURS}m=audio 20000 RTP/AVP 0 102\r\n{added}")
+    );
+    // A map without its format is none.
+    let orphan = "a=rtpmap:101 telephone-event/8000\r\n";
+    assert_eq!(
+        with(&format!("m=audio 4000 RTP/AVP 0\r\n{orphan}")),
+        format!("{OURS}m=audio 20000 RTP/AVP 0 102\r\n{orphan}{added}")
+    );
+}
+
+/// Found by mutation: what follows the last line is no line, and its missing end is not that of the last line.
+#[test]
+fn blank_lines_at_the_end_stay_behind_what_is_added() {
+    let rules = Rules { force_ptime: Some(30), ..Rules::default() };
+    for tail in ["", "\r\n\r\n", "\r\n\r", "\n"] {
+        let out = offer(&rules, &format!("{HEAD}m=audio 4000 RTP/AVP 0\r\n{tail}"));
+        assert_eq!(out, format!("{OURS}m=audio 20000 RTP/AVP 0\r\na=ptime:30\r\n{tail}"));
+    }
+}
