@@ -95,6 +95,14 @@ fn who_may_say_tls_over_tcp_is_a_list_of_peers() {
 }
 
 #[test]
+fn names_in_descriptions_are_looked_up_or_not() {
+    for (value, wanted) in [("true", true), ("false", false)] {
+        assert_eq!(added(&format!("[sdp]\nresolve_fqdn = {value}")).sip.interop.sdp.resolve_fqdn, wanted);
+    }
+    adding_is_refused("[sdp]\nresolve_fqdn = \"yes\"", "sdp.resolve_fqdn", "true or false");
+}
+
+#[test]
 fn forked_media_is_yes_or_no() {
     for (value, wanted) in [("true", true), ("false", false)] {
         let (settings, _) = changed("[media]", &format!("[media]\nforked = {value}")).unwrap();
@@ -121,7 +129,6 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
         added(&interop(&format!("{name} = {neutral}")));
     }
     for (table, name, neutral, other) in [
-        ("sdp", "resolve_fqdn", "false", "true"),
         ("media", "proxy", "\"no\"", "\"use\""),
         ("b2bua", "codec_change_detection", "\"first\"", "\"static\""),
         ("dialplan", "match_port", "false", "true"),
