@@ -154,12 +154,16 @@ fn what_a_row_names_exists() {
         }
         for case in quoted(witness) {
             // A case of the laboratory, or the command that measures.
-            if !is_case(case) && !(case.contains('/') && root().join(case).is_file()) {
+            if !is_case(case) && !is_command(case) {
                 wrong.push(format!("{}: the laboratory has no case {case}", row.id));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn is_command(path: &str) -> bool {
+    path.contains('/') && root().join(path).is_file()
 }
 
 fn is_case(name: &str) -> bool {
