@@ -57,17 +57,15 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(at), length.min(SIZE)) }
     }
 
-    /// Puts other octets into a buffer that the kernel has handed out and that was not given back since; what does not fit is
-    /// cut off.
+    /// Writes what fits over what the kernel had put into a buffer, under the terms of [`Buffers::filled`].
     #[allow(unsafe_code)]
-    pub(super) fn replace(&mut self, id: u16, octets: &[u8]) -> &[u8] {
+    pub(super) fn put(&mut self, id: u16, bytes: &[u8]) -> &[u8] {
         let at = usize::from(id.min(COUNT - 1)) * SIZE;
-        let length = octets.len().min(SIZE);
-        // SAFETY: within the allocation, all of it written; the kernel does not touch a buffer it has handed out, and nobody
-        // else refers to one while this is borrowed.
-        let buffer = unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(at), length) };
-        buffer.iter_mut().zip(octets).for_each(|(place, octet)| *place = *octet);
-        buffer
+        // SAFETY: as in `filled`; nobody else holds a part of it, for we are borrowed mutably.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(at), SIZE) };
+        let length = bytes.len().min(SIZE);
+        buffer.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        buffer.get(..length).unwrap_or_default()
     }
 
     /// Lends buffers to the kernel.

@@ -23,9 +23,9 @@ enum Mode {
     /// AES in counter mode, HMAC-SHA1 over packet and index.
     Cm { aes: Aes128Enc, mac: Hmac<Sha1>, salt: [u8; 14] },
     /// AES in Galois counter mode.
-    Gcm128 { aes: Box<Aes128Gcm>, salt: [u8; 12] },
+    Gcm128 { aes: Aes128Gcm, salt: [u8; 12] },
     /// The same with 256 bits.
-    Gcm256 { aes: Box<Aes256Gcm>, salt: [u8; 12] },
+    Gcm256 { aes: Aes256Gcm, salt: [u8; 12] },
 }
 
 /// A packet as it is sealed or opened.
@@ -62,9 +62,9 @@ impl Cipher {
                 let mut salt = [0; 12];
                 expand(master, padded, label + 2, &mut salt)?;
                 if suite == Suite::Gcm128 {
-                    Mode::Gcm128 { aes: Box::new(Aes128Gcm::new_from_slice(encryption).ok()?), salt }
+                    Mode::Gcm128 { aes: Aes128Gcm::new_from_slice(encryption).ok()?, salt }
                 } else {
-                    Mode::Gcm256 { aes: Box::new(Aes256Gcm::new_from_slice(encryption).ok()?), salt }
+                    Mode::Gcm256 { aes: Aes256Gcm::new_from_slice(encryption).ok()?, salt }
                 }
             }
         };
@@ -187,7 +187,7 @@ pub(super) fn gcm_128(
     packet: &mut [u8],
     (from, ssrc, index): (usize, u32, u64),
 ) -> Vec<u8> {
-    let aes = Box::new(Aes128Gcm::new_from_slice(key).unwrap());
+    let aes = Aes128Gcm::new_from_slice(key).unwrap();
     let cipher = Cipher { mode: Mode::Gcm128 { aes, salt: salt.try_into().unwrap() }, rtcp: false };
     cipher.seal(Part { packet, from, ssrc, index, suffix: [0; 4] }).unwrap()[..16].to_vec()
 }
