@@ -117,8 +117,10 @@ def described(sipp):
 
 
 def both_hear(flow, near, far):
+    marks = len(near.got), len(far.got)
+
     def heard():
-        return near.hears(FAR) > 0.8 and far.hears(NEAR) > 0.8
+        return len(near.got) > marks[0] + 25 and len(far.got) > marks[1] + 25 and near.hears(FAR) > 0.8 and far.hears(NEAR) > 0.8
     until(f"{flow}: audio both ways", heard, 12)
 
 
