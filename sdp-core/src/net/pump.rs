@@ -67,16 +67,17 @@ impl Wake {
 }
 
 pub(super) struct Pump<F, E> {
+    // First: what it has queued names the ports, and must not be sent by who has their numbers next.
+    engine: E,
     table: Table,
     ports: Ports,
-    engine: E,
     inbox: mpsc::Receiver<Command>,
     reports: F,
 }
 
 impl<F: FnMut(Report), E: Engine> Pump<F, E> {
     pub(super) fn new(table: Table, engine: E, inbox: mpsc::Receiver<Command>, reports: F) -> Self {
-        Self { table, ports: Ports::default(), engine, inbox, reports }
+        Self { engine, table, ports: Ports::default(), inbox, reports }
     }
 
     pub(super) fn run(mut self) {
