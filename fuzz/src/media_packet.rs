@@ -96,6 +96,7 @@ impl Bench {
                 speaks: true,
                 ice: Some(IceLite { ufrag: "evtj".into(), password: "VOkJxbRl1RmTxUk/WvJxBt".into() }),
                 srtp: None,
+                named: 30000,
                 generation: 0,
             })
         };

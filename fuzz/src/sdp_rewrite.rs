@@ -115,8 +115,9 @@ fn same_lines(before: &[u8], after: &[u8], rules: &Rules) {
             b"a=remote-candidates:",
             b"a=ice-",
         ];
+        let lesser = [&b"a=altc:"[..], b"a=ccap:", b"a=source-filter:", b"a=path:", b"a=alt:"];
         let more = [&b"a=rtpmap:"[..], b"a=fmtp:", b"a=rtcp-fb:", b"a=imageattr:"];
-        starts.iter().chain(&more).any(|start| line.starts_with(start))
+        starts.iter().chain(&more).chain(&lesser).any(|start| line.starts_with(start))
             || line == b"a=end-of-candidates"
             || line.strip_prefix(b"a=").is_some_and(|value| Direction::parse(value).is_some())
             || rules.strip_lines.iter().any(|start| line.starts_with(start.as_bytes()))

@@ -33,6 +33,7 @@ impl Anchor {
             speaks: false,
             ice: None,
             srtp: None,
+            named: 0,
             generation: 0,
         }
     }
@@ -83,6 +84,7 @@ impl Anchor {
             speaks: false,
             ice: None,
             srtp: None,
+            named: described.rtp.port(),
             generation: 0,
         };
         Ok((leg, names))

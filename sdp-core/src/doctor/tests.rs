@@ -24,6 +24,7 @@ fn leg(latching: bool, sources: &[&str]) -> LegSetup {
         speaks: true,
         ice: None,
         srtp: None,
+        named: 30000,
         generation: 1,
     }
 }

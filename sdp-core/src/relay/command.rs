@@ -224,6 +224,10 @@ pub struct LegSetup {
     /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are.
     #[serde(default)]
     pub srtp: Option<Keys>,
+    /// The port that its description names, which behind NAT is nobody's outside; 0: none was named. Another one says that the
+    /// end moves, whatever still comes from where it was.
+    #[serde(default)]
+    pub named: u16,
     /// A new number lets a locked leg choose its sender anew: signalling has spoken.
     pub generation: u32,
 }

@@ -145,6 +145,7 @@ fn leg(pair: PairId, remote: &str, latching: bool) -> LegSetup {
         speaks: true,
         ice: None,
         srtp: None,
+        named: 30000,
         generation: 0,
     }
 }

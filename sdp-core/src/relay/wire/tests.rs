@@ -24,6 +24,7 @@ fn leg(pair: u64) -> LegSetup {
         speaks: true,
         ice: None,
         srtp: None,
+        named: 30000,
         generation: 3,
     }
 }
