@@ -253,6 +253,10 @@ fn stopped(near: &End<'_>, far: &End<'_>, age: Duration, patience: Option<Durati
 
 /// Whether one end speaks RTP and the other SRTP.
 fn profiles(near: &End<'_>, far: &End<'_>) -> Option<Verdict> {
+    // Where SRTP ends with us the ends need not agree.
+    if near.leg.srtp.is_some() || far.leg.srtp.is_some() {
+        return None;
+    }
     let (phone, other) = (near.line?.transport?, far.line?.transport?);
     (phone != other).then_some(Verdict::Profiles { phone, other })
 }
