@@ -70,6 +70,7 @@ part_examples() {
   # As somebody else's programs: they run, and the user agent talks to a peer that is none of ours.
   local example
   for example in tag_routing own_proxy; do cargo run -q --locked -p farend-sip-core --example "$example" || return 1; done
+  cargo run -q --locked -p farend-sdp-core --features net --example two_phones || return 1
   cargo build -q --locked -p farend-sip-core --features tokio --example user_agent || return 1
   "${CARGO_TARGET_DIR:-target}/debug/examples/user_agent" || return 1
   command -v sipp >/dev/null || { leave_out examples "sipp is missing"; return; }

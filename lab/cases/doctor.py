@@ -113,7 +113,8 @@ def faults(lab):
         ports[name] = calls[name].media.remote[1]
     same(site.call(port80, media={"port": 80})[1].status, 488, "an offer that names port 80")
     time.sleep(COUNTED)
-    address = phones["address"]
+    told = lambda: all(stream["verdict"] != "not-enough-data" for stream in streams(lab, gateway).values())  # noqa: E731
+    until("counters of all calls", told, 10, 0.5)
     wanted = {
         tags["ttl"]: ("hop-limit-used-up", ["the phone", "minimum 1, average 1", "media.ttl = 64"]),
         tags["blocked"]: ("unlatched", [f"{GW_OUT4}:{ports['blocked']}", f"{phones['blocked'].address}:{calls['blocked'].media.port}", "the switch sends"]),
@@ -194,6 +195,7 @@ def none(lab):
     same(answer.status, 200, "hold")
     other.request("ACK")
     time.sleep(COUNTED)
+    until("counters", lambda: streams(lab, gateway)[healthy.mac]["verdict"] != "not-enough-data", 10, 0.5)
     found = streams(lab, gateway)
     same({tag: (s["verdict"], s["trouble"]) for tag, s in found.items()}, {healthy.mac: ("healthy", False), held.mac: ("held", False)}, "verdicts")
     stream = found[healthy.mac]

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from cases import case, check, same
+from cases.doctor import status
 from choir import Choir
 from gateway import Gateway
 from net import CALLER, KAMAILIO
@@ -170,6 +171,7 @@ def without_signalling(lab, number):
     same(goes_on, scene.count, "calls taken over")
     nobodys = scene.gateway.events("nobody's: a session of an earlier process is ended")
     same(len(nobodys), 1, "sessions that were ended: of the call that rang")
+    same(len(status(lab, scene.gateway)["calls"]), scene.count, "calls in farend status calls")
     check(longest <= 0.2, f"somebody heard nothing for {longest * 1000:.0f} ms")
     phone, call, theirs = scene.calls[0]
     again = theirs.request("INVITE", theirs.media.sdp())

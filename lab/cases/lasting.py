@@ -117,11 +117,11 @@ def handshakes(lab):
             same(tls.recv(2), b"\r\n", "the pong under TLS")
             took.append(time.monotonic() - start)
             tls.close()
+        until("the half-open ones make way", lambda: gateway.events("a stalled TLS handshake made way"), 15)
     finally:
         half.stop()
     took.sort()
     check(took[98] < 0.3, f"p99 {took[98] * 1000:.0f} ms")
-    check(gateway.events("a stalled TLS handshake made way"), "the half-open ones make way")
     return f"handshake and pong of another phone: median {took[50] * 1000:.0f} ms, p99 {took[98] * 1000:.0f} ms"
 
 

@@ -22,9 +22,9 @@ def policy(source="signalling-address", limit="multiple", more=()):
 class Scene:
     """A gateway with this policy, a phone of home1 that an inside script has called, and counters."""
 
-    def __init__(self, lab, source="signalling-address", limit="multiple", phone_talks=True):
+    def __init__(self, lab, source="signalling-address", limit="multiple", phone_talks=True, more=()):
         self.lab = lab
-        self.gateway = Gateway(lab, ttl="64", replace=policy(source, limit))
+        self.gateway = Gateway(lab, ttl="64", replace=policy(source, limit, more))
         self.phone = Phone(lab, f"victim-{source}-{limit}", "home1", 7, MAC, KAMAILIO).connect()
         self.phone.on_invite, self.phone.tone, self.phone.talks = "answer", 880, phone_talks
         same(self.phone.register().status, 200, "REGISTER")
@@ -288,3 +288,26 @@ def scattered(ports):
     check(near <= 4, f"{near} of 40 are within 64 of the one before: {ports}")
     ups = sum(b > a for a, b in zip(ports, ports[1:], strict=False))
     check(8 <= ups <= 32, f"{ups} of 40 steps go up: {ports}")
+
+
+@case("media-silence")
+def silence(lab):
+    """SAM-20, SAM-21, MED-14: an end that falls silent is told after 5 s with both ends' counters, all silence after 10 s, and then the ports are closed"""
+    keys = "\ntimeout_oneway = 5\ntimeout_rtp = 10\nteardown_on_timeout = true"
+    scene = Scene(lab, more=[("max_senders = 10", "max_senders = 10" + keys)])
+    begun, since = time.time(), scene.gateway.proc.size()
+    scene.far.quiet = True
+    told = until("the phone's silence is told", lambda: scene.gateway.events("a stream is silent", since), 9)
+    first = time.time() - begun
+    same([(one["missing"], one["closed"]) for one in told], [("RTP from outside (media.timeout_oneway)", False)], "what is told")
+    check(4 < first < 8 and "ttl" in told[0]["outside"], f"told after {first:.1f} s: {told}")
+    scene.near.quiet = True
+    begun = time.time()
+    told = until("all silence is told", lambda: e if len(e := scene.gateway.events("a stream is silent", since)) > 1 else None, 14)[1:]
+    same([(one["missing"], one["closed"]) for one in told], [("RTP (media.timeout_rtp)", True)], "what is told")
+    all_silent = time.time() - begun
+    check(9 < all_silent < 13, f"told after {all_silent:.1f} s")
+    still = bound(lab) & {port + n for _, port in (scene.outside, scene.inside) for n in (0, 1)}
+    check(not still, f"still open: {still}")
+    same(scene.call.bye().status, 200, "BYE")
+    return f"one end told after {first:.1f} s, both after {all_silent:.1f} s, four ports closed, the call ended by its own BYE"

@@ -4,12 +4,13 @@
 //!
 //! 1. [`sdp`]: a line index over the bytes of a session description, typed views that borrow them, and an edit that
 //!    leaves every byte it was not told to change.
-//! 2. [`rtp`]: checked views of RTP and RTCP, and what tells them from STUN and DTLS.
-//! 3. [`policy`]: what an endpoint may ask for: ports, streams, sources, hop limit.
-//! 4. [`rewrite`]: one description, one relay address, one port a line.
+//! 2. [`rtp`]: checked views of RTP, RTCP, UDPTL and STUN, and what tells them from each other and from DTLS.
+//! 3. [`policy`]: what an endpoint may ask for: ports, streams, sources, hop limit, codecs; the rules of rewriting.
+//! 4. [`rewrite`]: one description, one relay address, one port a line; hold, ICE and codecs as the rules say.
 //! 5. [`relay`]: what happens to a packet: who may send, where it goes, with which hop limit; driven by serialisable
-//!    commands, answered by serialisable reports. No socket in it.
-//! 6. [`anchor`]: offers and answers of many sessions; reserves ports from its lease, rewrites, commands the relay.
+//!    commands, answered by serialisable reports ([`relay::wire`]: across a process border). No socket in it.
+//! 6. [`anchor`]: offers and answers of many sessions; reserves ports from its lease, rewrites, commands the relay; joins
+//!    two phones or has them talk directly; takes sessions over from a process before.
 //! 7. [`doctor`]: what is the matter with a stream, from what was agreed and counted. Pure.
 //! 8. `net` (feature `net`, also called `tokio`): the sockets, and the thread that pumps packets.
 //!

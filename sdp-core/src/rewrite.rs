@@ -2,7 +2,8 @@
 //!
 //! Changed are: the address of `o=`; the address of every `c=`; the port of each `m=`; ports and addresses of `a=rtcp`.
 //! An `a=rtcp` is added only where our RTCP port is not RTP plus one (RFC 3605 §2.1). ICE attributes of a relayed line go, for
-//! they name addresses that are not ours; our own take their place where there are credentials for them. What else changes
+//! they name addresses that are not ours; our own take their place where there are credentials for them. The few other attributes
+//! that name an address (`altc`, `source-filter`, …) go from every line that does not stay its author's. What else changes
 //! is told by the [`Rules`]. All other bytes stay, whatever they are and in the order they have.
 //!
 //! *Direct.* A line whose media goes past the relay (MED-03) says the address and the ports of the phone at the other end, and
@@ -17,6 +18,7 @@
 mod dtmf;
 mod hold;
 mod ice;
+mod section;
 mod writer;
 
 use std::net::{IpAddr, SocketAddr};

@@ -123,6 +123,12 @@ pub trait Media {
         description: Description<'_>,
     ) -> Result<Bytes, Refusal>;
 
+    /// Whether descriptions of the inside are kept from phones that are neither offer nor answer, and so have no session: what a
+    /// switch can do, in its answer to OPTIONS (RFC 3261 §11.2) or beside a refusal (§21.4.26). They name its own address.
+    fn conceals(&self) -> bool {
+        true
+    }
+
     /// The last offer of `side` was refused, or is not answered any more: media stays as it was agreed before. Not called for
     /// the offer that opened a session: that one ends.
     fn rollback(&mut self, now: Instant, session: SessionId, side: Side) {
@@ -160,6 +166,10 @@ impl Media for Untouched {
         description: Description<'_>,
     ) -> Result<Bytes, Refusal> {
         Ok(Bytes::copy_from_slice(description.body))
+    }
+
+    fn conceals(&self) -> bool {
+        false
     }
 
     fn end(&mut self, _: Instant, _: SessionId) {}

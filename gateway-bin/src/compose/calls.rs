@@ -148,7 +148,12 @@ impl Calls {
     }
 
     fn answered(&self, now: Instant, SessionId(id): SessionId, call_id: &str, tag: &str) {
+        let runs = self.anchor().record(id).is_some();
         let mut book = self.book();
+        // Nobody would tell the end of one that was refused with its first description, and is over by now.
+        if !runs && !book.calls.contains_key(&id) {
+            return;
+        }
         let call = book.calls.entry(id).or_default();
         call.began.get_or_insert(now);
         call.answered.get_or_insert(now);

@@ -193,3 +193,21 @@ pub(crate) fn datagrams(name: &str, address: SocketAddr) -> Result<std::net::Udp
     };
     bind().map_err(|error| BindError { name: name.to_owned(), address, error })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MED-19.
+    #[test]
+    fn sip_sockets_are_marked() {
+        for dscp in [0, 24, 63] {
+            let four = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            mark(SockRef::from(&four), "127.0.0.1:5060".parse().unwrap(), dscp);
+            assert_eq!(SockRef::from(&four).tos_v4().unwrap(), u32::from(dscp) << 2);
+            let six = std::net::UdpSocket::bind("[::1]:0").unwrap();
+            mark(SockRef::from(&six), "[::1]:5060".parse().unwrap(), dscp);
+            assert_eq!(SockRef::from(&six).tclass_v6().unwrap(), u32::from(dscp) << 2);
+        }
+    }
+}

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use sip_core::edge::Event;
 use sip_core::edge::event::{
     Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Taken,
     Verdict, Why,
 };
+use sip_core::edge::{Event, NameFault};
 use sip_core::flow::{Side, Source};
 use sip_core::token::InstanceId;
 use tracing::{debug, error, info, warn};
@@ -157,10 +157,25 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         }
         Event::Unlocated { name } => warn!(name, "a monitored name has no address that may be asked"),
         Event::Judged { switch, verdict } => judged(*switch, *verdict),
+        Event::Unnamed { call_id, name, fault } => unnamed(call_id, name, *fault),
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
         _ => {}
     }
+}
+
+/// A name in a session description that is no use.
+fn unnamed(call_id: &str, name: &str, fault: NameFault) {
+    let why = match fault {
+        NameFault::NotFound => "not found",
+        NameFault::Address(address) => {
+            let why = "stands for an address that its sender may not name";
+            return warn!(call_id, name, %address, why, "a name in a session description is not used");
+        }
+        NameFault::Internal => "internal, and written outside",
+        NameFault::Busy => "too many calls wait for names",
+    };
+    warn!(call_id, name, why, "a name in a session description is not used");
 }
 
 fn judged(switch: Switch, verdict: Verdict) {

@@ -57,6 +57,17 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(at), length.min(SIZE)) }
     }
 
+    /// Writes what fits over what the kernel had put into a buffer, under the terms of [`Buffers::filled`].
+    #[allow(unsafe_code)]
+    pub(super) fn put(&mut self, id: u16, bytes: &[u8]) -> &[u8] {
+        let at = usize::from(id.min(COUNT - 1)) * SIZE;
+        // SAFETY: as in `filled`; nobody else holds a part of it, for we are borrowed mutably.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(at), SIZE) };
+        let length = bytes.len().min(SIZE);
+        buffer.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        buffer.get(..length).unwrap_or_default()
+    }
+
     /// Lends buffers to the kernel.
     #[allow(unsafe_code)]
     pub(super) fn give(&mut self, ids: impl Iterator<Item = u16>) {

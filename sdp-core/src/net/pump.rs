@@ -68,9 +68,10 @@ impl Wake {
 }
 
 pub(super) struct Pump<F, E> {
+    // First: what it has queued names the ports, and must not be sent by who has their numbers next.
+    engine: E,
     table: Table,
     ports: Ports,
-    engine: E,
     desk: Desk,
     /// Nothing more is executed before this has come.
     awaited: Option<Ticket>,
@@ -81,7 +82,7 @@ pub(super) struct Pump<F, E> {
 
 impl<F: FnMut(Report), E: Engine> Pump<F, E> {
     pub(super) fn new(table: Table, engine: E, desk: Desk, reports: F) -> Self {
-        Self { table, ports: Ports::default(), engine, desk, awaited: None, arrived: Vec::new(), reports }
+        Self { engine, table, ports: Ports::default(), desk, awaited: None, arrived: Vec::new(), reports }
     }
 
     pub(super) fn run(mut self) {

@@ -302,21 +302,19 @@ impl Uring {
         let bytes = message.payload_data();
         let packet = Packet { component: mark.component, source, hop_limit: notes.hop_limit, bytes };
         let Some(forward) = table.handle_packet(now, mark.slot, &packet) else { return };
-        let bytes = if forward.answer { table.answer() } else { bytes };
+        // The table's answer is good until its next packet, the buffer of what it answers until the kernel has read it.
+        let bytes = if forward.answer { self.buffers.put(filled.0, table.answer()) } else { bytes };
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         if !self.send(mark, &forward, part, ports) {
             table.handle_send_error(mark.slot);
-        }
-        if forward.answer {
-            // The table's answer is good until its next packet.
-            self.flush();
         }
     }
 
     /// Queues a packet. `part` must stay as it is until the kernel has taken the request.
     #[allow(unsafe_code)]
     fn send(&mut self, from: Mark, forward: &Forward, part: libc::iovec, ports: &mut Ports) -> bool {
-        if self.queued == self.outs.len() {
+        // Room for the request too: to hand it over must not make room, which would take back its own place in `outs`.
+        if self.queued == self.outs.len() || self.ring.submission().is_full() {
             self.flush();
         }
         let Some(port) = ports.port_mut(forward.slot, forward.passed.component) else { return false };
@@ -356,10 +354,11 @@ impl Uring {
             request.flags(libc::MSG_DONTWAIT as u32).build()
         };
         let request = request.user_data(from.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
-        self.queued += 1;
-        // SAFETY: name, message and control lie in `outs`, which is boxed and not touched again before `recycle`; the
-        // packet lies in a buffer that is not given back before, or is the table's answer, which leaves at once.
-        unsafe { self.push(&request) }
+        // SAFETY: name, message and control lie in `outs`, which is boxed; their place counts as taken, so that nobody touches
+        // it before `recycle`. The packet lies in a buffer that is not given back before.
+        let queued = unsafe { self.ring.submission().push(&request) }.is_ok();
+        self.queued += usize::from(queued);
+        queued
     }
 }
 
@@ -458,7 +457,41 @@ fn empty_message() -> libc::msghdr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+    use crate::net::socket::Port;
+    use crate::relay::stream::Passed;
+
+    #[test]
+    fn a_packet_queued_when_there_was_no_room_goes_where_it_should() {
+        // A kernel without rings has nothing to be tested.
+        let Ok(mut uring) = Uring::new(Arc::new(Wake::new().unwrap())) else { return };
+        let port = || Port::bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
+        let (mut ports, slot) = (Ports::default(), Slot(0));
+        let generation = ports.install(slot, port(), port()).unwrap().generation;
+        let from = Mark { component: Component::Rtp, slot, generation };
+        let nothing = opcode::Nop::new().build().user_data(CANCEL << 61);
+        #[allow(unsafe_code)]
+        // SAFETY: it points to nothing.
+        while unsafe { uring.ring.submission().push(&nothing) }.is_ok() {}
+        // Not by a registered descriptor: `watch` was not called.
+        uring.files = 0;
+        let ends = [b"a", b"b"].map(|text| {
+            let end = UdpSocket::bind("127.0.0.1:0").unwrap();
+            end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let passed = Passed { component: Component::Rtp, hop_limit: 64, sender_report: None };
+            let to = end.local_addr().unwrap();
+            let part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: 1 };
+            assert!(uring.send(from, &Forward { slot, passed, to, answer: false }, part, &mut ports));
+            (end, text)
+        });
+        uring.flush();
+        for (end, text) in ends {
+            let mut got = [0; 4];
+            assert_eq!((end.recv(&mut got).unwrap(), got[0]), (1, text[0]));
+        }
+    }
 
     #[test]
     fn a_mark_comes_back_as_it_went() {

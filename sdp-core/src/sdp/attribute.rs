@@ -83,6 +83,13 @@ pub fn is_ice(value: &[u8]) -> bool {
         || value == b"end-of-candidates"
 }
 
+/// Whether an attribute names an address besides `c=` and `a=rtcp`, at which its author could be met past us: `altc` (RFC 6947
+/// §4), `ccap` (RFC 7006 §3.3.2), `source-filter` (RFC 4570 §3), `path` (RFC 4975 §8), `alt` (of phones before ICE).
+pub fn names_address(value: &[u8]) -> bool {
+    let names = [&b"altc:"[..], b"ccap:", b"source-filter:", b"path:", b"alt:"];
+    names.iter().any(|start| value.starts_with(start))
+}
+
 /// The payload type that an attribute speaks of, and what it says: `rtpmap`, `fmtp` (RFC 8866 §6.6, §6.15), `rtcp-fb`
 /// (RFC 4585 §4.2), `imageattr` (RFC 6236 §3.1.1).
 pub fn of_payload(value: &[u8]) -> Option<(&[u8], u8, &[u8])> {
@@ -144,6 +151,18 @@ mod tests {
             b"fmtp:0x1 a",
         ] {
             assert_eq!(of_payload(other), None, "{}", other.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn attributes_that_name_an_address() {
+        for other in
+            ["altc:1 IP4 10.0.1.60 4000", "source-filter: incl IN IP4 * 10.0.1.60", "path:msrp://h/s;tcp"]
+        {
+            assert!(names_address(other.as_bytes()), "{other}");
+        }
+        for other in ["alternate:1", "rtpmap:0 PCMU/8000", "pathology:x", "rtcp:4001 IN IP4 10.0.1.60"] {
+            assert!(!names_address(other.as_bytes()), "{other}");
         }
     }
 

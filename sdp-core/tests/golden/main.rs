@@ -211,6 +211,7 @@ fn lines_nobody_reads_are_the_same() {
         "a=ice-",
         "a=remote-candidates:",
         "a=end-of-candidates",
+        "a=path:",
     ];
     for (name, bytes) in descriptions() {
         let out = settings()[1].write(&name, &bytes);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::bindings::Change;
 use super::config::Config;
+use super::described::NameFault;
 use super::guard::{Offence, Suspect};
 use super::quality::Quality;
 pub use super::switches::{Switch, Verdict};
@@ -271,6 +272,15 @@ pub enum Event {
         call_id: String,
         /// The status it stands for.
         status: u16,
+    },
+    /// A name in a session description stays a name: `sdp.resolve_fqdn` did not help.
+    Unnamed {
+        /// The Call-ID.
+        call_id: String,
+        /// The name.
+        name: String,
+        /// Why.
+        fault: NameFault,
     },
     /// Seam D: a location change for the durable log and for other nodes.
     Location(Change),

@@ -49,6 +49,20 @@ impl Edge {
         message: Message,
         handed: bool,
     ) {
+        if let Some(message) = self.hold_named(now, source, &peer, message, handed) {
+            self.take_named(now, source, peer, message, handed);
+        }
+    }
+
+    /// The same, when no name in it is to be looked up any more.
+    pub(super) fn take_named(
+        &mut self,
+        now: Instant,
+        source: Source,
+        peer: Arc<Peer>,
+        message: Message,
+        handed: bool,
+    ) {
         match self.layer.handle_message(now, source, &peer, message) {
             Received::Request { key, message } => {
                 self.request(now, Incoming { key: Some(key), source, peer, message, handed })

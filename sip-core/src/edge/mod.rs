@@ -18,6 +18,7 @@ pub mod uri_codec;
 mod answer;
 pub mod credentials;
 mod crossing;
+mod described;
 mod dialogs;
 mod exchange;
 pub mod explain;
@@ -59,6 +60,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use config::Config;
+pub use described::NameFault;
 pub use event::{Command, Event};
 
 use bindings::Bindings;
@@ -109,6 +111,7 @@ pub struct Edge {
     rings: BTreeSet<(Instant, ServerKey)>,
     lookups: Numbered<u64, Lookup>,
     locator: Locator,
+    names: described::Names,
     switches: Switches,
     monitor: Monitor,
     reuse: Reuse,
@@ -187,6 +190,7 @@ impl Edge {
             rings: BTreeSet::new(),
             lookups: Numbered::default(),
             locator,
+            names: described::Names::default(),
             switches: Switches::default(),
             monitor: Monitor::default(),
             reuse: Reuse::default(),
@@ -289,6 +293,8 @@ impl Edge {
         self.run_monitor(now);
         self.locator.handle_timeout(now, &self.config.internal_domains);
         self.located(now);
+        self.names.locator_due(now);
+        self.names_found(now);
         while let Some(done) = self.errands.handle_timeout(now) {
             self.errand_done(now, done);
         }
@@ -328,6 +334,7 @@ impl Edge {
             self.rings.first().map(|(at, _)| *at),
             self.patiences.first().map(|(at, _)| *at),
             self.locator.deadline(),
+            self.names.deadline(),
             self.monitor.deadline(),
             self.errands.poll_timeout(),
             self.pace.deadline(),
@@ -414,8 +421,13 @@ impl Machine for Edge {
                 self.layer.handle_dial_failed(now, &dial);
             }
             Input::Resolved { query, answer } => {
-                self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
-                self.located(now);
+                if let Some(query) = described::Names::asked(query) {
+                    self.names.handle_answer(now, query, answer);
+                    self.names_found(now);
+                } else {
+                    self.locator.handle_answer(now, query, answer, &self.config.internal_domains);
+                    self.located(now);
+                }
             }
             Input::Drain => self.draining = true,
             Input::Overload(overloaded) => self.overload(overloaded),
@@ -473,7 +485,7 @@ impl Machine for Edge {
         if let Some(transmit) = self.layer.poll_transmit() {
             return self.outward(transmit);
         }
-        if let Some((query, question)) = self.locator.poll_question() {
+        if let Some((query, question)) = self.locator.poll_question().or_else(|| self.names.poll_question()) {
             return Output::Resolve { query, question };
         }
         if let Some(flow) = self.closes.pop_front() {

@@ -148,7 +148,8 @@ impl Edge {
         let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
         let Some(description) = described(message) else { return Ok(None) };
         if !carries || message.status().is_none_or(|s| s >= 300) {
-            return Ok(None);
+            let concealed = exchange.incoming.peer.side == Side::Outside && self.media.conceals();
+            return Ok(concealed.then(Bytes::new));
         }
         if let Some((seen, written)) = exchange.branches.get(index).and_then(|b| b.rewritten.as_ref())
             && seen == message.body()
@@ -196,12 +197,17 @@ impl Edge {
     /// The body of an ACK: the answer to an offer that stood in the 2xx.
     pub(super) fn ack_body(&mut self, now: Instant, incoming: &Incoming, plan: &Plan) -> Option<Bytes> {
         let description = described(&incoming.message)?;
-        let dialog = self.dialogs.get_mut(plan.dialog.as_ref()?)?;
-        // A retransmitted ACK answers the same again.
-        dialog.awaits_answer = false;
-        let session = dialog.session?;
-        let to_signalling = plan.ways.first()?.hop.remote()?.ip();
-        let phone = plan.ways.first()?.phone;
+        let (to_signalling, phone) = (plan.ways.first()?.hop.remote()?.ip(), plan.ways.first()?.phone);
+        let dialog = plan.dialog.as_ref().and_then(|key| self.dialogs.get_mut(key));
+        let session = dialog.and_then(|dialog| {
+            // A retransmitted ACK answers the same again.
+            dialog.awaits_answer = false;
+            dialog.session
+        });
+        let Some(session) = session else {
+            // It answers nothing that went by here.
+            return self.media.conceals().then(Bytes::new);
+        };
         let contact = match incoming.peer.side {
             Side::Outside => own_host(&incoming.message),
             Side::Inside => self.registered_host(phone),

@@ -3,6 +3,7 @@
 
 mod calls;
 mod credentials;
+mod described;
 mod encoding;
 mod explaining;
 mod failover;

@@ -258,3 +258,36 @@ fn a_phones_report_of_its_audio_is_copied_on_its_way() {
     world.hear_start(call.own, "MESSAGE ");
     assert_eq!(told(&world).len(), 1);
 }
+
+/// What a switch can do names its own address, and no relay stands for it.
+#[test]
+fn descriptions_that_are_no_offer_and_no_answer_stay_inside() {
+    let mut world = World::new();
+    let (phone, own, _) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    world.say(phone, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
+    let options = world.hear_start(own, "OPTIONS ");
+    world.say(own, &reply(&options, "200 OK", "", &sdp("Accept: application/sdp\n")));
+    let able = world.hear_start(phone, "SIP/2.0 200 ");
+    assert_eq!((body(&able), rows(&able, "Content-Type").len(), rows(&able, "Accept").len()), ("", 0, 1));
+    world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "i", 1, "", &sdp("")));
+    let invite = world.hear_start(own, "INVITE ");
+    world.say(own, &reply(&invite, "488 Not Acceptable Here", "", &sdp("")));
+    let refused = world.hear_start(phone, "SIP/2.0 488 ");
+    assert_eq!((body(&refused), rows(&refused, "Content-Type").len()), ("", 0));
+    assert_eq!(calls(&world), ["Offer 1", "End 1"]);
+}
+
+/// It would tell the phone of an address that no relay stands for.
+#[test]
+fn an_ack_that_answers_nothing_has_no_description() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", ""));
+    let invite = world.hear_start(phone, "INVITE ");
+    world.say(phone, &reply(&invite, "200 OK", "a", "Contact: <sips:117@192.168.1.7>"));
+    let ok = world.hear_start(pbx, "SIP/2.0 200 ");
+    let route = format!("Route: {}\n", row(&ok, "Record-Route"));
+    world.say(pbx, &from_pbx("ACK", &target(&token), "c", 1, "a", &sdp(&route)));
+    assert_eq!(body(&world.hear_start(phone, "ACK ")), "");
+}

@@ -304,3 +304,22 @@ fn a_phones_own_figures_stay_with_its_call() {
     let reported = rig.calls.status(rig.now).calls[0].reported.unwrap();
     assert_eq!((reported.mos_listening, reported.lost_percent), (Some(4.2), None));
 }
+
+#[test]
+fn a_call_that_ended_before_it_was_told_leaves_nothing() {
+    let mut rig = Rig::new();
+    // Answered without an offer of the caller's, and the answer's description refused: over at once.
+    rig.offer(1, Side::Outside, "v=0\r\n").unwrap_err();
+    rig.hang_up(1);
+    rig.calls.answered(rig.now, SessionId(1), "a84b4c76e66710@lab", "08000FA00001");
+    rig.later(60);
+    assert!(rig.calls.book().calls.is_empty());
+    // One that ends right after is named all the same.
+    rig.call(2);
+    rig.hang_up(2);
+    rig.calls.answered(rig.now, SessionId(2), "again@lab", "08000FA00001");
+    assert_eq!(rig.calls.book().calls.get(&2).and_then(|call| call.call_id.as_deref()), Some("again@lab"));
+    rig.later(2);
+    rig.later(60);
+    assert!(rig.calls.book().calls.is_empty());
+}

@@ -119,8 +119,8 @@ impl Keeper {
             let reached = if spawned { self.socket.reach().await } else { self.socket.connect().await };
             let plane = self.plane.plane()?;
             match reached {
-                Ok((connection, left)) => {
-                    let (streams, sessions) = plane.regain(&connection, &left);
+                Ok((mut connection, left)) => {
+                    let (streams, sessions) = plane.regain(&mut connection, &left);
                     let process = connection.welcome.instance.process;
                     info!(
                         process,

@@ -131,7 +131,7 @@ impl MediaPlane {
         let socket = Socket::new(path, settings.log.clone(), setup(settings))?;
         let (mut connection, left) = socket.reach().await?;
         let (plane, alive) = Self::new(settings, Link::Across(Across::default()))?;
-        plane.join(&connection);
+        plane.join(&mut connection);
         let heirs = plane.with(|anchor| anchor.take_over(Instant::now(), &left));
         let messages = &mut connection.messages;
         let report = async || loop {
@@ -249,10 +249,10 @@ impl MediaPlane {
     }
 
     /// Commands go there from now on.
-    fn join(&self, connection: &Connection) {
+    fn join(&self, connection: &mut Connection) {
         self.spawned.store(connection.welcome.spawned, Ordering::Relaxed);
-        if let Link::Across(across) = &*self.link {
-            across.connect(connection.commands.clone());
+        if let (Link::Across(across), Some(queue)) = (&*self.link, connection.take_commands()) {
+            across.connect(queue);
         }
     }
 
@@ -271,7 +271,7 @@ impl MediaPlane {
     }
 
     /// Somebody answers again: how many streams had to be started anew, and in how many sessions.
-    fn regain(&self, connection: &Connection, left: &Left) -> (usize, usize) {
+    fn regain(&self, connection: &mut Connection, left: &Left) -> (usize, usize) {
         // Nothing of what was said before goes first: the lock is held.
         let mut anchor = self.lock();
         self.join(connection);

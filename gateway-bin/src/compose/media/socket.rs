@@ -94,7 +94,8 @@ pub(super) struct Socket {
 /// A media process that took us.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) commands: mpsc::Sender<ToRelay>,
+    /// Until somebody has taken it: whoever has it ends the connection by letting go.
+    commands: Option<mpsc::Sender<ToRelay>>,
     pub(super) messages: mpsc::Receiver<FromRelay>,
     pub(super) welcome: Welcome,
     /// Whether we have started it just now.
@@ -202,6 +203,7 @@ impl Socket {
             }
             _ => return Err(gone()),
         };
+        let commands = Some(commands);
         let mut connection = Connection { commands, messages, welcome, started: false, reader };
         let mut left = Left::default();
         loop {
@@ -215,6 +217,11 @@ impl Socket {
 }
 
 impl Connection {
+    /// Where commands go; once. The connection ends with it, when all is written.
+    pub(super) fn take_commands(&mut self) -> Option<mpsc::Sender<ToRelay>> {
+        self.commands.take()
+    }
+
     /// Ends a media process that hangs, if a gateway has started it: nobody else would.
     pub(super) fn end_by_force(&self) {
         let process = i32::try_from(self.welcome.instance.process).ok().filter(|process| *process > 1);
@@ -267,5 +274,32 @@ pub(crate) async fn deliver<T: serde::Serialize>(mut to: OwnedWriteHalf, mut que
             return;
         }
         out.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_lets_go_of_the_queue_ends_the_connection() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (read, write) = ours.into_split();
+        let (told, messages) = mpsc::channel(1);
+        let (commands, queue) = mpsc::channel(4);
+        tokio::spawn(deliver(write, queue));
+        let reader = tokio::spawn(receive(read, told)).abort_handle();
+        let welcome = Welcome { instance: instance(), spawned: false };
+        let commands = Some(commands);
+        let mut connection = Connection { commands, messages, welcome, started: false, reader };
+        let queue = connection.take_commands().unwrap();
+        queue.try_send(ToRelay::Ask).unwrap();
+        drop(queue);
+        let mut all = Vec::new();
+        let end = timeout(Duration::from_secs(5), theirs.read_to_end(&mut all)).await;
+        assert!(end.is_ok() && !all.is_empty(), "what was queued, and the end");
+        drop(theirs);
+        let heard = timeout(Duration::from_secs(5), connection.messages.recv()).await;
+        assert_eq!(heard, Ok(None), "who keeps the connection hears of it");
     }
 }

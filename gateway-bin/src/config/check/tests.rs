@@ -386,6 +386,12 @@ fn the_contract_parses_and_only_unbuilt_keys_are_refused() {
     let invalid = judged(contract).unwrap_err();
     let keys: Vec<&str> = invalid.refusals.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(keys, ["admin"], "{invalid}");
+    // All else of it is taken, and acts: a media process, phones behind one NAT that talk directly.
+    let (rest, _) = contract.split_once("[admin]\n").unwrap();
+    let media = judged(rest).unwrap().0.media;
+    assert!(media.process.is_some() && media.route.direct && !media.route.always_relay);
+    assert_eq!((media.ttl.map(u8::from), media.max_senders), (Some(64), 10));
+    assert_eq!(media.sender_limit, crate::config::settings::SenderLimit::Multiple);
 }
 
 #[test]

@@ -116,6 +116,44 @@ fn fax_is_relayed_and_unknown_transports_are_declined_unless_they_may_pass() {
     assert!(rig.offer(2, Side::Outside, PHONE_A, &active).contains("m=message 9 TCP/MSRP"), "setup:active");
 }
 
+/// SDP-21, MED-15: a line that turns from audio to fax and back keeps its ports; what is not of its kind is dropped.
+#[test]
+fn a_call_becomes_a_fax_and_a_call_again() {
+    let mut rig = ruled(Rules::default());
+    let (outer, inner) = rig.call(1);
+    let (phone, pbx) = (at(PHONE_A, 61000), at("10.0.1.60", 5000));
+    let udptl = |sequence: u8| [0, sequence, 1, 6, 0];
+    assert!(
+        rig.packet(outer, phone, 55, &rtp(1)).is_some() && rig.packet(outer, phone, 55, &udptl(1)).is_none()
+    );
+
+    let fax = |sdp: String| {
+        sdp.replace("m=audio", "m=image").replace("RTP/AVP 0 8", "udptl t38\r\na=T38FaxVersion:0")
+    };
+    let offer = rig.offer(1, Side::Inside, PBX, &fax(audio("10.0.1.60", 5000)));
+    assert_eq!(offer, fax(audio(OUTER, outer.port())));
+    let answer = rig.answer(1, Side::Outside, PHONE_A, &fax(audio("192.168.1.7", 30000)));
+    assert_eq!(answer, fax(audio(INNER, inner.port())));
+    assert!(rig.packet(outer, phone, 55, &udptl(2)).is_some_and(|(_, to, _)| to == pbx));
+    assert!(rig.packet(inner, pbx, 64, &udptl(1)).is_some_and(|(_, to, _)| to == phone));
+    assert_eq!(rig.packet(outer, phone, 55, &rtp(2)[..3]), None);
+
+    rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    let answer = rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!(answer, audio(OUTER, outer.port()));
+    assert!(rig.packet(outer, phone, 55, &rtp(3)).is_some() && rig.packet(inner, pbx, 64, &rtp(9)).is_some());
+
+    // A further line for the fax, and none for audio meanwhile: a relay of its own.
+    let both = with(&audio("192.168.1.7", 0), "m=image 30002 udptl t38\r\n");
+    let offer = rig.offer(1, Side::Outside, PHONE_A, &both);
+    assert!(ports(&offer)[0] == 0 && ports(&offer)[1] != 0, "{offer}");
+    let answer = with(&audio("10.0.1.60", 0), "m=image 5002 udptl t38\r\n");
+    let answer = rig.answer(1, Side::Inside, PBX, &answer);
+    let fax = at(OUTER, ports(&answer)[1]);
+    assert!(rig.packet(fax, at(PHONE_A, 61002), 55, &udptl(1)).is_some());
+    assert!(rig.packet(outer, phone, 55, &rtp(4)).is_none(), "audio is over");
+}
+
 #[test]
 fn digits_are_added_towards_listed_peers_and_leave_the_answer() {
     let pbx = (ip("10.0.1.0"), ip("10.0.1.255"));

@@ -186,6 +186,7 @@ fn leg(pair: PairId, port: u16) -> LegSetup {
         total_rate: None,
         late_relatch: false,
         speaks: true,
+        named: 0,
         ice: None,
         generation: 0,
     }

@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use super::{Action, Move, Table, Usage, Want};
 use crate::relay::command::{Command, StreamId, StreamSetup};
-use crate::relay::report::{Pair, Report};
+use crate::relay::report::{Pair, PairId, Report};
 
 /// Sessions in one part of a snapshot.
 const SESSIONS: usize = 64;
+/// Streams in one part, unless one session has more: what phones describe of them makes each 2,000 octets long at most, and
+/// a part has to fit into a frame.
+const STREAMS: usize = 384;
 /// Octets of records in one part, unless one session has more.
 const RECORDS: usize = 262_144;
 
@@ -53,7 +56,8 @@ impl Table {
         let mut parts = Vec::new();
         for part in sessions.into_values() {
             let more: usize = part.records.iter().map(|(_, record)| record.len()).sum();
-            if count > 0 && (count >= SESSIONS || octets + more > RECORDS) {
+            let streams = whole.streams.len() + part.streams.len();
+            if count > 0 && (count >= SESSIONS || streams > STREAMS || octets + more > RECORDS) {
                 parts.push(std::mem::take(&mut whole));
                 (count, octets) = (0, 0);
             }
@@ -85,7 +89,8 @@ impl Table {
     /// Starts a stream on these pairs, which are bound first where they are not. Ahead of the pool and of leases: somebody
     /// is speaking.
     pub(super) fn restore(&mut self, now: Instant, stream: StreamSetup, mut pairs: Vec<Pair>) {
-        pairs.retain(|pair| !self.pairs.contains_key(&pair.id));
+        // Those that are bound and free are somebody else's to lease until they are kept for it.
+        pairs.retain(|pair| self.usage(pair.id).is_none_or(|usage| usage == Usage::Free));
         if pairs.is_empty() {
             return self.handle_command(now, Command::Open { stream });
         }
@@ -115,6 +120,7 @@ impl Table {
                 None => Some(Command::Update { stream }),
             },
             Command::Part { stream } => {
+                // As if the join had been executed by now.
                 self.forget_joins(stream);
                 Some(Command::Part { stream })
             }
@@ -162,6 +168,11 @@ impl Table {
         None
     }
 
+    fn usage(&self, pair: PairId) -> Option<Usage> {
+        let at = self.pairs.get(&pair)?;
+        self.slots.get(*at)?.as_ref().map(|bound| bound.usage)
+    }
+
     fn waiting(&mut self, stream: StreamId) -> Option<&mut Exact> {
         let waiting = self.wants.iter_mut().filter_map(|want| want.exact.as_deref_mut());
         waiting.into_iter().find(|exact| exact.stream.id == stream)
@@ -188,6 +199,13 @@ impl Table {
         let Some(pair) = exact.missing.last().copied() else {
             let exact = self.wants.pop_front()?.exact?;
             self.set(now, exact.stream);
+            // Signalling may have given it other pairs meanwhile.
+            for at in exact.bound {
+                let kept = |bound: &super::Bound| bound.usage == Usage::Kept;
+                if self.slots.get(at).and_then(Option::as_ref).is_some_and(kept) {
+                    self.unbind(now, at);
+                }
+            }
             exact.then.into_iter().for_each(|command| self.handle_command(now, command));
             exact.leave.into_iter().for_each(|order| self.give(order));
             return None;

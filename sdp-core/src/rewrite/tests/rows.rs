@@ -203,3 +203,29 @@ fn digits_are_there_only_if_they_stay() {
         format!("{OURS}m=audio 20000 RTP/AVP 0 102\r\n{orphan}{added}")
     );
 }
+
+/// Found by mutation: what follows the last line is no line, and its missing end is not that of the last line.
+#[test]
+fn blank_lines_at_the_end_stay_behind_what_is_added() {
+    let rules = Rules { force_ptime: Some(30), ..Rules::default() };
+    for tail in ["", "\r\n\r\n", "\r\n\r", "\n"] {
+        let out = offer(&rules, &format!("{HEAD}m=audio 4000 RTP/AVP 0\r\n{tail}"));
+        assert_eq!(out, format!("{OURS}m=audio 20000 RTP/AVP 0\r\na=ptime:30\r\n{tail}"));
+    }
+}
+
+/// Outside of ICE too there are attributes by which a phone would learn an inside address, or go past the relay.
+#[test]
+fn attributes_that_name_an_address_go_but_from_lines_that_stay_their_authors() {
+    let line = "a=altc:1 IP4 10.0.1.60 4000\r\na=source-filter: incl IN IP4 * 10.0.1.60\r\na=ptime:20\r\n";
+    let message = "m=message 4002 TCP/MSRP *\r\na=path:msrp://10.0.1.60:4002/x;tcp\r\n";
+    let before = format!("a=ccap:1 IN IP4 10.0.1.60\r\nm=audio 4000 RTP/AVP 0\r\n{line}{message}");
+    let before = format!("{HEAD}{before}").replace("192.168.1.7", "10.0.1.60");
+    let declined = "m=audio 20000 RTP/AVP 0\r\na=ptime:20\r\nm=message 0 TCP/MSRP *\r\n";
+    assert_eq!(run(&before, "203.0.113.9", &[relay(20000)]), format!("{OURS}{declined}"));
+    let passed = format!(
+        "a=ccap:1 IN IP4 10.0.1.60\r\nm=audio 20000 RTP/AVP 0\r\na=ptime:20\r\n{}",
+        message.replace("a=path", "c=IN IP4 10.0.1.60\r\na=path")
+    );
+    assert_eq!(run(&before, "203.0.113.9", &[relay(20000), Placement::Pass]), format!("{OURS}{passed}"));
+}

@@ -107,7 +107,7 @@ pub(super) const SDP: &[Switch] = &[
     row("rtcp_attribute", Kind::Flag(|p| &mut p.sdp.rtcp_attribute), Acts),
     row("port_6891", Kind::Own("false", descriptions::port_6891), Acts),
     row("use_codec_limit", Kind::Flag(|p| &mut p.sdp.use_codec_limit), Acts),
-    row("resolve_fqdn", Kind::Flag(|p| &mut p.sdp.resolve_fqdn), Later),
+    row("resolve_fqdn", Kind::Flag(|p| &mut p.sdp.resolve_fqdn), Acts),
     row("force_ptime", Kind::Own("\"\"", descriptions::force_ptime), Acts),
     row("codec_limit", Kind::Own("\"all\"", descriptions::codec_limit), Acts),
     row("codecs", Kind::Own("[]", descriptions::codecs), Acts),

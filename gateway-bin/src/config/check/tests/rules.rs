@@ -95,6 +95,14 @@ fn who_may_say_tls_over_tcp_is_a_list_of_peers() {
 }
 
 #[test]
+fn names_in_descriptions_are_looked_up_or_not() {
+    for (value, wanted) in [("true", true), ("false", false)] {
+        assert_eq!(added(&format!("[sdp]\nresolve_fqdn = {value}")).sip.interop.sdp.resolve_fqdn, wanted);
+    }
+    adding_is_refused("[sdp]\nresolve_fqdn = \"yes\"", "sdp.resolve_fqdn", "true or false");
+}
+
+#[test]
 fn forked_media_is_yes_or_no() {
     for (value, wanted) in [("true", true), ("false", false)] {
         let (settings, _) = changed("[media]", &format!("[media]\nforked = {value}")).unwrap();
@@ -121,7 +129,6 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
         added(&interop(&format!("{name} = {neutral}")));
     }
     for (table, name, neutral, other) in [
-        ("sdp", "resolve_fqdn", "false", "true"),
         ("media", "proxy", "\"no\"", "\"use\""),
         ("b2bua", "codec_change_detection", "\"first\"", "\"static\""),
         ("dialplan", "match_port", "false", "true"),
@@ -136,6 +143,41 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
         added(&line(neutral));
     }
     adding_is_refused("[sdp]\nport_689 = true", "sdp.port_689", "did you mean \"port_6891\"?");
+}
+
+/// MED-15 to MED-17, and the rows of the B2BUA among the parameters of media.
+#[test]
+fn ports_are_had_again_and_calls_are_taken_apart_by_nobody_yet() {
+    for (key, neutral, other) in [
+        ("reuse_on_change", "false", "true"),
+        ("reuse_in_session", "false", "true"),
+        ("reuse_time", "0", "30"),
+    ] {
+        let media = |value: &str| format!("[media]\n{key} = {value}");
+        refused(
+            "[media]",
+            &media(other),
+            &format!("media.{key}"),
+            &format!("not built yet: expected {neutral}"),
+        );
+        changed("[media]", &media(neutral)).unwrap();
+    }
+    for (key, neutral, other) in [
+        ("codec_change_detection", "\"first\"", "\"static\""),
+        ("ringback", "\"never\"", "\"always\""),
+        ("ring_tone", "\"us\"", "\"uk\""),
+        ("moh", "false", "true"),
+        ("moh_server", "\"\"", "\"moh@10.0.1.60\""),
+        ("tpcc_codecs", "[]", "[\"PCMU\"]"),
+    ] {
+        let b2bua = |value: &str| format!("[b2bua]\n{key} = {value}");
+        adding_is_refused(
+            &b2bua(other),
+            &format!("b2bua.{key}"),
+            &format!("not built yet: expected {neutral}"),
+        );
+        added(&b2bua(neutral));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a signalling process finds that comes anew, and streams on the ports that a relay before had.
 
 use super::*;
+use crate::relay::wire;
 
 #[test]
 fn leases_of_who_is_gone_end_and_streams_stay() {
@@ -136,4 +137,81 @@ fn what_is_said_of_a_stream_that_waits_holds_when_it_runs() {
     );
     let (_, _, hop) = rig.packet(b.1.rtp, "198.51.100.2:4000", 64, &rtp(2)).unwrap();
     assert_eq!(hop, 63);
+}
+
+/// Phones that describe as much as they may: a part that is too long for a frame would be lost, and with it every call.
+#[test]
+fn a_part_of_a_snapshot_fits_into_a_frame_whatever_phones_describe() {
+    let mut rig = Rig::new(|_| {});
+    for session in 1..=64 {
+        let (mut setup, ..) = rig.open(session, HopLimit::Keep);
+        for index in 0..32 {
+            setup.id.index = index;
+            setup.clocks = (0..128).map(|kind| (kind, 4_000_000_000)).collect();
+            if index > 0 {
+                let (outside, inside) = (rig.lease(OUT, 1)[0], rig.lease(IN, 1)[0]);
+                (setup.outside.pair, setup.inside.pair) = (outside.id, inside.id);
+            }
+            rig.tell(Command::Open { stream: setup.clone() });
+        }
+        rig.tell(Command::Record { session, record: vec![200; 4_000] });
+    }
+    rig.reports.clear();
+    rig.tell(Command::Snapshot);
+    let (mut streams, mut octets) = (0, Vec::new());
+    for report in &rig.reports {
+        octets.clear();
+        wire::encode(&wire::FromRelay::Report(report.clone()), &mut octets).unwrap();
+        let Report::Snapshot { streams: part, .. } = report else { panic!("{report:?}") };
+        streams += part.len();
+    }
+    assert_eq!(streams, 64 * 32);
+}
+
+/// The relay is there still, but did not hear of the stream: its leases ended with the connection.
+#[test]
+fn a_stream_comes_back_on_leases_that_have_ended() {
+    let mut rig = Rig::new(|_| {});
+    let (mut setup, ..) = Rig::new(|_| {}).open(7, HopLimit::Keep);
+    let (outside, inside) = (rig.lease(OUT, 1)[0], rig.lease(IN, 1)[0]);
+    (setup.outside.pair, setup.inside.pair) = (outside.id, inside.id);
+    let bound = rig.table.bound();
+    rig.tell(Command::Release);
+    rig.reports.clear();
+    rig.tell(Command::Restore { stream: setup, pairs: vec![outside, inside] });
+    assert_eq!((&rig.reports, rig.table.bound()), (&vec![], bound));
+    assert!(rig.packet(outside.rtp, "198.51.100.7:61000", 64, &rtp(1)).is_some());
+    assert!(rig.lease(OUT, 4).iter().all(|pair| pair.id != outside.id));
+}
+
+#[test]
+fn streams_that_wait_and_are_parted_are_not_joined_when_they_run() {
+    let mut before = Rig::new(|_| {});
+    let (a, b) = (before.open(1, HopLimit::Keep), before.open(2, HopLimit::Keep));
+    let mut rig = Rig::new(|config| config.seed = [10; 32]);
+    for (setup, outside, inside) in [&a, &b] {
+        let command = Command::Restore { stream: setup.clone(), pairs: vec![*outside, *inside] };
+        rig.table.handle_command(rig.now, command);
+    }
+    rig.table.handle_command(rig.now, Command::Join { a: a.0.id, b: b.0.id });
+    rig.table.handle_command(rig.now, Command::Part { stream: b.0.id });
+    rig.act();
+    let (out, ..) = rig.packet(a.1.rtp, "198.51.100.1:4000", 64, &rtp(1)).unwrap();
+    assert_eq!(out, a.2.rtp, "to its own inside end");
+}
+
+#[test]
+fn a_stream_that_waits_and_is_moved_leaves_no_pair_behind() {
+    let mut before = Rig::new(|_| {});
+    let (setup, outside, inside) = before.open(7, HopLimit::Keep);
+    let mut rig = Rig::new(|config| config.seed = [10; 32]);
+    let other = rig.lease(OUT, 1)[0];
+    let bound = rig.table.bound();
+    let command = Command::Restore { stream: setup.clone(), pairs: vec![outside, inside] };
+    rig.table.handle_command(rig.now, command);
+    let mut moved = setup;
+    moved.outside.pair = other.id;
+    rig.tell(Command::Update { stream: moved });
+    assert!(rig.packet(other.rtp, "198.51.100.7:61000", 64, &rtp(1)).is_some());
+    assert_eq!(rig.table.bound(), bound + 1, "its inside pair, and not the one it left");
 }
