@@ -303,6 +303,9 @@ class Agent:
     def on_invite_request(self, wire, msg):
         call = self.calls.get(msg.one("call-id"))
         if call and tag_of(msg.one("to")):
+            if call.ended.is_set():
+                self.respond(wire, msg, 481, "No such call")
+                return
             call.offers.append(msg.body)
             self.respond(wire, msg, 200, "OK", f"Contact: {self.contact(wire)}\r\n", call.media.sdp() if call.media else "")
             return

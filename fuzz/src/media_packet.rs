@@ -95,6 +95,7 @@ impl Bench {
                 late_relatch: mode & 16 != 0,
                 speaks: true,
                 ice: Some(IceLite { ufrag: "evtj".into(), password: "VOkJxbRl1RmTxUk/WvJxBt".into() }),
+                named: 30000,
                 generation: 0,
             })
         };

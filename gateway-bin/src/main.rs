@@ -328,7 +328,9 @@ async fn serve(mut gateway: Gateway, signals: Signals, path: &Path) -> ExitCode 
             _ = hangup.recv() => reload(&mut gateway, path).await,
             _ = interrupt.recv() => break,
             part = gateway.failed() => {
-                error!(part, "a part of the gateway has ended by itself: this is a fault of the program, please report it");
+                if let Some(part) = part {
+                    error!(part, "a part of the gateway has ended by itself: this is a fault of the program, please report it");
+                }
                 gateway.stop().await;
                 return ExitCode::FAILURE;
             }

@@ -325,6 +325,31 @@ fn the_socket_is_its_users_and_one_process_serves_it() {
 }
 
 #[test]
+fn a_file_that_is_no_socket_is_not_taken_out_of_the_way() {
+    let process = Process::start("precious", &[]);
+    let precious = process.folder.join("farend.toml");
+    std::fs::write(&precious, "precious").unwrap();
+    let status = Process::spawn(&precious, &[]).wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+    assert!(!process.folder.join("farend.toml.lock").exists(), "nothing is left beside it");
+}
+
+#[test]
+fn signals_that_are_meant_for_the_gateway_do_not_end_it() {
+    let process = Process::start("signals", &[]);
+    let mut client = Client::hello(&process, &setup());
+    client.welcomed();
+    process.tell(Signal::SIGHUP);
+    process.tell(Signal::SIGUSR1);
+    for _ in 0..3 {
+        client.say(&ToRelay::Ask);
+        while client.hear().expect("it goes on") != FromRelay::Here {}
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn one_that_a_gateway_started_ends_when_told_and_nothing_is_left_a_service_stays() {
     let mut spawned = Process::start("spawned", &["--spawned"]);
     let mut service = Process::start("service", &[]);

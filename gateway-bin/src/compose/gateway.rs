@@ -233,9 +233,9 @@ impl Gateway {
         Ok(())
     }
 
-    /// Waits for a part that ends by itself, which only a fault of ours makes it do: the name of that part. The
+    /// Waits for a part that ends by itself: its name if a fault of ours made it do so, `None` if the log has said what did. The
     /// gateway serves nobody then, and whoever runs it should start it anew.
-    pub async fn failed(&mut self) -> &'static str {
+    pub async fn failed(&mut self) -> Option<&'static str> {
         let relay = async {
             match &mut self.media {
                 Some(media) => media.ended().await,
@@ -243,8 +243,8 @@ impl Gateway {
             }
         };
         tokio::select! {
-            () = self.signalling.ended() => "signalling",
-            () = relay => "the media relay",
+            () = self.signalling.ended() => Some("signalling"),
+            told = relay => (!told).then_some("the media relay"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,12 +40,13 @@ pub(super) struct Caller {
 }
 
 impl Door {
-    /// Binds the socket. A file that an earlier process left is replaced: the lock beside it says that there is none.
+    /// Binds the socket. One that an earlier process left is replaced: the lock beside it says that there is none.
     pub(super) fn open(path: &Path) -> Result<Self, MediaProcessError> {
         let io = |error: io::Error| MediaProcessError::Socket { path: path.to_owned(), error };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
         }
+        foreign(path).map_err(io)?;
         // Whatever this process makes is its user's alone.
         umask(Mode::from_bits_truncate(0o177));
         let mut name = path.as_os_str().to_owned();
@@ -87,6 +88,22 @@ impl Door {
     /// Places for those who are about to say who they are.
     pub(super) fn places() -> std::sync::Arc<tokio::sync::Semaphore> {
         std::sync::Arc::new(tokio::sync::Semaphore::new(GREETING))
+    }
+}
+
+/// Refuses a path where something else than a socket is: it is somebody's, and would be taken out of the way.
+///
+/// # Errors
+/// Such a file (`AlreadyExists`), or the operating system's.
+pub(crate) fn foreign(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file is there that is no socket: give another path",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

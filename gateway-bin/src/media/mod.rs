@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use self::door::Door;
+pub(crate) use self::door::foreign;
 use self::host::Host;
 
 /// Why the media process did not start, or ended.
@@ -63,8 +64,10 @@ pub fn serve(socket: &Path, spawned: bool) -> Result<(), MediaProcessError> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        // A terminal that closes is no reason to end.
+        // A terminal that closes is no reason to end, nor is `pkill -HUP farend`.
         let _hangup = signal(SignalKind::hangup())?;
+        // Meant for the gateway by whoever named both by their name, `pkill -USR1 farend`.
+        let _rotate = signal(SignalKind::user_defined1())?;
         let door = Door::open(socket)?;
         info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "the media process runs");
         ready();

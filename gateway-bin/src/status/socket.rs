@@ -72,6 +72,7 @@ impl Serving {
 
 /// A socket for its owner only.
 fn bind(path: &Path) -> io::Result<UnixListener> {
+    crate::media::foreign(path)?;
     // What a process that was killed left behind.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

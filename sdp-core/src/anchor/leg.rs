@@ -32,6 +32,7 @@ impl Anchor {
             late_relatch: policy.late_relatch,
             speaks: false,
             ice: None,
+            named: 0,
             generation: 0,
         }
     }
@@ -81,6 +82,7 @@ impl Anchor {
             late_relatch: policy.late_relatch,
             speaks: false,
             ice: None,
+            named: described.rtp.port(),
             generation: 0,
         };
         Ok((leg, names))

@@ -23,6 +23,7 @@ fn leg(latching: bool, sources: &[&str]) -> LegSetup {
         late_relatch: false,
         speaks: true,
         ice: None,
+        named: 30000,
         generation: 1,
     }
 }

@@ -220,6 +220,10 @@ pub struct LegSetup {
     /// Connectivity checks that come there are answered (RFC 8445 §2.5, ICE-lite). `None`: nothing is.
     #[serde(default)]
     pub ice: Option<IceLite>,
+    /// The port that its description names, which behind NAT is nobody's outside; 0: none was named. Another one says that the
+    /// end moves, whatever still comes from where it was.
+    #[serde(default)]
+    pub named: u16,
     /// A new number lets a locked leg choose its sender anew: signalling has spoken.
     pub generation: u32,
 }

@@ -59,6 +59,9 @@ pub enum Denial {
 
 /// A holder this long silent may be replaced after signalling has spoken.
 const SILENT: Duration = Duration::from_millis(400);
+/// For so long after a description that names another port the old one may still speak: a phone moves when it has read the
+/// answer.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// The same without a word of signalling, in lock mode, once, by its own address (MED-07).
 const LATE: Duration = Duration::from_secs(2);
 
@@ -76,6 +79,12 @@ pub struct Latch {
     generation: u32,
     /// Signalling has spoken: a silent holder may be replaced.
     open: bool,
+    /// The port that the description names.
+    named: u16,
+    /// It names another one now: the holder is about to leave, and does not close what is open by what it still says.
+    leaves: bool,
+    /// Until then.
+    farewell: Option<Instant>,
     /// A locked leg may choose a sender of the same address anew, once.
     late: bool,
     holder: Option<Holder>,
@@ -108,6 +117,9 @@ impl Latch {
             max_rate: 0,
             generation: setup.generation,
             open: false,
+            named: setup.named,
+            leaves: false,
+            farewell: None,
             late: setup.late_relatch,
             holder: None,
             succession: Succession::default(),
@@ -132,7 +144,10 @@ impl Latch {
             self.succession = Succession::default();
             self.open = self.holder.is_some();
             self.late = setup.late_relatch;
+            self.leaves = self.open && self.named != 0 && setup.named != 0 && self.named != setup.named;
+            self.farewell = None;
         }
+        self.named = setup.named;
         self.described = described;
         self.wanted = setup.wanted;
         self.sources.clone_from(&setup.sources);
@@ -323,12 +338,12 @@ impl Latch {
         match admission {
             Admission::First => {
                 self.holder = Some(Holder::new(now, source));
-                self.open = false;
+                (self.open, self.leaves) = (false, false);
             }
             Admission::Moved => {
                 let before = self.holder.replace(Holder::new(now, source));
                 self.succession.moved(now, before, source);
-                self.open = false;
+                (self.open, self.leaves) = (false, false);
             }
             Admission::Holder => {
                 if let Some(holder) = self.holder
@@ -337,7 +352,8 @@ impl Latch {
                 {
                     sender.rival = true;
                 }
-                self.open = false;
+                self.leaves = self.leaves && now < *self.farewell.get_or_insert(now + FAREWELL);
+                self.open &= self.leaves;
             }
             Admission::Known | Admission::Extra => return,
         }

@@ -17,12 +17,15 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Between attempts to have one again, in milliseconds: the first at once.
 const WAITS: [u64; 9] = [0, 50, 100, 100, 200, 500, 1_000, 1_000, 5_000];
 
+/// One that lasted no longer is no reason to start the next one at once: it may end for the same cause.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// Keeps the media process for as long as there is a plane.
 pub(super) struct Keeper {
     pub(super) plane: Faint,
     pub(super) socket: Socket,
-    /// Dropped when no media process will do.
-    pub(super) alive: watch::Sender<()>,
+    /// Dropped when no media process will do, true when that is no fault of ours.
+    pub(super) alive: watch::Sender<bool>,
 }
 
 /// Why a media process is lost that hangs.
@@ -38,15 +41,25 @@ enum Ended {
     Lost(&'static str),
 }
 
+/// Milliseconds before each attempt; the first ones are left out after so many processes that ended soon.
+fn waits(hasty: usize) -> impl Iterator<Item = u64> {
+    let [.., last] = WAITS;
+    WAITS.into_iter().skip(hasty).chain(std::iter::repeat(last))
+}
+
 impl Keeper {
     /// Takes messages of this connection, and of those after it, until the gateway ends.
     pub(super) async fn keep(self, mut connection: Connection) {
+        let mut hasty = 0;
         loop {
+            let began = Instant::now();
             match self.listen(&mut connection).await {
                 Ended::Gateway => return,
                 Ended::Replaced => {
-                    error!("another process has taken over the media process: this one can't go on");
-                    return drop(self.alive);
+                    error!(
+                        "another process has taken over the media process: this one can't go on. Two gateways must not have one media.socket"
+                    );
+                    return self.give_up();
                 }
                 Ended::Lost(why) => {
                     if why == SILENT {
@@ -63,11 +76,17 @@ impl Keeper {
             plane.lose();
             let spawned = connection.welcome.spawned;
             drop((plane, connection));
-            connection = match self.again(spawned).await {
+            hasty = if began.elapsed() < LASTING { hasty + 1 } else { 0 };
+            connection = match self.again(spawned, hasty).await {
                 Some(connection) => connection,
-                None => return drop(self.alive),
+                None => return self.give_up(),
             };
         }
+    }
+
+    /// No media process will do, and the log has said why.
+    fn give_up(self) {
+        self.alive.send_replace(true);
     }
 
     async fn listen(&self, connection: &mut Connection) -> Ended {
@@ -111,10 +130,11 @@ impl Keeper {
     }
 
     /// A media process again, with all our sessions. A service is waited for: its manager starts it, and would not get one of
-    /// ours out of the way. `None`: the gateway has ended, or none will ever do.
-    async fn again(&self, spawned: bool) -> Option<Connection> {
+    /// ours out of the way. `hasty`: so many ended soon, one after the other; then the first waits are left out. `None`: the
+    /// gateway has ended, or none will ever do.
+    async fn again(&self, spawned: bool, hasty: usize) -> Option<Connection> {
         let [.., last] = WAITS;
-        for wait in WAITS.into_iter().chain(std::iter::repeat(last)) {
+        for wait in waits(hasty) {
             sleep(Duration::from_millis(wait)).await;
             let reached = if spawned { self.socket.reach().await } else { self.socket.connect().await };
             let plane = self.plane.plane()?;
@@ -137,5 +157,21 @@ impl Keeper {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_again_and_again_is_started_ever_more_slowly() {
+        let first: Vec<u64> = (0..12).filter_map(|hasty| waits(hasty).next()).collect();
+        assert_eq!(first, [0, 50, 100, 100, 200, 500, 1_000, 1_000, 5_000, 5_000, 5_000, 5_000]);
+        assert_eq!(
+            waits(0).take(10).collect::<Vec<_>>(),
+            [0, 50, 100, 100, 200, 500, 1_000, 1_000, 5_000, 5_000]
+        );
+        assert_eq!(waits(usize::MAX).next(), Some(5_000));
     }
 }

@@ -64,6 +64,9 @@ pub enum MediaError {
     /// The relay did not answer.
     #[error("the media relay gave no ports within {} s", FIRST_LEASE.as_secs())]
     NoPorts,
+    /// The relay ended, or follows another gateway.
+    #[error("the media relay ended, or follows another gateway, before it gave ports")]
+    Gone,
 }
 
 /// The relay with its anchor: shared by the signalling thread, which rewrites, and a task that takes reports.
@@ -71,8 +74,8 @@ pub enum MediaError {
 pub(crate) struct MediaPlane {
     anchor: Arc<Mutex<Anchor>>,
     link: Arc<Link>,
-    /// Closed when the relay has ended.
-    running: watch::Receiver<()>,
+    /// Closed when the relay has ended, see [`MediaPlane::ended`].
+    running: watch::Receiver<bool>,
     /// The media process that answers was started by a signalling process, not as a service.
     spawned: Arc<AtomicBool>,
     /// The youngest session: their numbers go up.
@@ -85,7 +88,7 @@ pub(crate) struct MediaPlane {
 struct Faint {
     anchor: Arc<Mutex<Anchor>>,
     link: Weak<Link>,
-    running: watch::Receiver<()>,
+    running: watch::Receiver<bool>,
     spawned: Arc<AtomicBool>,
     calls: Calls,
 }
@@ -149,14 +152,14 @@ impl MediaPlane {
         Ok((plane, heirs))
     }
 
-    fn new(settings: &Settings, link: Link) -> io::Result<(Self, watch::Sender<()>)> {
+    fn new(settings: &Settings, link: Link) -> io::Result<(Self, watch::Sender<bool>)> {
         let setup = setup(settings);
         let mut config = anchor::Config::new(setup.outside, setup.inside);
         config.seed = Some(crate::compose::seed()?.into());
         config.policy = policy(&settings.media, &settings.sip.interop);
         config.keep_state = matches!(link, Link::Across(_));
         let anchor = Arc::new(Mutex::new(Anchor::new(Instant::now(), config)));
-        let (alive, running) = watch::channel(());
+        let (alive, running) = watch::channel(false);
         let calls = Calls::new(anchor.clone());
         let plane = Self { anchor, link: Arc::new(link), running, spawned: Arc::default(), newest: 0, calls };
         Ok((plane, alive))
@@ -185,7 +188,7 @@ impl MediaPlane {
                         }
                     }
                     Some(report) => self.take(report),
-                    None => return Err(MediaError::NoPorts),
+                    None => return Err(MediaError::Gone),
                 }
             }
             Ok(())
@@ -196,9 +199,11 @@ impl MediaPlane {
         }
     }
 
-    /// Waits for the end of the relay's thread, which ends by itself only when it panics; or of all hope for a media process.
-    pub(crate) async fn ended(&mut self) {
+    /// Waits for the end of the relay's thread, which ends by itself only when it panics (`false`); or of all hope for a media
+    /// process (`true`), which the log has told.
+    pub(crate) async fn ended(&mut self) -> bool {
         while self.running.changed().await.is_ok() {}
+        *self.running.borrow()
     }
 
     /// What is known of the calls.
@@ -317,7 +322,7 @@ impl MediaPlane {
 }
 
 /// Takes reports until the relay ends. It holds the relay for one step at a time, so that the relay ends with the gateway.
-async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _alive: watch::Sender<()>) {
+async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _alive: watch::Sender<bool>) {
     let mut tick = tokio::time::interval(TICK);
     loop {
         let report = tokio::select! {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::LogSettings;
+use crate::media::foreign;
 
 /// Commands that wait for the media process, at most; more, and it counts as dead.
 const WAITING: usize = 65_536;
@@ -76,6 +78,9 @@ pub enum LinkError {
     /// No answer in time.
     #[error("{}: the media process does not answer", .0.display())]
     Silent(PathBuf),
+    /// It ended before it answered.
+    #[error("the media process ended as soon as it was started: its own line in the log says why")]
+    Stillborn,
     /// It can't be started.
     #[error("the media process can't be started: {0}")]
     Spawn(io::Error),
@@ -122,10 +127,13 @@ impl Socket {
             Err(LinkError::Nobody(_)) => {}
             reached => return reached,
         }
-        self.spawn()?;
+        let child = self.spawn()?;
         let until = Instant::now() + START;
         loop {
+            // Asked first: one that ends after it was reached is no reason to look again.
+            let gone = child.is_finished();
             match self.connect().await {
+                Err(LinkError::Nobody(_)) if gone => return Err(LinkError::Stillborn),
                 Err(LinkError::Nobody(_)) if Instant::now() < until => sleep(LOOK).await,
                 Ok((mut connection, left)) => {
                     connection.started = true;
@@ -136,8 +144,8 @@ impl Socket {
         }
     }
 
-    /// Starts a media process. It leaves our session, so that what ends us does not end it.
-    fn spawn(&self) -> Result<(), LinkError> {
+    /// Starts a media process. It leaves our session, so that what ends us does not end it. The thread lasts as long as it does.
+    fn spawn(&self) -> Result<JoinHandle<()>, LinkError> {
         let format = if self.log.json { "json" } else { "text" };
         let mut command = Command::new(&self.program);
         command.args([
@@ -157,8 +165,7 @@ impl Socket {
             Ok(status) => warn!(%status, "the media process has ended"),
             Err(error) => warn!(%error, "the media process can't be waited for"),
         };
-        std::thread::Builder::new().name("media-child".into()).spawn(wait).map_err(LinkError::Spawn)?;
-        Ok(())
+        std::thread::Builder::new().name("media-child".into()).spawn(wait).map_err(LinkError::Spawn)
     }
 
     /// The media process that answers, and what it has.
@@ -176,6 +183,8 @@ impl Socket {
             }
             _ => LinkError::Io { path: self.path.clone(), error },
         };
+        // Nobody would be found there, and one that is started refuses it.
+        foreign(&self.path).map_err(io)?;
         let wire = |error| LinkError::Wire { path: self.path.clone(), error };
         let mut stream = UnixStream::connect(&self.path).await.map_err(io)?;
         let uid = stream.peer_cred().map_err(io)?.uid();
@@ -280,6 +289,33 @@ pub(crate) async fn deliver<T: serde::Serialize>(mut to: OwnedWriteHalf, mut que
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn socket(folder: &std::path::Path, program: &str) -> Socket {
+        let log = LogSettings { json: false, level: "info".into() };
+        let setup = Setup {
+            outside: Default::default(),
+            inside: Default::default(),
+            ports: 20_000..=20_099,
+            workers: 0,
+            dscp: 0,
+        };
+        Socket { path: folder.join("media.sock"), program: program.into(), log, setup }
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_at_once_is_not_waited_for() {
+        let folder = std::env::temp_dir().join(format!("farend-stillborn-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let began = Instant::now();
+        let reached = socket(&folder, "/bin/false").reach().await;
+        assert!(matches!(reached, Err(LinkError::Stillborn)), "{reached:?}");
+        assert!(began.elapsed() < START / 2, "{:?}", began.elapsed());
+        // A file that is somebody's: said at once, and left alone.
+        std::fs::write(folder.join("media.sock"), "precious").unwrap();
+        let refused = socket(&folder, "/bin/false").reach().await.unwrap_err().to_string();
+        assert!(refused.ends_with("a file is there that is no socket: give another path"), "{refused}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[tokio::test]
     async fn whoever_lets_go_of_the_queue_ends_the_connection() {

@@ -222,3 +222,27 @@ fn a_late_packet_from_where_the_pbx_was_does_not_lock_out_where_it_is() {
         assert_eq!(rig.packet(inner, at(PBX, 5000), 64, &rtp(n + 2)), None);
     }
 }
+
+/// A phone behind NAT changes its port by a re-INVITE, and speaks from the old one until it has read the answer: with none of
+/// its addresses known outside, only what its description says tells that it moves.
+#[test]
+fn a_phone_behind_nat_that_names_another_port_is_found_at_it() {
+    for limit in [SenderLimit::Lock, SenderLimit::Multiple] {
+        let mut rig = Rig::new(|config| config.policy.sender_limit = limit);
+        let (outer, inner) = rig.call(1);
+        let (old, new) = (at(PHONE_A, 61000), at(PHONE_A, 61002));
+        rig.packet(outer, old, 55, &rtp(1)).unwrap();
+        let to = |rig: &mut Rig, n| rig.packet(inner, at(DESK, 7000), 64, &rtp(n)).map(|(_, to, ..)| to);
+        rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30002));
+        rig.answer(1, Side::Inside, DESK, &audio(DESK, 7000));
+        for late in 2..12 {
+            rig.now += Duration::from_millis(20);
+            rig.packet(outer, old, 55, &rtp(late)).unwrap();
+        }
+        let mut other = rtp(1);
+        other[8] ^= 0xff;
+        rig.now += Duration::from_millis(500);
+        rig.packet(outer, new, 55, &other).unwrap();
+        assert_eq!(to(&mut rig, 9), Some(new), "{limit:?}");
+    }
+}

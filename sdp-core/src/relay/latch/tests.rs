@@ -17,6 +17,7 @@ fn setup(limit: SenderLimit) -> LegSetup {
         late_relatch: false,
         speaks: true,
         ice: None,
+        named: 30000,
         generation: 0,
     }
 }
@@ -393,6 +394,45 @@ fn a_holder_that_speaks_closes_the_door() {
     latch.judge(now, at(PHONE), rtp(1, 2)).unwrap();
     assert_eq!(latch.judge(now + SILENT * 9, at(OTHER), rtp(5, 1)), Ok(Admission::Extra));
     assert_eq!(latch.destination(), Some(at(PHONE)));
+}
+
+/// A phone behind NAT names another port, and goes on from the old one until it has read the answer.
+#[test]
+fn a_holder_that_is_about_to_leave_closes_no_door() {
+    for limit in [SenderLimit::Lock, SenderLimit::LockIp, SenderLimit::Multiple] {
+        let mut leg = setup(limit);
+        let (mut latch, now) = latch(&leg);
+        latch.judge(now, at(PHONE), rtp(1, 1)).unwrap();
+        (leg.generation, leg.named) = (1, 30002);
+        latch.update(&leg, Some(at(SDP)));
+        for late in 2..12_u16 {
+            let then = now + Duration::from_millis(20) * u32::from(late);
+            assert_eq!(latch.judge(then, at(PHONE), rtp(1, late)), Ok(Admission::Holder), "{limit:?}");
+        }
+        let last = now + Duration::from_millis(220);
+        let early = latch.judge(last + Duration::from_millis(20), at(MOVED), rtp(5, 1));
+        assert_ne!(early, Ok(Admission::Moved), "{limit:?}: whoever copies a stream that still speaks");
+        assert_eq!(latch.judge(last + SILENT, at(MOVED), rtp(5, 2)), Ok(Admission::Moved), "{limit:?}");
+        assert_eq!(latch.destination(), Some(at(MOVED)));
+    }
+}
+
+#[test]
+fn who_said_that_it_leaves_and_stays_closes_the_door_after_all() {
+    let mut leg = setup(SenderLimit::Lock);
+    let (mut latch, now) = latch(&leg);
+    latch.judge(now, at(PHONE), rtp(1, 1)).unwrap();
+    (leg.generation, leg.named) = (1, 30002);
+    latch.update(&leg, Some(at(SDP)));
+    latch.judge(now, at(PHONE), rtp(1, 2)).unwrap();
+    let stays = now + FAREWELL;
+    latch.judge(stays, at(PHONE), rtp(1, 3)).unwrap();
+    assert_eq!(latch.judge(stays + SILENT, at(MOVED), rtp(5, 1)), Err(Denial::Stranger));
+    // The same port again, as in every hold: what the holder says closes the door at once.
+    leg.generation = 2;
+    latch.update(&leg, Some(at(SDP)));
+    latch.judge(stays, at(PHONE), rtp(1, 4)).unwrap();
+    assert_eq!(latch.judge(stays + SILENT, at(MOVED), rtp(5, 2)), Err(Denial::Stranger));
 }
 
 #[test]

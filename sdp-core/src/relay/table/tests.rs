@@ -149,6 +149,7 @@ fn leg(pair: PairId, remote: &str, latching: bool) -> LegSetup {
         late_relatch: false,
         speaks: true,
         ice: None,
+        named: 30000,
         generation: 0,
     }
 }

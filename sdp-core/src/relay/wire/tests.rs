@@ -23,6 +23,7 @@ fn leg(pair: u64) -> LegSetup {
         late_relatch: false,
         speaks: true,
         ice: None,
+        named: 30000,
         generation: 3,
     }
 }
