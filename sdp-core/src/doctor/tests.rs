@@ -366,6 +366,13 @@ fn it_leaves_and_does_not_arrive() {
     says("profiles-differ", &["agreed to RTP and", "to SRTP"], |case| {
         case.switch.2 = description("10.0.1.60", 5000, "RTP/SAVP 0\r\n");
     });
+    // Not where SRTP ends with us.
+    says("healthy", &[], |case| {
+        use crate::srtp::{Key, Keys, Suite};
+        case.switch.2 = description("10.0.1.60", 5000, "RTP/SAVP 0\r\n");
+        let key = Key::new(Suite::AesCm80, &[0; 30]).unwrap();
+        case.switch.0.srtp = Some(Keys { send: key.clone(), receive: key });
+    });
     assert_eq!(Case::new().switch.2.transport, Some(Transport::Rtp));
 }
 

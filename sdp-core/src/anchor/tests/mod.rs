@@ -12,6 +12,7 @@ mod rules;
 mod secure;
 mod silence;
 mod state;
+mod storm;
 
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};
@@ -99,6 +100,7 @@ impl Rig {
                         self.bound.insert(self.table.handle_bound().unwrap(), (rtp, rtcp));
                     }
                     Action::Close(slot) => drop(self.bound.remove(&slot)),
+                    Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
                     Action::Report(report) => {
                         self.reports.push(report.clone());
                         self.anchor.handle_report(self.now, crossed(&report));
