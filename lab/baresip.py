@@ -51,7 +51,7 @@ class Baresip:
 
     _count = 0
 
-    def __init__(self, lab, home, mac, hertz=440, number=10, switch=KAMAILIO, codecs="PCMU", encryption=None):
+    def __init__(self, lab, home, mac, hertz=440, number=10, switch=KAMAILIO, codecs="PCMU", encryption=None, ice=False):
         Baresip._count += 1
         self.lab, self.home, self.mac, self.hertz = lab, home, mac, hertz
         self.address = lab.phone_address(home, number)
@@ -60,7 +60,7 @@ class Baresip:
         self.control_port = 4440 + Baresip._count
         self.events = []
         self._token = 0
-        self.codecs, self.encryption = codecs, encryption
+        self.codecs, self.encryption, self.ice = codecs, encryption, ice
         os.makedirs(self.folder, exist_ok=True)
         self._write(switch)
         lab.opened.append(self)
@@ -72,13 +72,15 @@ class Baresip:
                 with open(part) as f:
                     out.write(f.read())
         n = Baresip._count
+        modules = ([self.encryption.partition("-")[0]] if self.encryption else []) + (["ice"] if self.ice else [])
+        more = "".join(f"module {name}.so\n" for name in modules)
         with open(f"{self.folder}/config", "w") as out:
-            out.write((CONFIG + ("module srtp.so\n" if self.encryption else "")).format(address=self.address, sip_port=5060 + 2 * n, folder=self.folder, roots=self.lab.edge_roots, number=n,
+            out.write((CONFIG + more).format(address=self.address, sip_port=5060 + 2 * n, folder=self.folder, roots=self.lab.edge_roots, number=n,
                                     rtp_low=20000 + 100 * n, rtp_high=20098 + 100 * n, control_port=self.control_port))
         with open(f"{self.folder}/uuid", "w") as out:
             out.write(f"00000000-0000-1000-8000-{self.mac}")
         host, port = self.lab.edge
-        mediaenc = f";mediaenc={self.encryption}" if self.encryption else ""
+        mediaenc = (f";mediaenc={self.encryption}" if self.encryption else "") + (";medianat=ice" if self.ice else "")
         with open(f"{self.folder}/accounts", "w") as out:
             out.write(f'<sip:anonymous@{switch};transport=tls>;auth_pass=none;outbound="sip:{host}:{port};transport=tls";regint=3600;answermode=manual;audio_codecs={self.codecs}{mediaenc}\n')
         open(f"{self.folder}/contacts", "w").close()

@@ -79,7 +79,7 @@ fn setup() -> Setup {
         outside: ip("127.0.0.1"),
         inside: ip("127.0.0.2"),
         ports: first..=first + 39,
-        workers: 0,
+        workers: 3,
         dscp: 0,
     }
 }

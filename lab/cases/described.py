@@ -7,10 +7,12 @@ import rtp
 from baresip import Baresip
 from cases import case, check, same
 from cases.audio import dial, hang_up, heard, judge
+from cases.sipp import WIRE
 from gateway import Gateway
 from net import GW_IN4, GW_OUT4, KAMAILIO, LITERAL, NAT4
 from proc import Proc, until
 from sip import Phone, token
+from sipp import Sipp, calling
 from switch import Switch
 from tap import Tap
 
@@ -21,9 +23,9 @@ def added(lines):
     return (("[media]\n", f"{lines}\n\n[media]\n"),)
 
 
-def ends(lab, lines="", **options):
-    """A gateway, the literal-text switch, which answers, and a phone registered there."""
-    gateway = Gateway(lab, ttl="64", replace=added(lines) if lines else (), **options)
+def ends(lab, lines="", wire=False):
+    """A gateway, the literal-text switch, which answers, and a phone registered there. `wire`: it takes UDP outside as well."""
+    gateway = Gateway(lab, ttl="64", replace=(*(added(lines) if lines else ()), *(WIRE if wire else ())))
     switch = Switch(lab)
     switch.on_invite = "answer"
     phone = Phone(lab, f"described-{token()}", "home1", 7, MAC, LITERAL).connect()
@@ -72,7 +74,10 @@ def names(lab):
     same(len(switch.requests("INVITE")), 0, "INVITEs inside")
     leave(phone, switch)
     gateway.stop()
-    gateway, switch, phone = ends(lab, "[sdp]\nresolve_fqdn = true")
+    gateway, switch, phone = ends(lab, "[sdp]\nresolve_fqdn = true", wire=True)
+    sipp = Sipp(lab, "home1", 8, "UDP", calling("sipp").replace(KAMAILIO, LITERAL).replace("IP[media_ip_type] [media_ip]", "IP4 phone.example.com"))
+    sipp.done()
+    same(address(switch.requests("INVITE")[-1].body), GW_IN4, "what SIPp's name became")
     naming(phone, "phone.example.com")
     naming(switch, "media.example.internal")
     call, final = phone.call(f"sips:100@{LITERAL}")
@@ -202,6 +207,22 @@ def srtp(lab):
     sizes = {len(p.payload) - 12 for p in frames[10:]}
     same(sizes, {170}, "octets after the header: G.711 and a tag of ten")
     return f"{len(both)} keys, the same at both; {len(frames)} SRTP packets relayed; {said}"
+
+
+@case("sdp-dtls")
+def dtls(lab):
+    """SDP-04: two baresips behind NAT that make their keys by DTLS through the relay, found by ICE: fingerprints pass unchanged, the handshake passes, the audio is heard"""
+    Gateway(lab, ttl="64")
+    a, b = softphones(lab, 4, encryption="dtls_srtp", ice=True)
+    tap = Tap(lab, "gw", "eth1")
+    said = talk(a, b, 4)  # checks, a re-INVITE and a repeated handshake come first
+    prints = [set(re.findall(r"^a=fingerprint:\S+ (\S+)", phone.proc.text(), re.M)) for phone in (a, b)]
+    same(prints[0], prints[1], "the fingerprints that each wrote and read")
+    # RFC 7983: DTLS begins with 20 to 63
+    hands = [p for p in tap.read() if p.out and p.payload and 20 <= p.payload[0] <= 63]
+    check(len(hands) >= 8, f"{len(hands)} DTLS packets left")
+    same({len(p.payload) - 12 for p in tap.rtp()[10:]}, {170}, "octets after the header: G.711 and a tag of ten")
+    return f"{len(prints[0])} fingerprints, the same at both; {len(hands)} DTLS packets relayed; {said}"
 
 
 @case("sdp-dscp")

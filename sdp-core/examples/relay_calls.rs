@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (reports, inbox) = mpsc::channel();
     let mut relay = net::Config::new(outside.into(), inside.into(), [7; 32]);
     relay.engine = engine(rest)?;
+    relay.workers = rest.first().map_or(Ok(1), |workers| workers.parse())?;
     let relay = net::Relay::spawn(relay, move |report| drop(reports.send(report)))?;
     let mut config = Config::new(outside.into(), inside.into());
     if ttl == "reset" {

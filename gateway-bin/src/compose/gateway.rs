@@ -278,6 +278,9 @@ impl Gateway {
         if old.media.port_range != new.media.port_range {
             return Err(StartError::Fixed("media.port_range"));
         }
+        if old.media.workers != new.media.workers {
+            return Err(StartError::Fixed("media.workers"));
+        }
         if old.media.dscp != new.media.dscp {
             return Err(StartError::Fixed("media.dscp"));
         }

@@ -342,6 +342,8 @@ pub struct MediaSettings {
     pub relay: bool,
     /// The socket of the media process, where the relay is one of its own.
     pub process: Option<PathBuf>,
+    /// Threads that carry packets; 0: one for each core.
+    pub workers: usize,
     /// First and last port.
     pub port_range: (u16, u16),
     /// `None`: forward the received value minus one.

@@ -93,8 +93,11 @@ impl Engine for Epoll {
         }
     }
 
-    fn unwatch(&mut self, _slot: Slot, _pair: &Pair) {
-        // What is closed is gone from epoll.
+    fn unwatch(&mut self, _slot: Slot, pair: &Pair) {
+        for port in [&pair.rtp, &pair.rtcp] {
+            // It may stay open, with another worker.
+            let _ = self.set.delete(port);
+        }
     }
 
     fn turn(&mut self, table: &mut Table, ports: &mut Ports, wait: Duration) -> nix::Result<Turn> {

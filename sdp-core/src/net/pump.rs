@@ -1,14 +1,15 @@
 //! The thread: packets by one of two engines, commands and deadlines between them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::crew::{Desk, Order, Parcel};
 use super::socket::{Pair, Port, Ports};
-use crate::relay::table::{Action, Slot, Table};
-use crate::relay::{Command, Report};
+use crate::relay::Report;
+use crate::relay::table::{Action, Move, Slot, Table, Ticket};
 
 /// Pairs bound in one turn: binding is slow beside a packet.
 const BINDS: usize = 16;
@@ -19,7 +20,7 @@ pub(super) const COALESCE: Duration = Duration::from_millis(1);
 pub(super) trait Engine {
     /// New ports.
     fn watch(&mut self, slot: Slot, pair: &Pair);
-    /// These ports are about to be closed.
+    /// These ports are about to be closed, or to be another worker's.
     fn unwatch(&mut self, slot: Slot, pair: &Pair);
     /// Waits, at most so long, and relays what has come.
     fn turn(&mut self, table: &mut Table, ports: &mut Ports, wait: Duration) -> nix::Result<Turn>;
@@ -71,13 +72,17 @@ pub(super) struct Pump<F, E> {
     engine: E,
     table: Table,
     ports: Ports,
-    inbox: mpsc::Receiver<Command>,
+    desk: Desk,
+    /// Nothing more is executed before this has come.
+    awaited: Option<Ticket>,
+    /// What came before it was waited for.
+    arrived: Vec<(Ticket, Option<Parcel>)>,
     reports: F,
 }
 
 impl<F: FnMut(Report), E: Engine> Pump<F, E> {
-    pub(super) fn new(table: Table, engine: E, inbox: mpsc::Receiver<Command>, reports: F) -> Self {
-        Self { engine, table, ports: Ports::default(), inbox, reports }
+    pub(super) fn new(table: Table, engine: E, desk: Desk, reports: F) -> Self {
+        Self { engine, table, ports: Ports::default(), desk, awaited: None, arrived: Vec::new(), reports }
     }
 
     pub(super) fn run(mut self) {
@@ -101,13 +106,48 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
     /// Executes what was commanded; `false`: there will be no more.
     fn take(&mut self) -> bool {
         let now = clock();
-        loop {
-            match self.inbox.try_recv() {
-                Ok(command) => self.table.handle_command(now, command),
-                Err(mpsc::TryRecvError::Empty) => return true,
-                Err(mpsc::TryRecvError::Disconnected) => return false,
+        while !self.desk.crew.is_over() {
+            if let Some(ticket) = self.awaited {
+                let Some(parcel) = self.parcel(ticket) else { return true };
+                self.awaited = None;
+                parcel.into_iter().for_each(|parcel| self.unpack(parcel));
+            }
+            match self.desk.orders.try_recv() {
+                Ok(Order::Command(command)) => self.table.handle_command(now, command),
+                Ok(Order::Give(order)) => self.table.give(order),
+                Ok(Order::Await(ticket)) => self.awaited = Some(ticket),
+                Ok(Order::Closed(pair)) => self.table.handle_closed(now, pair),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
             }
         }
+        false
+    }
+
+    /// What has come under this number. `Some(None)`: word that nothing will.
+    fn parcel(&mut self, ticket: Ticket) -> Option<Option<Parcel>> {
+        self.arrived.extend(self.desk.parcels.try_iter());
+        let at = self.arrived.iter().position(|(number, _)| *number == ticket)?;
+        Some(self.arrived.swap_remove(at).1)
+    }
+
+    /// A stream has come from another worker, with its ports.
+    fn unpack(&mut self, parcel: Parcel) {
+        let slots = self.table.handle_arrival(parcel.moving);
+        for (slot, (rtp, rtcp)) in slots.into_iter().zip(parcel.ports) {
+            self.watch(slot, rtp, rtcp);
+        }
+    }
+
+    /// A stream goes to another worker. What its queues hold goes with it.
+    fn give(&mut self, order: Move, slots: Option<[Slot; 2]>) {
+        let parcel = slots.and_then(|slots| {
+            let moving = self.table.departed()?;
+            let [outside, inside] = slots.map(|slot| self.unwatch(slot));
+            let ports = [outside?, inside?].map(|Pair { rtp, rtcp, .. }| (rtp, rtcp));
+            Some(Parcel { moving, ports })
+        });
+        self.desk.crew.deliver(order.to, order.ticket, parcel);
     }
 
     /// Does what the table asks for; `true`: there is more, but packets have their turn first.
@@ -126,11 +166,10 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
                         return true;
                     }
                 }
-                Action::Close(slot) => {
-                    if let Some(pair) = self.ports.remove(slot) {
-                        self.engine.unwatch(slot, &pair);
-                    }
-                }
+                Action::Close(slot) => drop(self.unwatch(slot)),
+                // To the first worker: it alone binds.
+                Action::Rest(pair) => drop(self.desk.crew.order(0, Order::Closed(pair))),
+                Action::Give { order, slots } => self.give(order, slots),
                 Action::Report(report) => (self.reports)(report),
             }
         }
@@ -138,7 +177,18 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
     }
 
     fn install(&mut self, rtp: Port, rtcp: Port) {
-        let Some(slot) = self.table.handle_bound() else { return };
+        if let Some(slot) = self.table.handle_bound() {
+            self.watch(slot, rtp, rtcp);
+        }
+    }
+
+    fn unwatch(&mut self, slot: Slot) -> Option<Pair> {
+        let pair = self.ports.remove(slot)?;
+        self.engine.unwatch(slot, &pair);
+        Some(pair)
+    }
+
+    fn watch(&mut self, slot: Slot, rtp: Port, rtcp: Port) {
         if let Some(pair) = self.ports.install(slot, rtp, rtcp) {
             self.engine.watch(slot, pair);
         }

@@ -1,44 +1,56 @@
 //! What ends a loop when the hop limit does not: our own packets are known, and a sender has a ceiling.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::latch::Evidence;
 
-/// The ports we have bound, by every address that they are known by.
-#[derive(Debug, Default)]
+/// The ports we have bound, by every address that they are known by. A copy shares what it is a copy of: the ports of one
+/// worker are ours to all of them. A packet only reads, and waits for nobody.
+#[derive(Debug, Clone)]
 pub struct OwnPorts {
-    addresses: Vec<(IpAddr, Box<[u64; 1024]>)>,
+    addresses: Arc<[(IpAddr, Box<Bits>)]>,
 }
 
+/// One bit a port.
+type Bits = [AtomicU64; 1024];
+
 impl OwnPorts {
-    /// Notes a port of ours.
-    pub fn insert(&mut self, address: SocketAddr) {
-        let at = self.addresses.iter().position(|(ip, _)| *ip == address.ip()).unwrap_or_else(|| {
-            self.addresses.push((address.ip(), Box::new([0; 1024])));
-            self.addresses.len() - 1
-        });
-        if let Some(word) =
-            self.addresses.get_mut(at).and_then(|(_, bits)| bits.get_mut(word(address.port())))
-        {
-            *word |= bit(address.port());
+    /// None yet, of these addresses.
+    pub fn of(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut all: Vec<(IpAddr, Box<Bits>)> = Vec::new();
+        for ip in addresses {
+            if !all.iter().any(|(known, _)| *known == ip) {
+                all.push((ip, Box::new([const { AtomicU64::new(0) }; 1024])));
+            }
+        }
+        Self { addresses: all.into() }
+    }
+
+    /// Notes a port of ours; of another address: nothing.
+    pub fn insert(&self, address: SocketAddr) {
+        if let Some(word) = self.word(address) {
+            word.fetch_or(bit(address.port()), Ordering::Relaxed);
         }
     }
 
     /// Forgets a port.
-    pub fn remove(&mut self, address: SocketAddr) {
-        let found = self.addresses.iter_mut().find(|(ip, _)| *ip == address.ip());
-        if let Some(word) = found.and_then(|(_, bits)| bits.get_mut(word(address.port()))) {
-            *word &= !bit(address.port());
+    pub fn remove(&self, address: SocketAddr) {
+        if let Some(word) = self.word(address) {
+            word.fetch_and(!bit(address.port()), Ordering::Relaxed);
         }
     }
 
     /// Whether this is a port of ours. One look at a few addresses and one at a bit.
     pub fn contains(&self, address: SocketAddr) -> bool {
-        self.addresses.iter().any(|(ip, bits)| {
-            *ip == address.ip()
-                && bits.get(word(address.port())).is_some_and(|w| w & bit(address.port()) != 0)
-        })
+        self.word(address).is_some_and(|word| word.load(Ordering::Relaxed) & bit(address.port()) != 0)
+    }
+
+    fn word(&self, address: SocketAddr) -> Option<&AtomicU64> {
+        let (_, bits) = self.addresses.iter().find(|(ip, _)| *ip == address.ip())?;
+        bits.get(word(address.port()))
     }
 }
 
@@ -161,8 +173,9 @@ mod tests {
 
     #[test]
     fn own_ports_are_exact() {
-        let mut own = OwnPorts::default();
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let own = OwnPorts::of(["192.0.2.1:0", "192.0.2.1:0", "[2001:db8::1]:0"].map(|text| at(text).ip()));
+        let copy = own.clone();
         own.insert(at("192.0.2.1:16384"));
         own.insert(at("[2001:db8::1]:16386"));
         for (text, ours) in [
@@ -172,9 +185,9 @@ mod tests {
             ("192.0.2.2:16384", false),
             ("[2001:db8::1]:16386", true),
         ] {
-            assert_eq!(own.contains(at(text)), ours, "{text}");
+            assert_eq!((own.contains(at(text)), copy.contains(at(text))), (ours, ours), "{text}");
         }
-        own.remove(at("192.0.2.1:16384"));
+        copy.remove(at("192.0.2.1:16384"));
         assert!(!own.contains(at("192.0.2.1:16384")));
     }
 

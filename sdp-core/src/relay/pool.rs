@@ -26,6 +26,11 @@ impl Pool {
         Self { first, pairs, taken: vec![false; usize::from(pairs)], quarantine: VecDeque::new(), rest }
     }
 
+    /// No pairs.
+    pub fn none() -> Self {
+        Self { first: 0, pairs: 0, taken: Vec::new(), quarantine: VecDeque::new(), rest: Duration::ZERO }
+    }
+
     /// How many pairs there are.
     pub fn size(&self) -> usize {
         usize::from(self.pairs)

@@ -121,9 +121,11 @@ impl Gateway {
         let mut config = Config::new(ip(outer).into(), ip(inner).into());
         let mut relay = net::Config::new(config.outside, config.inside, seed());
         relay.statistics_interval = Duration::from_millis(100);
-        // `tests/relay_epoll.rs` is these tests once more.
-        if env!("CARGO_CRATE_NAME") == "relay_epoll" {
-            relay.engine = net::Engine::Epoll;
+        // `tests/relay_epoll.rs` is these tests once more, and `tests/relay_workers.rs` is.
+        match env!("CARGO_CRATE_NAME") {
+            "relay_epoll" => relay.engine = net::Engine::Epoll,
+            "relay_workers" => relay.workers = 3,
+            _ => {}
         }
         change(&mut config, &mut relay);
         let (sender, inbox) = mpsc::channel();
@@ -158,7 +160,8 @@ impl Gateway {
             self.relay.send(command);
         }
         let snapshots = |gateway: &Self| {
-            gateway.reports.iter().filter(|report| matches!(report, Report::Snapshot { .. })).count()
+            let whole = |report: &&Report| matches!(report, Report::Snapshot { more: false, .. });
+            gateway.reports.iter().filter(whole).count()
         };
         let before = snapshots(self);
         self.relay.send(sdp_core::relay::Command::Snapshot);

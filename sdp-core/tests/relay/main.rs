@@ -1,7 +1,7 @@
 //! The relay on loopback: real sockets, real TTL and hop limit, descriptions written out.
 #![allow(clippy::disallowed_methods)] // These tests run in real time, some of them with threads.
 
-mod gateway;
+pub(crate) mod gateway;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};

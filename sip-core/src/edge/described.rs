@@ -20,7 +20,7 @@ use super::Edge;
 use super::event::{DropCause, Event, shown};
 use super::forward::OWN;
 use super::offer::described;
-use crate::flow::{Peer, Side, Source, Transport};
+use crate::flow::{FlowId, Peer, Side, Source, Transport};
 use crate::header::CallId;
 use crate::message::{Message, Method};
 use crate::resolve::is_under;
@@ -104,6 +104,20 @@ impl Names {
 
     pub(super) fn poll_question(&mut self) -> Option<(u64, Question)> {
         self.locator.poll_question().map(|(query, question)| (query | OURS, question))
+    }
+
+    /// A connection is gone: nobody waits for what it asked. Its answers are judged where
+    /// they belong.
+    pub(super) fn forget(&mut self, flow: FlowId) {
+        if self.lines.is_empty() {
+            return;
+        }
+        self.lines.retain(|(source, _), queue| {
+            if source.flow() == Some(flow) {
+                queue.messages.retain(|held| !held.message.is_request());
+            }
+            !queue.messages.is_empty()
+        });
     }
 
     /// Whether an answer is to one of our questions.

@@ -272,6 +272,7 @@ impl Edge {
         }
         self.lose_path(Source::Flow(flow));
         self.unwatch(flow);
+        self.names.forget(flow);
         self.layer.handle_flow_closed(now, flow);
     }
 

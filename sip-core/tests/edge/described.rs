@@ -262,6 +262,19 @@ fn several_names_of_one_description_are_all_found_and_no_more_than_four() {
 }
 
 #[test]
+fn who_hangs_up_meanwhile_asks_no_more() {
+    let mut world = World::with(looking());
+    let (phone, own, _) = phone(&mut world);
+    invite(&mut world, phone, "c", "phone.example");
+    world.hang(phone);
+    world.answer_lookup(&["198.51.100.7"]);
+    world.silent(own);
+    let back = world.phone(MAC_A, "198.51.100.7:40001");
+    invite(&mut world, back, "d", "phone.example");
+    assert_eq!(read(&world.hear_start(own, "INVITE ")), "IP4 198.51.100.7");
+}
+
+#[test]
 fn turned_off_meanwhile_what_waits_goes_on() {
     let mut world = World::with(looking());
     let (phone, own, _) = phone(&mut world);

@@ -344,7 +344,7 @@ async fn consume(faint: Faint, mut reports: mpsc::UnboundedReceiver<Report>, _al
 fn setup(settings: &Settings) -> Setup {
     let (low, high) = settings.media.port_range;
     let (outside, inside) = (addresses(&settings.net.outside), addresses(&settings.net.inside));
-    Setup { outside, inside, ports: low..=high, workers: 0, dscp: settings.media.dscp }
+    Setup { outside, inside, ports: low..=high, workers: settings.media.workers, dscp: settings.media.dscp }
 }
 
 /// What the relay is made of, in this process or in one of its own.
@@ -352,6 +352,7 @@ pub(crate) fn relay(setup: &Setup) -> io::Result<net::Config> {
     let mut config = net::Config::new(setup.outside, setup.inside, super::seed()?);
     config.ports = setup.ports.clone();
     config.dscp = setup.dscp;
+    config.workers = setup.workers;
     Ok(config)
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Judge;
 use crate::config::file;
 use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
+use sdp_core::net::MAX_WORKERS;
 use sdp_core::policy::Timeouts;
 
 /// The socket of the media process in the state folder.
@@ -22,9 +23,7 @@ pub(super) fn settings(
     state_dir: &Path,
     judge: &mut Judge<'_>,
 ) -> Option<MediaSettings> {
-    if media.workers > 1 || media.workers < 0 {
-        judge.refuse(&["media", "workers"], "several media workers are not built yet: expected 0 or 1");
-    }
+    let workers = judge.number::<usize>(&["media", "workers"], media.workers, (0, MAX_WORKERS as i64));
     let process = process(media, state_dir, judge);
     let sources = [("signalling-address", true), ("any", false)];
     let signalling_address_only = judge.one_of(&["media", "source"], &media.source, &sources);
@@ -47,6 +46,7 @@ pub(super) fn settings(
     Some(MediaSettings {
         relay: true,
         process: process?,
+        workers: workers?,
         port_range: port_range?,
         ttl: ttl?,
         signalling_address_only: signalling_address_only?,

@@ -98,6 +98,7 @@ impl Rig {
                         self.bound.insert(self.table.handle_bound().unwrap(), (rtp, rtcp));
                     }
                     Action::Close(slot) => drop(self.bound.remove(&slot)),
+                    Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
                     Action::Report(report) => {
                         self.reports.push(report.clone());
                         self.anchor.handle_report(self.now, crossed(&report));

@@ -218,6 +218,7 @@ impl Rig {
                 }
                 Action::Report(Report::Leased { pairs, .. }) => leased = pairs.first().map(|pair| pair.id),
                 Action::Close(slot) => drop(self.bound.remove(&slot)),
+                Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
                 Action::Report(_) => {}
             }
         }

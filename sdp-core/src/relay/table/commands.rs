@@ -72,15 +72,11 @@ impl Table {
                 None => return,
             },
             None => {
-                // Streams end and begin all day: their places are used again.
-                let at = self.streams.iter().position(Option::is_none).unwrap_or(self.streams.len());
+                let at = self.place();
                 // Not all at once, when all have begun at once: packets would wait for a thousand reports.
                 let statistics_due = now + self.config.statistics_interval + TICK * (at % SPREAD) as u32;
                 let entry =
                     Entry { stream: Stream::new(now, setup), outside, inside, joined: None, statistics_due };
-                if at == self.streams.len() {
-                    self.streams.push(None);
-                }
                 if let Some(place) = self.streams.get_mut(at) {
                     *place = Some(entry);
                 }
@@ -93,6 +89,15 @@ impl Table {
                 bound.usage = Usage::Stream { at: entry, side };
             }
         }
+    }
+
+    /// A place for a stream. They end and begin all day: places are used again.
+    pub(super) fn place(&mut self) -> usize {
+        let at = self.streams.iter().position(Option::is_none).unwrap_or(self.streams.len());
+        if at == self.streams.len() {
+            self.streams.push(None);
+        }
+        at
     }
 
     /// The slot of a pair that a stream may use on a side: leased, or its own already.
@@ -121,7 +126,7 @@ impl Table {
         }
     }
 
-    fn part(&mut self, at: usize) {
+    pub(super) fn part(&mut self, at: usize) {
         let Some(other) =
             self.streams.get_mut(at).and_then(Option::as_mut).and_then(|entry| entry.joined.take())
         else {

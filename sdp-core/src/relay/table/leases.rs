@@ -15,7 +15,12 @@ impl Table {
     /// The next thing to do; `None`: nothing until the next input.
     pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
         loop {
-            if let Some(action) = self.actions.pop_front() {
+            // What a stream has to tell is told before it goes to where it tells more.
+            let leaves = matches!(self.actions.front(), Some(Action::Give { .. }));
+            if (!leaves || self.reports.is_empty())
+                && let Some(action) = self.actions.pop_front()
+            {
+                self.vacate(&action);
                 return Some(action);
             }
             if let Some(report) = self.reports.pop_front() {
@@ -31,15 +36,29 @@ impl Table {
         }
     }
 
+    /// The driver parts with sockets before it does anything else: their slots may be used again.
+    fn vacate(&mut self, action: &Action) {
+        match action {
+            Action::Close(slot) => self.vacant.push(slot.0),
+            Action::Give { slots: Some(slots), .. } => self.vacant.extend(slots.map(|slot| slot.0)),
+            _ => {}
+        }
+    }
+
+    /// A place for a pair.
+    pub(super) fn vacancy(&mut self) -> usize {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
     /// The sockets of the last [`Action::Bind`] are bound; this is their slot.
     pub fn handle_bound(&mut self) -> Option<Slot> {
         let (realm, pair) = self.binding.take()?;
         self.own.insert(pair.rtp);
         self.own.insert(pair.rtcp);
-        let at = self.vacant.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
+        let at = self.vacancy();
         *self.slots.get_mut(at)? = Some(Bound { pair, usage: Usage::Free });
         self.pairs.insert(pair.id, at);
         let exact = self.wants.front().is_some_and(|want| want.exact.is_some());
@@ -94,7 +113,7 @@ impl Table {
             self.settle(now, None);
             return None;
         }
-        if self.pairs.len() >= self.config.capacity {
+        if self.pairs.len() + self.away >= self.config.capacity {
             self.give_up(now, "as many pairs are bound as descriptors allow");
             return None;
         }
@@ -226,16 +245,21 @@ impl Table {
     pub(super) fn unbind(&mut self, now: Instant, at: usize) {
         let Some(bound) = self.slots.get_mut(at).and_then(Option::take) else { return };
         let pair = bound.pair;
+        let binds = self.binds;
         self.pairs.remove(&pair.id);
         self.own.remove(pair.rtp);
         self.own.remove(pair.rtcp);
         if let Some(state) = self.realm_mut(pair.realm) {
             let advertised = state.advertised;
-            state.pool.rest(now, pair.rtp.port());
+            if binds {
+                state.pool.rest(now, pair.rtp.port());
+            }
             self.own.remove((advertised, pair.rtp.port()).into());
             self.own.remove((advertised, pair.rtcp.port()).into());
         }
-        self.vacant.push(at);
         self.actions.push_back(Action::Close(Slot(at)));
+        if !self.binds {
+            self.actions.push_back(Action::Rest(pair));
+        }
     }
 }

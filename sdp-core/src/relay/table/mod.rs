@@ -2,6 +2,7 @@
 
 mod commands;
 mod leases;
+mod moving;
 mod restore;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore as _, SeedableRng};
 
+pub use self::moving::{Move, Moving, Ticket};
 use super::checks::Answer;
 use super::command::{Realm, Side, StreamId};
 use super::loop_guard::OwnPorts;
@@ -48,6 +50,8 @@ pub struct Config {
     pub seed: [u8; 32],
     /// What carries packets; for the driver.
     pub engine: Engine,
+    /// Threads that carry packets; 0: one for each core; 1. For the driver, which has a table for each.
+    pub workers: usize,
 }
 
 /// What carries packets.
@@ -78,7 +82,17 @@ impl Config {
             dscp: 46,
             seed,
             engine: Engine::Auto,
+            workers: 1,
         }
+    }
+
+    /// The ports of all tables of a relay like this.
+    pub fn own_ports(&self) -> OwnPorts {
+        let addresses = [self.outside, self.inside];
+        let of =
+            |addresses: &Addresses| addresses.families().filter_map(|f| addresses.of(f)).collect::<Vec<_>>();
+        let all = addresses.iter().flat_map(of);
+        OwnPorts::of(all.flat_map(|address| [address.local, address.advertised]))
     }
 }
 
@@ -98,6 +112,16 @@ pub enum Action {
     },
     /// Close the sockets of a slot.
     Close(Slot),
+    /// Tell the table that binds that the ports of this pair are closed: [`Table::handle_closed`].
+    Rest(Pair),
+    /// Hand a stream to another table, with the sockets of its slots, outside and inside; [`Table::departed`] has it. `None`:
+    /// there is no such stream, and who waits for it is to be told so.
+    Give {
+        /// What was ordered.
+        order: Move,
+        /// Its sockets.
+        slots: Option<[Slot; 2]>,
+    },
     /// Hand this to the anchor.
     Report(Report),
 }
@@ -146,6 +170,12 @@ pub struct Table {
     answer: Answer,
     /// Pairs a realm keeps bound ahead of need.
     share: usize,
+    /// Ports are bound here, leased and put to rest: one table of a relay does.
+    binds: bool,
+    /// Pairs bound here that other tables have.
+    away: usize,
+    /// Streams that are to leave, in the order of [`Action::Give`].
+    leaving: VecDeque<Moving>,
 }
 
 #[derive(Debug)]
@@ -195,6 +225,13 @@ const TICK: Duration = Duration::from_secs(1);
 impl Table {
     /// A table without a port; its first actions bind the pool.
     pub fn new(now: Instant, config: Config) -> Self {
+        let own = config.own_ports();
+        Self::among(now, config, own, true)
+    }
+
+    /// One of several tables of a relay. The one that `binds` has the ports, opens every stream and hands it on ([`Move`]); to
+    /// the others streams come.
+    pub fn among(now: Instant, config: Config, own: OwnPorts, binds: bool) -> Self {
         let mut realms = Vec::new();
         for (side, addresses) in [(Side::Outside, config.outside), (Side::Inside, config.inside)] {
             for family in addresses.families() {
@@ -202,7 +239,7 @@ impl Table {
                     let state = RealmState {
                         local: address.local,
                         advertised: address.advertised,
-                        pool: Pool::new(&config.ports, config.rest),
+                        pool: if binds { Pool::new(&config.ports, config.rest) } else { Pool::none() },
                         free: VecDeque::new(),
                     };
                     realms.push((Realm { side, family }, state));
@@ -213,6 +250,7 @@ impl Table {
         let share = config.pool.min(config.capacity).checked_div(realms.len()).unwrap_or(0);
         let wants = realms
             .iter()
+            .filter(|_| binds)
             .map(|(realm, _)| Want { realm: *realm, free: share, lease: None, busy: 0, exact: None })
             .collect();
         let ready = Report::Ready {
@@ -230,17 +268,20 @@ impl Table {
             vacant: Vec::new(),
             pairs: HashMap::new(),
             next_pair,
-            own: OwnPorts::default(),
+            own,
             streams: Vec::new(),
             by_id: HashMap::new(),
             records: HashMap::new(),
             wants,
             binding: None,
             actions: VecDeque::new(),
-            reports: VecDeque::from([ready]),
+            reports: binds.then_some(ready).into_iter().collect(),
             tick: now + TICK,
             answer: Answer::default(),
             share,
+            binds,
+            away: 0,
+            leaving: VecDeque::new(),
             config,
         }
     }
@@ -356,7 +397,12 @@ impl Table {
         over.into_iter().for_each(|stream| self.close(now, stream));
     }
 
-    /// How many pairs are bound now.
+    /// How many pairs that were bound here other tables have now.
+    pub fn lent(&self) -> usize {
+        self.away
+    }
+
+    /// How many pairs this table has now.
     pub fn bound(&self) -> usize {
         self.pairs.len()
     }

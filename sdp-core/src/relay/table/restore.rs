@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Action, Table, Usage, Want};
+use super::{Action, Move, Table, Usage, Want};
 use crate::relay::command::{Command, StreamId, StreamSetup};
 use crate::relay::report::{Pair, PairId, Report};
 
@@ -26,6 +26,8 @@ pub(super) struct Exact {
     bound: Vec<usize>,
     /// What it is told once it runs.
     then: Vec<Command>,
+    /// Then it goes to another table, which waits for it, or for word that it will not come.
+    leave: Option<Move>,
 }
 
 /// A part of a snapshot.
@@ -74,6 +76,9 @@ impl Table {
     /// Leases that no stream uses end.
     pub(super) fn release(&mut self) {
         // Those of streams that wait are kept, and so taken back.
+        let waited = self.wants.iter().filter_map(|want| want.exact.as_ref()?.leave);
+        let waited: Vec<Move> = waited.collect();
+        waited.into_iter().for_each(|order| self.give_nothing(order));
         self.wants.retain(|want| want.lease.is_none() && want.exact.is_none());
         let held = self.slots.iter().flatten();
         let held = held.filter(|bound| matches!(bound.usage, Usage::Leased { .. } | Usage::Kept));
@@ -91,14 +96,19 @@ impl Table {
         }
         let at = self.wants.iter().take_while(|want| want.exact.is_some()).count();
         let Some(realm) = pairs.first().map(|pair| pair.realm) else { return };
-        let exact = Some(Box::new(Exact { stream, missing: pairs, bound: Vec::new(), then: Vec::new() }));
+        let exact = Some(Box::new(Exact {
+            stream,
+            missing: pairs,
+            bound: Vec::new(),
+            then: Vec::new(),
+            leave: None,
+        }));
         self.wants.insert(at, Want { realm, free: 0, lease: None, busy: 0, exact });
     }
 
     /// Keeps back what concerns a stream that waits for its pairs. `Some`: to be executed now.
     pub(super) fn defer(&mut self, now: Instant, command: Command) -> Option<Command> {
-        // The front one alone, nearly always: nothing waits.
-        if self.wants.front().is_none_or(|want| want.exact.is_none()) {
+        if !self.restores() {
             return Some(command);
         }
         match command {
@@ -109,21 +119,19 @@ impl Table {
                 }
                 None => Some(Command::Update { stream }),
             },
+            Command::Part { stream } => {
+                // As if the join had been executed by now.
+                self.forget_joins(stream);
+                Some(Command::Part { stream })
+            }
             Command::Join { a, b } => {
+                self.forget_joins(a);
+                self.forget_joins(b);
                 // Not while either waits; the other may wait as well, and then its turn comes again.
                 let waits = if self.waiting(a).is_some() { a } else { b };
                 let Some(waiting) = self.waiting(waits) else { return Some(Command::Join { a, b }) };
                 waiting.then.push(Command::Join { a, b });
                 None
-            }
-            Command::Part { stream } => {
-                // As if the join had been executed by now.
-                for exact in self.wants.iter_mut().filter_map(|want| want.exact.as_deref_mut()) {
-                    let joins =
-                        |c: &Command| matches!(c, Command::Join { a, b } if [*a, *b].contains(&stream));
-                    exact.then.retain(|command| !joins(command));
-                }
-                Some(Command::Part { stream })
             }
             Command::Close { stream } => {
                 self.forget_exact(now, |id| id == stream);
@@ -135,6 +143,29 @@ impl Table {
             }
             command => Some(command),
         }
+    }
+
+    /// Joins of this stream that wait are over: something later is said of it.
+    fn forget_joins(&mut self, stream: StreamId) {
+        for exact in self.wants.iter_mut().filter_map(|want| want.exact.as_deref_mut()) {
+            exact.then.retain(|said| !matches!(said, Command::Join { a, b } if *a == stream || *b == stream));
+        }
+    }
+
+    /// Whether any stream waits for its pairs: they are first of all.
+    fn restores(&self) -> bool {
+        self.wants.front().is_some_and(|want| want.exact.is_some())
+    }
+
+    /// A stream that waits for its pairs is to leave: once it runs.
+    pub(super) fn defer_move(&mut self, order: Move) -> Option<Move> {
+        if !self.restores() {
+            return Some(order);
+        }
+        let Some(waiting) = self.waiting(order.stream) else { return Some(order) };
+        let before = waiting.leave.replace(order);
+        before.into_iter().for_each(|before| self.give_nothing(before));
+        None
     }
 
     fn usage(&self, pair: PairId) -> Option<Usage> {
@@ -149,15 +180,17 @@ impl Table {
 
     /// Streams that wait and shall not come.
     fn forget_exact(&mut self, now: Instant, which: impl Fn(StreamId) -> bool) {
-        let mut bound = Vec::new();
+        let (mut bound, mut waited) = (Vec::new(), Vec::new());
         self.wants.retain_mut(|want| match want.exact.as_mut().filter(|exact| which(exact.stream.id)) {
             Some(exact) => {
                 bound.append(&mut exact.bound);
+                waited.extend(exact.leave);
                 false
             }
             None => true,
         });
         bound.into_iter().for_each(|at| self.unbind(now, at));
+        waited.into_iter().for_each(|order| self.give_nothing(order));
     }
 
     /// One step towards the stream that waits first.
@@ -174,6 +207,7 @@ impl Table {
                 }
             }
             exact.then.into_iter().for_each(|command| self.handle_command(now, command));
+            exact.leave.into_iter().for_each(|order| self.give(order));
             return None;
         };
         if self.rename(pair) {
@@ -184,7 +218,7 @@ impl Table {
                 && realm.local == pair.rtcp.ip()
                 && pair.rtp.port().checked_add(1) == Some(pair.rtcp.port())
         };
-        let full = self.pairs.len() >= self.config.capacity;
+        let full = self.pairs.len() + self.away >= self.config.capacity;
         let claimed = self
             .realm_mut(pair.realm)
             .is_some_and(|realm| local(realm) && !full && realm.pool.claim(pair.rtp.port()));
@@ -233,6 +267,7 @@ impl Table {
     pub(super) fn give_up_exact(&mut self, now: Instant) {
         let Some(exact) = self.wants.pop_front().and_then(|want| want.exact) else { return };
         exact.bound.into_iter().for_each(|at| self.unbind(now, at));
+        exact.leave.into_iter().for_each(|order| self.give_nothing(order));
         self.reports.push_back(Report::Refused { stream: exact.stream.id });
     }
 }

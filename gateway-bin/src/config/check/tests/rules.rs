@@ -368,9 +368,12 @@ fn the_relay_s_timers_and_marks() {
         ("timeout_rtcp = true", "media.timeout_rtcp", "seconds from 10"),
         ("dscp = 64", "media.dscp", "0 to 63"),
         ("dscp = -1", "media.dscp", "0 to 63"),
+        ("workers = 65", "media.workers", "0 to 64"),
+        ("workers = -1", "media.workers", "0 to 64"),
     ] {
         refused("[media]", &format!("[media]\n{line}"), key, says);
     }
+    assert_eq!((media("workers = 0").unwrap().workers, media("workers = 64").unwrap().workers), (0, 64));
     assert_eq!((media("dscp = 0").unwrap().dscp, media("dscp = 63").unwrap().dscp), (0, 63));
     let sip = |line: &str| changed("[sip]\n", &format!("[sip]\n{line}\n")).map(|found| found.0.sip.dscp);
     for line in ["stun = true", "stun_keepalive = true"] {
