@@ -114,6 +114,12 @@ fn same_lines(before: &[u8], after: &[u8], rules: &Rules) {
             b"a=candidate:",
             b"a=remote-candidates:",
             b"a=ice-",
+            // These name an address, and go from lines that do not stay their author's.
+            b"a=altc:",
+            b"a=ccap:",
+            b"a=source-filter:",
+            b"a=path:",
+            b"a=alt:",
         ];
         let more = [&b"a=rtpmap:"[..], b"a=fmtp:", b"a=rtcp-fb:", b"a=imageattr:"];
         starts.iter().chain(&more).any(|start| line.starts_with(start))

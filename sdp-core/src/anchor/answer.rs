@@ -57,7 +57,8 @@ impl Anchor {
         if from == Side::Outside {
             session.signalling = Some(signalling);
         }
-        if offer.note(session.fork, signalling, &described) || !offer.answered {
+        let lines = described.get(..offer.lines.len()).unwrap_or(&described);
+        if offer.note(session.fork, signalling, lines) || !offer.answered {
             // Signalling has spoken: locked legs may choose anew.
             session.generation = session.generation.wrapping_add(1);
         }
@@ -132,7 +133,10 @@ impl Anchor {
     }
 
     fn replace(&mut self, session: &mut Session, id: u64, index: u32, side: Side, pair: Pair) {
-        let Some(stream) = session.stream_mut(index) else { return };
+        let Some(stream) = session.stream_mut(index) else {
+            // Closed meanwhile: nobody needs what was kept for it.
+            return self.commands.push_back(Command::Return { pairs: vec![pair.id] });
+        };
         let old = std::mem::replace(
             match side {
                 Side::Outside => &mut stream.outside,

@@ -60,6 +60,8 @@ pub struct Stream {
     inside: Leg,
     /// Where some silence is to be told.
     watch: Option<Box<Watch>>,
+    /// Both ends were let in at some time.
+    met: bool,
 }
 
 #[derive(Debug)]
@@ -123,7 +125,8 @@ impl Stream {
     /// A stream in this state.
     pub fn new(now: Instant, setup: StreamSetup) -> Self {
         let (outside, inside) = (Leg::new(&setup, Side::Outside), Leg::new(&setup, Side::Inside));
-        let mut stream = Self { setup, outside, inside, watch: None };
+        let met = setup.outside.live && setup.inside.live;
+        let mut stream = Self { setup, outside, inside, watch: None, met };
         stream.watch(now);
         stream
     }
@@ -138,8 +141,15 @@ impl Stream {
         for side in [Side::Outside, Side::Inside] {
             self.leg(side).update(setup.leg(side));
         }
+        self.met |= setup.outside.live && setup.inside.live;
         self.setup = setup;
         self.watch(now);
+    }
+
+    /// Whether anybody may still send to its ports: it was agreed, or something has come.
+    pub fn was_used(&self) -> bool {
+        let came = |leg: &Leg| leg.statistics.received_octets > 0 || leg.statistics.dropped.total() > 0;
+        self.met || came(&self.outside) || came(&self.inside)
     }
 
     /// Silence counts from now on.

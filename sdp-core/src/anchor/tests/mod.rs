@@ -11,6 +11,7 @@ mod restore;
 mod rules;
 mod silence;
 mod state;
+mod storm;
 
 use super::*;
 use crate::policy::{HopLimit, SenderLimit, Source};

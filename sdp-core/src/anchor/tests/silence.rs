@@ -93,3 +93,32 @@ fn clocks_and_kind_come_from_the_descriptions() {
     assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &idle), Some((inner, at("10.0.1.60", 5000), 54)));
     assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &idle).unwrap().1, at(PHONE_A, 61000));
 }
+
+/// A re-INVITE moves the phone to the other family, and its answer comes after the stream was closed.
+#[test]
+fn what_waited_for_a_stream_that_is_closed_goes_back() {
+    let mut rig = rig();
+    rig.call(1);
+    rig.offer(1, Side::Outside, "2001:db8::77", &audio("2001:db8::77", 30000));
+    assert_eq!(rig.table.kept(), 1);
+    wait(&mut rig, 12);
+    assert!(rig.anchor.sessions[&1].streams.is_empty(), "{:?}", silences(&rig));
+    rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!(rig.table.kept(), 0);
+    // The next one speaks again.
+    let (outer, inner) = rig.call(1);
+    assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap().0, inner);
+}
+
+/// An answer has as many lines as its offer (RFC 3264 §6): of one with more nothing is kept.
+#[test]
+fn lines_that_nobody_offered_are_not_remembered() {
+    let mut rig = rig();
+    rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    rig.anchor.set_fork(1, Some(7));
+    let more = audio("10.0.1.60", 5000) + &"m=audio 5002 RTP/AVP 0\r\n".repeat(60);
+    let answer = rig.answer(1, Side::Inside, PBX, &more);
+    assert_eq!(ports(&answer).iter().filter(|port| **port != 0).count(), 1);
+    let offer = rig.anchor.sessions[&1].offer.as_ref().unwrap();
+    assert_eq!(offer.forks.iter().map(|fork| fork.lines.len()).collect::<Vec<_>>(), [1]);
+}

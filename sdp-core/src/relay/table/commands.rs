@@ -142,7 +142,9 @@ impl Table {
         self.part(at);
         let Some(entry) = self.streams.get_mut(at).and_then(Option::take) else { return };
         self.reports.push_back(entry.statistics(true));
-        self.unbind(now, entry.outside);
-        self.unbind(now, entry.inside);
+        let used = entry.stream.was_used();
+        for slot in [entry.outside, entry.inside] {
+            if used { self.unbind(now, slot) } else { self.free(slot) }
+        }
     }
 }

@@ -241,6 +241,22 @@ impl Table {
         surplus.into_iter().for_each(|at| self.unbind(now, at));
     }
 
+    /// The pair of a stream that nobody has answered is as good as new: calls that are refused, as each one is that has to
+    /// authenticate, would else keep ports from those that are not. Its number is another from now on.
+    pub(super) fn free(&mut self, at: usize) {
+        self.next_pair += 1;
+        let fresh = PairId(self.next_pair);
+        let Some(bound) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        let old = std::mem::replace(&mut bound.pair.id, fresh);
+        bound.usage = Usage::Free;
+        let realm = bound.pair.realm;
+        self.pairs.remove(&old);
+        self.pairs.insert(fresh, at);
+        if let Some(state) = self.realm_mut(realm) {
+            state.free.push_back(at);
+        }
+    }
+
     /// A pair that was used is closed, and its ports rest.
     pub(super) fn unbind(&mut self, now: Instant, at: usize) {
         let Some(bound) = self.slots.get_mut(at).and_then(Option::take) else { return };

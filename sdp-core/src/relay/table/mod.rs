@@ -407,6 +407,12 @@ impl Table {
         self.pairs.len()
     }
 
+    /// How many pairs are promised and not used yet.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.slots.iter().flatten().filter(|bound| bound.usage == Usage::Kept).count()
+    }
+
     fn realm_mut(&mut self, realm: Realm) -> Option<&mut RealmState> {
         self.realms.iter_mut().find(|(name, _)| *name == realm).map(|(_, state)| state)
     }

@@ -1,3 +1,4 @@
+mod ends;
 mod guard;
 mod reports;
 mod restore;
@@ -79,20 +80,7 @@ impl Rig {
 
     fn open(&mut self, session: u64, hop_limit: HopLimit) -> (StreamSetup, Pair, Pair) {
         let (outside, inside) = (self.lease(OUT, 1)[0], self.lease(IN, 1)[0]);
-        let setup = StreamSetup {
-            id: StreamId { session, index: 0 },
-            outside: leg(outside.id, &format!("198.51.100.{session}:4000"), true),
-            inside: leg(inside.id, &format!("10.0.1.{session}:5000"), false),
-            hop_limit,
-            rtcp_mux: false,
-            secure: false,
-            dtls: false,
-            payloads: [0, 8].into_iter().collect(),
-            kind: Kind::Rtp,
-            clocks: Clocks::default(),
-            timeouts: Timeouts::default(),
-            direct: false,
-        };
+        let setup = StreamSetup { hop_limit, ..stream(session, outside.id, inside.id) };
         self.tell(Command::Open { stream: setup.clone() });
         (setup, outside, inside)
     }
@@ -125,6 +113,23 @@ impl Rig {
             _ => None,
         });
         found.unwrap()
+    }
+}
+
+fn stream(session: u64, outside: PairId, inside: PairId) -> StreamSetup {
+    StreamSetup {
+        id: StreamId { session, index: 0 },
+        outside: leg(outside, &format!("198.51.100.{session}:4000"), true),
+        inside: leg(inside, &format!("10.0.1.{session}:5000"), false),
+        hop_limit: HopLimit::Keep,
+        rtcp_mux: false,
+        secure: false,
+        dtls: false,
+        payloads: [0, 8].into_iter().collect(),
+        kind: Kind::Rtp,
+        clocks: Clocks::default(),
+        timeouts: Timeouts::default(),
+        direct: false,
     }
 }
 
@@ -323,27 +328,6 @@ fn parting_and_joining_another() {
     assert_eq!(from_a(&mut rig, 3), Some(a_in.rtp));
     rig.tell(Command::Join { a: a.id, b: a.id });
     assert_eq!(from_a(&mut rig, 4), Some(a_in.rtp), "with itself is nothing");
-}
-
-#[test]
-fn after_the_end_nothing_is_relayed_and_the_ports_rest() {
-    let mut rig = Rig::new(|config| config.ports = 20000..=20007);
-    let (setup, outside, inside) = rig.open(7, HopLimit::Keep);
-    rig.tell(Command::Close { stream: setup.id });
-    assert_eq!(rig.packet(outside.rtp, "198.51.100.7:4000", 64, &rtp(1)), None);
-    assert_eq!(rig.packet(inside.rtp, "10.0.1.7:5000", 64, &rtp(1)), None);
-    assert!(
-        !rig.bound.values().any(|(rtp, _)| [outside.rtp, inside.rtp].contains(rtp)),
-        "sockets are closed"
-    );
-    assert!(matches!(rig.reports.last(), Some(Report::Statistics { ended: true, .. })));
-    rig.tell(Command::Close { stream: setup.id });
-    // Four pairs in the range, one of them resting.
-    assert_eq!(rig.lease(OUT, 4).len(), 3);
-    assert!(matches!(rig.reports.last(), Some(Report::Exhausted { missing: 1, .. })));
-    rig.after(Duration::from_secs(31));
-    let again = rig.lease(OUT, 1);
-    assert_eq!(again.iter().map(|pair| pair.rtp).collect::<Vec<_>>(), [outside.rtp]);
 }
 
 #[test]
