@@ -125,7 +125,7 @@ impl Gateway {
             media_side,
             switches,
             names.clone(),
-            location,
+            (location, &known),
             descriptors,
         )?;
         signalling.locate(known).await;

@@ -76,7 +76,7 @@ impl Signalling {
         media: Option<MediaPlane>,
         switches: Switches,
         names: Arc<Names>,
-        location: Location,
+        (location, known): (Location, &[Change]),
         descriptors: usize,
     ) -> io::Result<Self> {
         let count = count(settings.sip.shards);
@@ -100,7 +100,7 @@ impl Signalling {
             let edge = Edge::new(edge(settings), keys.clone(), super::seed()?, media).on(shard);
             let (snapshot, state) = watch::channel(Arc::new(Snapshot::default()));
             let (journal, told, followed) = (location.journal(), replicas.clone(), blocklist.clone());
-            let mut lines = report::signalling::Lines::default();
+            let mut lines = report::signalling::Lines::of(shard, known);
             let taking = taking.clone();
             let calls = watched.clone();
             let events = move |event| match event {

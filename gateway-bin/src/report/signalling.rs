@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use sip_core::edge::bindings::Change;
 use sip_core::edge::event::{
     Arrival, Closing, Departure, DropCause, Lack, Phone, Reason, Release, Snapshot, Step, Switch, Taken,
     Verdict, Why,
 };
 use sip_core::edge::{Event, NameFault};
 use sip_core::flow::{Side, Source};
+use sip_core::shard::Shard;
 use sip_core::token::InstanceId;
 use tracing::{debug, error, info, warn};
 
@@ -22,6 +24,17 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// With the phones of this shard that were registered before the process began: their calls go on before they come back.
+    pub(crate) fn of(shard: Shard, known: &[Change]) -> Self {
+        let tag = |change: &Change| match change {
+            Change::Put(record) if shard.owns(&record.certificate) => {
+                Some((InstanceId(record.id), record.tag.clone()?))
+            }
+            _ => None,
+        };
+        Self { tags: known.iter().filter_map(tag).collect() }
+    }
+
     /// The tag of a phone; `-` when it has none or is not known.
     pub(crate) fn tag(&self, phone: &InstanceId) -> &str {
         self.tags.get(phone).map_or("-", String::as_str)
@@ -288,5 +301,27 @@ fn dropped(cause: DropCause) -> &'static str {
         DropCause::Flood => "its sender sends too much",
         DropCause::Unusable => "can't be answered or forwarded",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phones_of_before_have_their_tags_before_they_come_back() {
+        let put = |id: u64, tag: &str| {
+            let text = format!(
+                r#"{{"Put":{{"id":{id},"tag":{tag},"contact":"sips:117@192.168.1.7","user":"117","domain":"10.0.1.50","users":[],
+                "expires_in":3600,"certificate":{:?},"contact_token":null,"flow_tokens":["d","e"],"switch":null,"outbound":false}}}}"#,
+                [7; 32]
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let known = [put(1, "\"08000FD4CBBF\""), put(2, "null"), Change::Remove(3)];
+        let all = Lines::of(Shard::ALONE, &known);
+        assert_eq!([1, 2, 3].map(|id| all.tag(&InstanceId(id))), ["08000FD4CBBF", "-", "-"]);
+        let parts: Vec<usize> = Shard::all(2).map(|shard| Lines::of(shard, &known).tags.len()).collect();
+        assert_eq!(parts.iter().sum::<usize>(), 1, "one shard has it");
     }
 }
