@@ -183,10 +183,11 @@ def lines(lab):
     a, b = softphones(lab, 2)
     tap = Tap(lab, "gw", "eth1")
     dial(a, b)
-    until("both speak", lambda: {p.src[0] for p in tap.rtp() if not p.out} == set(NAT4.values()), 10)
+    homes = {NAT4["home1"], NAT4["home2"]}  # other cases may have made more
+    until("both speak", lambda: {p.src[0] for p in tap.rtp() if not p.out} == homes, 10)
     time.sleep(1)
     hang_up(a, b)
-    sizes = {n: sorted({len(p.payload) - 12 for p in tap.rtp() if not p.out and p.src[0] == n})[-2:] for n in NAT4.values()}
+    sizes = {n: sorted({len(p.payload) - 12 for p in tap.rtp() if not p.out and p.src[0] == n})[-2:] for n in homes}
     check(all(240 in found for found in sizes.values()), f"octets of G.711 in packets of each softphone: {sizes}")
     return f"b= and a=silenceSupp gone, ptime 30, the rest as it was; softphones send {sizes} octets a packet"
 

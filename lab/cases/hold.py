@@ -66,7 +66,7 @@ def tones(packets):
 def holds(lab):
     """a baresip holds and resumes; then sendonly, inactive, 0.0.0.0 (RFC 2543) by either side: the relay's address stays, nothing goes to who receives nowhere, resume brings audio both ways"""
     Gateway(lab, ttl="64")
-    a, b = pair(lab, 9, "home1", 10, "home2", 10)
+    a, b = pair(lab, 19, "home1", 10, "home2", 10)
     a.registered(), b.registered()
     dial(a, b)
     tap = Tap(lab, "gw", "eth1")
