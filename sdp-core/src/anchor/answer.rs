@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::direct::{Place, Route};
 use super::offer::placement;
 use super::path::Described;
-use super::secure::{self, Own};
+use super::secure;
 use super::session::{Offer, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
@@ -226,23 +226,7 @@ impl Anchor {
         session.next_index = index.wrapping_add(1);
         setup.id = StreamId { session: id, index };
         (setup.outside.pair, setup.inside.pair) = (outside.id, inside.id);
-        if let Some(address) = self.advertised(&inside) {
-            self.own.insert(address, setup.id);
-        }
-        self.commands.push_back(Command::Open { stream: setup.clone() });
-        session.streams.push(Stream {
-            index,
-            outside,
-            inside,
-            setup,
-            agreed: false,
-            names: None,
-            direct: false,
-            said: None,
-            own: Own::default(),
-            joined: None,
-            statistics: None,
-        });
+        self.start(session, Stream::new(outside, inside, setup));
         Some(index)
     }
 

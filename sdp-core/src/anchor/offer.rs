@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::direct::Route;
 use super::path::{self, Described};
 use super::ports::Leased;
-use super::secure::{self, Own};
+use super::secure;
 use super::session::{Offer, OfferedLine, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
@@ -310,23 +310,16 @@ impl Anchor {
             timeouts: self.config.policy.timeouts,
             direct: false,
         };
-        if let Some(address) = self.advertised(&planned.inside) {
-            self.own.insert(address, stream_id);
+        self.start(session, Stream { names, ..Stream::new(planned.outside, planned.inside, setup) });
+    }
+
+    /// A stream begins: its inside port is known as ours, and the relay is told.
+    pub(super) fn start(&mut self, session: &mut Session, stream: Stream) {
+        if let Some(address) = self.advertised(&stream.inside) {
+            self.own.insert(address, stream.setup.id);
         }
-        self.commands.push_back(Command::Open { stream: setup.clone() });
-        session.streams.push(Stream {
-            index: planned.index,
-            outside: planned.outside,
-            inside: planned.inside,
-            setup,
-            agreed: false,
-            names,
-            direct: false,
-            said: None,
-            own: Own::default(),
-            joined: None,
-            statistics: None,
-        });
+        self.commands.push_back(Command::Open { stream: stream.setup.clone() });
+        session.streams.push(stream);
     }
 }
 

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use super::Anchor;
-use super::secure::Own;
 use super::session::{Session, Stream};
 use crate::relay::{Command, Pair, PairId, Report, Side, StreamId, StreamSetup, wire};
 
@@ -197,17 +196,6 @@ fn forget_missing(session: &mut Session) {
 
 /// A stream of which only the relay's side is known.
 fn guessed(setup: &StreamSetup, outside: Pair, inside: Pair) -> Stream {
-    Stream {
-        index: setup.id.index,
-        outside,
-        inside,
-        setup: setup.clone(),
-        agreed: setup.outside.live && setup.inside.live,
-        names: None,
-        direct: false,
-        said: None,
-        own: Own::default(),
-        joined: None,
-        statistics: None,
-    }
+    let agreed = setup.outside.live && setup.inside.live;
+    Stream { agreed, ..Stream::new(outside, inside, setup.clone()) }
 }

@@ -89,6 +89,23 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// One that nobody has answered yet.
+    pub(super) fn new(outside: Pair, inside: Pair, setup: StreamSetup) -> Self {
+        Self {
+            index: setup.id.index,
+            outside,
+            inside,
+            setup,
+            agreed: false,
+            names: None,
+            direct: false,
+            said: None,
+            own: Own::default(),
+            joined: None,
+            statistics: None,
+        }
+    }
+
     /// Its pairs on both sides.
     pub(super) fn pair_ids(&self) -> Vec<PairId> {
         vec![self.outside.id, self.inside.id]
