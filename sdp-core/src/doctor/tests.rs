@@ -3,29 +3,16 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::policy::{SenderLimit, Transport};
+use crate::policy::Transport;
 use crate::relay::report::HopLimits;
 use crate::relay::{Dropped, PairId};
 
 fn leg(latching: bool, sources: &[&str]) -> LegSetup {
     LegSetup {
-        pair: PairId(1),
-        live: true,
-        wanted: true,
-        remote: None,
         sources: sources.iter().map(|ip| ip.parse().unwrap()).collect(),
-        preferred: None,
         latching,
-        sender_limit: SenderLimit::Multiple,
-        max_senders: 10,
-        max_rate: 1000,
-        total_rate: None,
-        late_relatch: false,
-        speaks: true,
-        ice: None,
-        srtp: None,
-        named: 30000,
         generation: 1,
+        ..LegSetup::plain(PairId(1))
     }
 }
 

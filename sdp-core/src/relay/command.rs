@@ -247,6 +247,32 @@ impl std::fmt::Debug for IceLite {
     }
 }
 
+#[cfg(test)]
+impl LegSetup {
+    /// A leg with nothing special about it, for tests to say what matters to them.
+    pub(crate) fn plain(pair: PairId) -> Self {
+        Self {
+            pair,
+            live: true,
+            wanted: true,
+            remote: None,
+            sources: Vec::new(),
+            preferred: None,
+            latching: true,
+            sender_limit: SenderLimit::Multiple,
+            max_senders: 10,
+            max_rate: 1000,
+            total_rate: None,
+            late_relatch: false,
+            speaks: true,
+            ice: None,
+            srtp: None,
+            named: 30000,
+            generation: 0,
+        }
+    }
+}
+
 /// Where an end said it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {

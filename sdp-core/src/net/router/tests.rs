@@ -7,7 +7,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Family, HopLimit, SenderLimit};
+use crate::policy::{Family, HopLimit};
 use crate::relay::command::{Kind, LegSetup, Realm, Remote, Side};
 use crate::relay::report::{Component, Pair, Report};
 use crate::relay::stream::Packet;
@@ -173,23 +173,12 @@ impl Crew {
 fn leg(pair: PairId, port: u16) -> LegSetup {
     let rtp: SocketAddr = (IpAddr::from([203, 0, 113, 1]), port).into();
     LegSetup {
-        pair,
-        live: true,
-        wanted: true,
         remote: Some(Remote { rtp, rtcp: rtp }),
-        sources: Vec::new(),
-        preferred: None,
         latching: false,
-        sender_limit: SenderLimit::Multiple,
         max_senders: 64,
         max_rate: u32::MAX,
-        total_rate: None,
-        late_relatch: false,
-        speaks: true,
         named: 0,
-        ice: None,
-        srtp: None,
-        generation: 0,
+        ..LegSetup::plain(pair)
     }
 }
 

@@ -2,25 +2,7 @@ use super::*;
 use crate::relay::report::PairId;
 
 fn setup(limit: SenderLimit) -> LegSetup {
-    LegSetup {
-        pair: PairId(1),
-        live: true,
-        wanted: true,
-        remote: None,
-        sources: Vec::new(),
-        preferred: None,
-        latching: true,
-        sender_limit: limit,
-        max_senders: 3,
-        max_rate: 1_000,
-        total_rate: None,
-        late_relatch: false,
-        speaks: true,
-        ice: None,
-        srtp: None,
-        named: 30000,
-        generation: 0,
-    }
+    LegSetup { sender_limit: limit, max_senders: 3, ..LegSetup::plain(PairId(1)) }
 }
 
 fn at(text: &str) -> SocketAddr {

@@ -136,23 +136,10 @@ fn stream(session: u64, outside: PairId, inside: PairId) -> StreamSetup {
 fn leg(pair: PairId, remote: &str, latching: bool) -> LegSetup {
     let rtp: SocketAddr = remote.parse().unwrap();
     LegSetup {
-        pair,
-        live: true,
-        wanted: true,
         remote: Some(Remote { rtp, rtcp: (rtp.ip(), rtp.port() + 1).into() }),
         sources: vec![rtp.ip()],
-        preferred: None,
         latching,
-        sender_limit: SenderLimit::Multiple,
-        max_senders: 10,
-        max_rate: 1_000,
-        total_rate: None,
-        late_relatch: false,
-        speaks: true,
-        ice: None,
-        srtp: None,
-        named: 30000,
-        generation: 0,
+        ..LegSetup::plain(pair)
     }
 }
 

@@ -9,23 +9,11 @@ use crate::relay::{LegSetup, Pair, PairId, Payloads, Realm, Remote, Side, Stream
 
 fn leg(pair: u64) -> LegSetup {
     LegSetup {
-        pair: PairId(pair),
-        live: true,
-        wanted: true,
         remote: Some(Remote { rtp: at("198.51.100.7:4000"), rtcp: at("[2001:db8::7]:4001") }),
         sources: vec!["198.51.100.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
-        preferred: None,
-        latching: true,
         sender_limit: SenderLimit::LockIp,
-        max_senders: 10,
-        max_rate: 1000,
-        total_rate: None,
-        late_relatch: false,
-        speaks: true,
-        ice: None,
-        srtp: None,
-        named: 30000,
         generation: 3,
+        ..LegSetup::plain(PairId(pair))
     }
 }
 
