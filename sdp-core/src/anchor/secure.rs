@@ -111,7 +111,8 @@ fn take(
     let mut readings = Vec::with_capacity(described.len());
     for (media, line) in sdp.media.iter().zip(described.iter()) {
         let line = line.as_ref().filter(|line| line.transport.is_rtp());
-        readings.push(line.map(|line| (line.rtp, read(rule, sdp, media, &usable))));
+        let place = |line: &Described| line.names_port().then_some(line.rtp);
+        readings.push(line.map(|line| (place(line), read(rule, sdp, media, &usable))));
     }
     let mut left = false;
     for (at, line) in described.iter_mut().enumerate() {
@@ -122,7 +123,7 @@ fn take(
         };
         let rank = |reading: &Option<(u8, Settled)>| reading.as_ref().map_or(0, |(rank, _)| *rank);
         let others = readings.iter().enumerate().filter_map(|(other, reading)| {
-            let (_, reading) = reading.as_ref().filter(|(place, _)| place == rtp)?;
+            let (_, reading) = reading.as_ref().filter(|(place, _)| place.is_some() && place == rtp)?;
             Some((other, rank(reading)))
         });
         // The first of the best.

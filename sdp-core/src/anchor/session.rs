@@ -79,6 +79,12 @@ pub(super) struct Stream {
     /// Where its phone said it receives, when it last said so.
     #[serde(default)]
     pub(super) said: Option<Place>,
+    /// How often ICE began anew on it.
+    #[serde(default)]
+    pub(super) restarts: u32,
+    /// Marks of the credentials that its ends named last, outside and inside; 0: none.
+    #[serde(default)]
+    pub(super) ice_marks: [u64; 2],
     /// Our keys of it, where SRTP ends with us: as good as those of the relay, they are part of what is kept.
     #[serde(default)]
     pub(super) own: Own,
@@ -100,6 +106,8 @@ impl Stream {
             names: None,
             direct: false,
             said: None,
+            restarts: 0,
+            ice_marks: [0; 2],
             own: Own::default(),
             joined: None,
             statistics: None,
@@ -160,6 +168,9 @@ pub(super) struct OfferedLine {
     /// Of an offer from inside: what it leads to.
     #[serde(default)]
     pub(super) route: Route,
+    /// ICE begins anew with its answer, for the so manieth time (RFC 8445 §9).
+    #[serde(default)]
+    pub(super) restart: Option<u32>,
     /// What its answer has to know, where that goes back.
     #[serde(default)]
     pub(super) offered: Offered,
