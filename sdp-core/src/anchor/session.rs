@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::direct::{Place, Route};
 use super::path::Described;
-use super::secure::Own;
+use super::secure::{Own, Told};
 use crate::policy::SrtpSides;
 use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
 use crate::rewrite::Offered;
@@ -92,6 +92,9 @@ pub(super) struct Stream {
     pub(super) joined: Option<StreamId>,
     #[serde(skip)]
     pub(super) statistics: Option<(LegStatistics, LegStatistics)>,
+    /// Of one under keys.
+    #[serde(skip)]
+    pub(super) reached: Option<Box<Told>>,
 }
 
 impl Stream {
@@ -111,6 +114,7 @@ impl Stream {
             own: Own::default(),
             joined: None,
             statistics: None,
+            reached: None,
         }
     }
 
