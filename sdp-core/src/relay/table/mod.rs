@@ -302,7 +302,7 @@ impl Table {
         let joined = entry.joined.filter(|_| side == Side::Outside);
         let mut opened = None;
         if entry.stream.is_keyed(side) {
-            opened = entry.stream.open(side, packet, &mut self.room).ok()?;
+            opened = entry.stream.open(now, side, packet, &mut self.room).ok()?;
         }
         let bytes = if opened.is_some() { self.room.as_slice() } else { packet.bytes };
         let clear = Packet { bytes, ..*packet };
@@ -412,6 +412,7 @@ impl Table {
                 entry.statistics_due = now + self.config.statistics_interval;
                 let report = entry.statistics(false);
                 self.reports.push_back(report);
+                self.reports.extend(entry.stream.reached());
             }
         }
         self.listen(now);
