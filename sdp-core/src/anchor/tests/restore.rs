@@ -263,7 +263,7 @@ fn what_both_ends_said_outlives_the_process_and_what_was_refused_was_not_said() 
     let before = said(&rig);
     assert_eq!(before.0, Some(ip(PHONE_A)));
     let expected = [lines(&audio(PHONE_A, 4000)), lines(&audio(PBX, 5000))];
-    assert_eq!(before.1, crate::anchor::Said { switch: Some(ip(PBX)), lines: expected });
+    assert_eq!(before.1, Said { switch: Some(ip(PBX)), lines: expected });
     rig.anchor.note(lines(&audio("224.0.0.9", 5004)));
     rig.try_offer(7, Side::Inside, PBX, &audio("224.0.0.9", 5004)).unwrap_err();
     // Nobody noted what this one says: nothing of another description is said of it.
@@ -289,7 +289,7 @@ fn a_stream_without_its_ports_is_known_until_an_answer_gives_it_others() {
         rig.settle();
     };
     let streams = |rig: &Rig| {
-        let state = |stream: crate::anchor::StreamState<'_>| {
+        let state = |stream: StreamState<'_>| {
             (
                 stream.refused,
                 stream.lines.clone(),
