@@ -1,5 +1,6 @@
 mod ends;
 mod guard;
+mod proxy;
 mod reports;
 mod restore;
 
@@ -130,6 +131,7 @@ fn stream(session: u64, outside: PairId, inside: PairId) -> StreamSetup {
         clocks: Clocks::default(),
         timeouts: Timeouts::default(),
         direct: false,
+        proxy: false,
     }
 }
 
