@@ -7,7 +7,7 @@ use super::continuity::{Continuity, Passage};
 use super::{Packet, Stream};
 use crate::relay::command::{LegSetup, Side};
 use crate::relay::crypt::Crypt;
-use crate::relay::report::Component;
+use crate::relay::report::{Component, Report};
 use crate::rtp::{packet, rtcp};
 use crate::srtp::{Fault, Opened};
 
@@ -91,15 +91,31 @@ impl Stream {
     ///
     /// # Errors
     /// It was dropped and counted.
-    pub fn open(&mut self, side: Side, worked: &mut Worked<'_>) -> Result<Option<Opened>, Fault> {
+    pub fn open(
+        &mut self,
+        now: Instant,
+        side: Side,
+        packet: &Packet<'_>,
+        worked: &mut Worked<'_>,
+    ) -> Result<Option<Opened>, Fault> {
         // RFC 7983 §7: neither STUN nor what else shares the port.
-        if !matches!(worked.octets(), [128..=191, ..]) || !self.setup.leg(side).live {
+        if !matches!(packet.bytes, [128..=191, ..]) || !self.setup.leg(side).live {
             return Ok(None);
         }
         let leg = self.leg(side);
         let Some(crypt) = leg.changes.as_ref().and_then(|changes| changes.crypt.as_ref()) else {
             return Ok(None);
         };
+        // Who would not be heard whatever it says costs no look at what it says.
+        let latch = match packet.component {
+            Component::Rtp => &leg.rtp,
+            Component::Rtcp => &leg.rtcp,
+        };
+        if latch.is_closed_to(now, packet.source) {
+            leg.statistics.dropped.stranger += 1;
+            leg.statistics.refused = Some(packet.source);
+            return Err(Fault::Auth);
+        }
         let opened = crypt.open(worked.room());
         match opened {
             Ok(_) => {}
@@ -107,6 +123,20 @@ impl Stream {
             Err(Fault::Replay) => leg.statistics.dropped.replay += 1,
         }
         opened.map(Some)
+    }
+
+    /// How far its packets under keys have come; `None`: it has none.
+    pub fn reached(&self) -> Option<Report> {
+        let of = |side| {
+            let leg = match side {
+                Side::Outside => &self.outside,
+                Side::Inside => &self.inside,
+            };
+            leg.changes.as_ref()?.crypt.as_ref()?.reached()
+        };
+        let (outside, inside) = (of(Side::Outside), of(Side::Inside));
+        outside.or(inside)?;
+        Some(Report::Reached { stream: self.setup.id, outside, inside })
     }
 
     /// A packet that was let in: opened, it does not come again; where the stream is continued, what it reports becomes what
