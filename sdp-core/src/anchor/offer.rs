@@ -316,6 +316,7 @@ impl Anchor {
             clocks: described.clocks.clone(),
             timeouts: self.config.policy.timeouts,
             direct: false,
+            proxy: self.config.policy.continues() && !described.keyed,
         };
         self.start(session, Stream { names, ..Stream::new(planned.outside, planned.inside, setup) });
     }

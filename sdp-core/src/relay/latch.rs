@@ -175,6 +175,11 @@ impl Latch {
             .is_none_or(|holder| holder.address.ip() == source && holder.ssrc().is_none_or(|own| own == ssrc))
     }
 
+    /// Whether this is who holds the port.
+    pub fn is_held_by(&self, source: SocketAddr) -> bool {
+        self.holder.is_some_and(|holder| holder.address == source)
+    }
+
     /// The senders that were let in.
     pub fn senders(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
         self.senders.iter().map(|sender| sender.address)

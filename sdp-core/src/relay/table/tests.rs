@@ -1,5 +1,6 @@
 mod ends;
 mod guard;
+mod proxy;
 mod reports;
 mod restore;
 
@@ -132,6 +133,7 @@ fn stream(session: u64, outside: PairId, inside: PairId) -> StreamSetup {
         clocks: Clocks::default(),
         timeouts: Timeouts::default(),
         direct: false,
+        proxy: false,
     }
 }
 
