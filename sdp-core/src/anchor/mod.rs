@@ -400,8 +400,16 @@ impl Anchor {
 
     /// Pairs that an offer kept for its answer go back.
     fn give_back(&mut self, offer: &Offer) {
+        offer.replacements.iter().for_each(|(_, _, pair)| self.disown(pair));
         let pairs: Vec<PairId> = offer.replacements.iter().map(|(_, _, pair)| pair.id).collect();
         self.commands.extend((!pairs.is_empty()).then_some(Command::Return { pairs }));
+    }
+
+    /// No description leads to a pair any more.
+    fn disown(&mut self, pair: &Pair) {
+        if let Some(address) = self.advertised(pair) {
+            self.own.remove(&address);
+        }
     }
 
     /// A stream is gone on both sides, and what it had of leased pairs goes back at once.
@@ -427,9 +435,7 @@ impl Anchor {
                 }
                 self.settle_direct(peer);
             }
-            if let Some(address) = self.advertised(&stream.inside) {
-                self.own.remove(&address);
-            }
+            self.disown(&stream.inside);
             self.commands.push_back(Command::Close { stream: id });
         }
     }
