@@ -1,7 +1,8 @@
 //! Which worker has which stream, where there are several.
 //!
-//! The first worker has the ports: it binds and leases them, and each stream is opened there, then moved to the worker that
-//! has fewest. What is said of the stream later goes to that worker. Only two things bring a stream elsewhere: other ports,
+//! The first worker has the ports: it binds and leases them, and each stream is opened there. There it stays while there are few
+//! ([`Config::fill`](super::Config)): the fewer threads, the more packets are carried at each wake-up. Else it is moved to the
+//! first worker that has few, or to the one that has fewest. What is said of the stream later goes to that worker. Only two things bring a stream elsewhere: other ports,
 //! which the first worker has to give, and a join with a stream of another worker.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub(super) struct Router {
     streams: BTreeMap<StreamId, Home>,
     /// Streams of each worker.
     load: Vec<usize>,
+    /// So many are few.
+    fill: usize,
     moves: u64,
     orders: Vec<(usize, Order)>,
 }
@@ -32,8 +35,8 @@ struct Home {
 }
 
 impl Router {
-    pub(super) fn new(workers: usize) -> Self {
-        Self { streams: BTreeMap::new(), load: vec![0; workers], moves: 0, orders: Vec::new() }
+    pub(super) fn new(workers: usize, fill: usize) -> Self {
+        Self { streams: BTreeMap::new(), load: vec![0; workers], fill, moves: 0, orders: Vec::new() }
     }
 
     /// Who is to be told what for this, in this order.
@@ -95,7 +98,7 @@ impl Router {
     /// Changes a stream, at its worker; or where the ports are, if it wants others than it had.
     fn set(&mut self, id: StreamId, pairs: [PairId; 2], bind: bool, command: Command) {
         let Some(home) = self.streams.get_mut(&id) else {
-            let worker = self.lightest();
+            let worker = self.roomiest();
             self.order(FIRST, command);
             self.carry(id, FIRST, worker);
             self.streams.insert(id, Home { worker, pairs, joined: None });
@@ -159,8 +162,11 @@ impl Router {
         }
     }
 
-    /// The worker with fewest streams. Of equals the last: the first has the ports to care for.
-    fn lightest(&self) -> usize {
+    /// The first worker with few streams, else the one with fewest. Of equals the last: the first has the ports to care for.
+    fn roomiest(&self) -> usize {
+        if let Some(worker) = self.load.iter().position(|streams| *streams < self.fill) {
+            return worker;
+        }
         let all = self.load.iter().enumerate().rev();
         all.min_by_key(|(_, streams)| **streams).map_or(FIRST, |(worker, _)| worker)
     }

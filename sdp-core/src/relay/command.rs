@@ -155,6 +155,9 @@ pub struct StreamSetup {
     /// What comes nonetheless is carried as on any stream.
     #[serde(default)]
     pub direct: bool,
+    /// Each end is sent one SSRC, sequence and timestamp whoever speaks at the other (MED-12), where packets can be read.
+    #[serde(default)]
+    pub proxy: bool,
 }
 
 /// What kind of packets a stream carries.
@@ -175,6 +178,12 @@ impl StreamSetup {
             Side::Outside => &self.outside,
             Side::Inside => &self.inside,
         }
+    }
+
+    /// Whether its packets get numbers of one stream. What is sealed past us can't be given any: its tag covers them (RFC 3711
+    /// §3.1).
+    pub fn is_continued(&self) -> bool {
+        self.proxy && self.kind == Kind::Rtp && !self.secure && !self.dtls
     }
 
     /// The leg of a side.
@@ -221,6 +230,10 @@ pub struct LegSetup {
     /// Connectivity checks that come there are answered (RFC 8445 §2.5, ICE-lite). `None`: nothing is.
     #[serde(default)]
     pub ice: Option<IceLite>,
+    /// What checks of before a restart are known by: until one by [`LegSetup::ice`] has chosen its path, they are answered too, for
+    /// the path of before stays in use (RFC 8445 §9).
+    #[serde(default)]
+    pub ice_before: Option<Box<IceLite>>,
     /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are.
     #[serde(default)]
     pub srtp: Option<Keys>,
@@ -266,6 +279,7 @@ impl LegSetup {
             late_relatch: false,
             speaks: true,
             ice: None,
+            ice_before: None,
             srtp: None,
             named: 30000,
             generation: 0,

@@ -175,6 +175,11 @@ impl Latch {
             .is_none_or(|holder| holder.address.ip() == source && holder.ssrc().is_none_or(|own| own == ssrc))
     }
 
+    /// Whether this is who holds the port.
+    pub fn is_held_by(&self, source: SocketAddr) -> bool {
+        self.holder.is_some_and(|holder| holder.address == source)
+    }
+
     /// The senders that were let in.
     pub fn senders(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
         self.senders.iter().map(|sender| sender.address)
@@ -205,6 +210,24 @@ impl Latch {
             admission,
         );
         Some(admission)
+    }
+
+    /// Whether nothing from there would be let in, whatever it says: [`Latch::judge`] would call it a stranger's.
+    pub fn is_closed_to(&self, now: Instant, source: SocketAddr) -> bool {
+        if self.unfit(source) {
+            return true;
+        }
+        let Some(holder) = self.holder else { return false };
+        let same_ip = holder.address.ip() == source.ip();
+        let known = || self.senders.iter().any(|sender| sender.address == source);
+        let locked = match self.limit {
+            SenderLimit::Lock => !same_ip || !self.late,
+            SenderLimit::LockIp => !same_ip,
+            SenderLimit::Multiple => false,
+        };
+        let invited = self.described == Some(source) || self.preferred == Some(source.ip());
+        let replaced = self.open && now.saturating_duration_since(holder.heard) >= SILENT;
+        locked && !invited && !replaced && !known()
     }
 
     fn unfit(&self, source: SocketAddr) -> bool {

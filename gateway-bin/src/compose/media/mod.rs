@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sdp_core::anchor::{self, Anchor, Left};
 use sdp_core::net::{self, Relay};
-use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
+use sdp_core::policy::{Address, Addresses, HopLimit, MediaProxy, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
 use sip_core::edge::interop::InteropProfile;
@@ -142,7 +142,10 @@ impl MediaPlane {
                 return Some(report);
             }
         };
-        plane.first_ports(report).await?;
+        plane.first_ports(report).await.map_err(|error| match error {
+            MediaError::Gone => LinkError::Ended(socket.path.clone()).into(),
+            other => other,
+        })?;
         let process = connection.welcome.instance.process;
         let (started, sessions) = (connection.started, heirs.len());
         info!(process, started, sessions, socket = %socket.path.display(), "the media process answers");
@@ -450,6 +453,11 @@ fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
         srtp: media.srtp,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         forked: interop.media.forked,
+        proxy: match interop.media.proxy {
+            sip_core::edge::interop::MediaProxy::No => MediaProxy::No,
+            sip_core::edge::interop::MediaProxy::Relayed => MediaProxy::Use,
+            sip_core::edge::interop::MediaProxy::Always => MediaProxy::Always,
+        },
         ..super::descriptions::policy(&interop.sdp)
     };
     crate::compose::route::with(&media.route, policy)

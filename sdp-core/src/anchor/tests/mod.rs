@@ -4,6 +4,7 @@ mod chaos;
 mod direct;
 mod families;
 mod flows;
+mod ice;
 mod joins;
 mod leases;
 mod orders;
@@ -100,7 +101,9 @@ impl Rig {
                         self.bound.insert(self.table.handle_bound().unwrap(), (rtp, rtcp));
                     }
                     Action::Close(slot) => drop(self.bound.remove(&slot)),
-                    Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
+                    Action::Rest(_) | Action::Return { .. } | Action::Give { .. } => {
+                        panic!("one table alone: {action:?}")
+                    }
                     Action::Report(report) => {
                         self.reports.push(report.clone());
                         self.anchor.handle_report(self.now, crossed(&report));

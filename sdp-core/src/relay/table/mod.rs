@@ -20,6 +20,7 @@ use super::loop_guard::OwnPorts;
 use super::pool::Pool;
 use super::report::{Dropped, Pair, PairId, Report};
 use super::silence::Heard;
+use super::stream::changes::Worked;
 use super::stream::{Packet, Passed, Stream, Verdict};
 use crate::policy::Addresses;
 use crate::srtp::GROWTH;
@@ -53,6 +54,9 @@ pub struct Config {
     pub engine: Engine,
     /// Threads that carry packets; 0: one for each core; 1. For the driver, which has a table for each.
     pub workers: usize,
+    /// Streams of a worker before the next one gets any: few packets wake few threads. When all have so many, the one with fewest
+    /// gets the next. 200, a fifth of a core or so.
+    pub fill: usize,
 }
 
 /// What carries packets.
@@ -84,6 +88,7 @@ impl Config {
             seed,
             engine: Engine::Auto,
             workers: 1,
+            fill: 200,
         }
     }
 
@@ -115,6 +120,13 @@ pub enum Action {
     Close(Slot),
     /// Tell the table that binds that the ports of this pair are closed: [`Table::handle_closed`].
     Rest(Pair),
+    /// Give the sockets of a slot back to the table that binds, unused: [`Table::handle_returned`].
+    Return {
+        /// Whose sockets.
+        slot: Slot,
+        /// The pair that they are.
+        pair: Pair,
+    },
     /// Hand a stream to another table, with the sockets of its slots, outside and inside; [`Table::departed`] has it. `None`:
     /// there is no such stream, and who waits for it is to be told so.
     Give {
@@ -171,7 +183,7 @@ pub struct Table {
     reports: VecDeque<Report>,
     tick: Instant,
     answer: Answer,
-    /// A packet that was opened or sealed.
+    /// A packet that does not leave as it came.
     room: Vec<u8>,
     /// Pairs a realm keeps bound ahead of need.
     share: usize,
@@ -225,7 +237,7 @@ struct Want {
     exact: Option<Box<restore::Exact>>,
 }
 
-/// Octets that a packet needs which is opened or sealed.
+/// Octets that a packet needs which is changed.
 const ROOM: usize = 2048 + GROWTH;
 const TICK: Duration = Duration::from_secs(1);
 
@@ -300,11 +312,13 @@ impl Table {
         let Usage::Stream { at, side } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
         let entry = self.streams.get_mut(at)?.as_mut()?;
         let joined = entry.joined.filter(|_| side == Side::Outside);
+        let changes = entry.stream.changes(side);
+        let mut worked = Worked::new(packet.bytes, &mut self.room);
         let mut opened = None;
-        if entry.stream.is_keyed(side) {
-            opened = entry.stream.open(side, packet, &mut self.room).ok()?;
+        if changes {
+            opened = entry.stream.open(now, side, packet, &mut worked).ok()?;
         }
-        let bytes = if opened.is_some() { self.room.as_slice() } else { packet.bytes };
+        let bytes = worked.octets();
         let clear = Packet { bytes, ..*packet };
         let octets = bytes.len();
         let verdict =
@@ -317,10 +331,9 @@ impl Table {
             }
             Verdict::Drop => return None,
         };
-        let mut changed = false;
-        if let Some(opened) = opened {
-            entry.stream.accept(side, opened);
-            changed = true;
+        let mut speaker = None;
+        if changes {
+            speaker = entry.stream.accept(side, packet, opened, &mut worked);
         }
         // Joined streams meet inside: from the outside of one to the outside of the other, in one hop.
         let (out, leaving) = match joined {
@@ -329,18 +342,15 @@ impl Table {
         };
         let mut replayed = false;
         let sent = self.streams.get_mut(out).and_then(Option::as_mut).and_then(|entry| {
-            if entry.stream.is_keyed(leaving) {
-                if !changed {
-                    self.room.clear();
-                    self.room.extend_from_slice(packet.bytes);
-                    changed = true;
-                }
-                replayed = entry.stream.seal(leaving, passed.component, &mut self.room).is_err();
+            if entry.stream.changes(leaving) {
+                let component = passed.component;
+                replayed = entry.stream.change(now, leaving, component, speaker, &mut worked).is_err();
             }
             if replayed {
                 return None;
             }
             let to = entry.stream.leave(now, leaving, passed, octets)?;
+            let changed = worked.is_changed();
             Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false, changed })
         });
         if sent.is_none()
@@ -423,6 +433,7 @@ impl Table {
                 entry.statistics_due = now + self.config.statistics_interval;
                 let report = entry.statistics(false);
                 self.reports.push_back(report);
+                self.reports.extend(entry.stream.reached());
             }
         }
         self.listen(now);

@@ -1,5 +1,6 @@
 mod ends;
 mod guard;
+mod proxy;
 mod reports;
 mod restore;
 
@@ -52,7 +53,9 @@ impl Rig {
                 }
                 Action::Close(slot) => assert!(self.bound.remove(&slot).is_some()),
                 Action::Report(report) => self.reports.push(report),
-                Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
+                Action::Rest(_) | Action::Return { .. } | Action::Give { .. } => {
+                    panic!("one table alone: {action:?}")
+                }
             }
         }
     }
@@ -130,6 +133,7 @@ fn stream(session: u64, outside: PairId, inside: PairId) -> StreamSetup {
         clocks: Clocks::default(),
         timeouts: Timeouts::default(),
         direct: false,
+        proxy: false,
     }
 }
 
