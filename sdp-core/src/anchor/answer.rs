@@ -83,6 +83,8 @@ impl Anchor {
         offer.answered = true;
         session.agreed = offer.lines.iter().map(|line| line.stream).collect();
         session.offer = Some(offer);
+        // What it had lost has new ports, or was declined.
+        session.refused.clear();
         let kept = session.agreed.clone();
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));

@@ -339,6 +339,14 @@ impl Ends {
             Side::Inside => self.to_signalling,
         }
     }
+
+    /// The address of the switch's.
+    pub(super) fn switch(&self) -> IpAddr {
+        match self.from {
+            Side::Outside => self.to_signalling,
+            Side::Inside => self.signalling,
+        }
+    }
 }
 
 impl Planned {

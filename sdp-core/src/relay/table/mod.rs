@@ -384,6 +384,17 @@ impl Table {
         self.count(slot, |dropped| dropped.send += 1);
     }
 
+    /// By which slot what comes to this one leaves.
+    pub fn way_out(&self, slot: Slot) -> Option<Slot> {
+        let Usage::Stream { at, side } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let entry = self.streams.get(at)?.as_ref()?;
+        let (at, leaving) = match entry.joined.filter(|_| side == Side::Outside) {
+            Some(other) => (other, Side::Outside),
+            None => (at, side.other()),
+        };
+        Some(Slot(self.streams.get(at)?.as_ref()?.slot(leaving)))
+    }
+
     /// A packet that came to this slot is larger than the driver takes.
     pub fn handle_oversize(&mut self, slot: Slot) {
         self.count(slot, |dropped| dropped.oversize += 1);
