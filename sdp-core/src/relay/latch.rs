@@ -168,6 +168,16 @@ impl Latch {
         self.holder.filter(|_| self.latching).map(|holder| holder.address).or(self.described)
     }
 
+    /// Whether this is where its end was described.
+    pub fn is_described(&self, source: SocketAddr) -> bool {
+        self.described == Some(source)
+    }
+
+    /// Whether this is who its end is taken for.
+    pub fn is_held_by(&self, source: SocketAddr) -> bool {
+        self.holder.is_some_and(|holder| holder.address == source)
+    }
+
     /// Whether a report with this SSRC may come from the end that holds this port of RTP: from its address, in the name it
     /// sends with (RFC 3550 §6.4). While nobody holds it, anybody's may.
     pub fn vouches(&self, source: IpAddr, ssrc: u32) -> bool {

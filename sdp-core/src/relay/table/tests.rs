@@ -2,6 +2,7 @@ mod ends;
 mod guard;
 mod reports;
 mod restore;
+mod shared;
 
 use std::num::NonZeroU8;
 
