@@ -17,6 +17,7 @@ pub mod sdp_rewrite;
 pub mod srtp_packet;
 pub mod stream_framer;
 pub mod uri;
+pub mod wire;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -30,4 +31,5 @@ pub const TARGETS: &[Target] = &[
     ("srtp_packet", srtp_packet::srtp_packet),
     ("stream_framer", stream_framer::stream_framer),
     ("uri", uri::uri),
+    ("wire", wire::wire),
 ];

@@ -79,6 +79,9 @@ impl Bench {
         let slots = [slot(&outside)?, slot(&inside)?];
         let leg = |pair: &Pair, remote: &str| {
             let rtp = at(remote)?;
+            let inside = pair.realm.side == Side::Inside;
+            let agent =
+                |ufrag: &str| IceLite { ufrag: ufrag.into(), password: "VOkJxbRl1RmTxUk/WvJxBt".into() };
             Some(LegSetup {
                 pair: pair.id,
                 live: true,
@@ -94,7 +97,9 @@ impl Bench {
                 total_rate: (mode & 8 != 0).then_some(50),
                 late_relatch: mode & 16 != 0,
                 speaks: true,
-                ice: Some(IceLite { ufrag: "evtj".into(), password: "VOkJxbRl1RmTxUk/WvJxBt".into() }),
+                ice: Some(if inside { agent("nPfu") } else { agent("evtj") }),
+                // Inside ICE has begun anew.
+                ice_before: inside.then(|| Box::new(agent("evtj"))),
                 srtp: None,
                 named: 30000,
                 generation: 0,

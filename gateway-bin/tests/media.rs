@@ -91,8 +91,13 @@ struct Client {
 
 impl Client {
     fn hello(process: &Process, setup: &Setup) -> Self {
+        Self::hello_of(4711, process, setup)
+    }
+
+    /// As the gateway of this process.
+    fn hello_of(number: u32, process: &Process, setup: &Setup) -> Self {
         let mut client = Self::connect(process, wire::preamble());
-        let instance = Instance { process: 4711, program: "test".into() };
+        let instance = Instance { process: number, program: "test".into() };
         client.say(&ToRelay::Hello(Hello { instance, setup: setup.clone() }));
         client
     }
@@ -257,7 +262,7 @@ fn a_call_goes_on_without_signalling_and_the_next_process_has_it() {
 }
 
 #[test]
-fn who_comes_takes_the_place_of_who_was_there_but_not_with_another_relay() {
+fn who_comes_again_takes_his_own_place_but_not_with_another_relay() {
     let process = Process::start("replaced", &[]);
     let setup = setup();
     let mut first = Client::hello(&process, &setup);
@@ -285,6 +290,66 @@ fn who_comes_takes_the_place_of_who_was_there_but_not_with_another_relay() {
     // Nobody needs the old relay any more: others may be asked for.
     let mut third = Client::hello(&process, &other);
     assert_eq!(third.welcomed(), Left::default());
+}
+
+#[test]
+fn of_two_gateways_the_first_is_served_until_it_goes_or_hangs() {
+    let process = Process::start("two", &[]);
+    let setup = setup();
+    let mut first = Client::hello(&process, &setup);
+    first.welcomed();
+    let other = Setup { ports: *setup.ports.start()..=setup.ports.end() - 2, ..setup.clone() };
+    // There is no call: also one with the same settings, or for another relay, is refused.
+    for setup in [&setup, &other] {
+        let mut second = Client::hello_of(4712, &process, setup);
+        let Some(FromRelay::Declined { reason }) = second.hear() else { panic!("refused") };
+        let expected = "it serves the gateway of process 4711 (version test): end that one";
+        assert!(reason.starts_with(expected), "{reason}");
+        assert_eq!(second.hear(), None);
+        first.say(&ToRelay::Ask);
+        while first.hear() != Some(FromRelay::Here) {}
+    }
+    // One that is just being killed is no reason to refuse the next.
+    let mut second = Client::hello_of(4712, &process, &setup);
+    std::thread::sleep(Duration::from_millis(200));
+    drop(first);
+    second.welcomed();
+    // It hangs: it does not even ask.
+    std::thread::sleep(Duration::from_secs(10));
+    let mut third = Client::hello_of(4713, &process, &other);
+    third.welcomed();
+    let by = Instance { process: 4713, program: "test".into() };
+    while second.hear() != Some(FromRelay::Replaced { by: by.clone() }) {}
+}
+
+#[test]
+fn gateways_that_follow_each_other_at_once_are_all_served() {
+    let process = Process::start("follow", &[]);
+    let setup = setup();
+    for number in 5000..5100 {
+        let mut client = Client::hello_of(number, &process, &setup);
+        let left = client.welcomed();
+        client.anchor(&setup, &left);
+    }
+}
+
+#[test]
+fn a_process_whose_socket_was_removed_is_found_again_with_its_calls() {
+    let mut process = Process::start("removed", &[]);
+    let setup = setup();
+    let mut first = Client::hello(&process, &setup);
+    let left = first.welcomed();
+    let mut anchor = first.anchor(&setup, &left);
+    let mut call = Call::new(&mut first, &mut anchor);
+    anchor.set_record(7, b"dialog".to_vec());
+    first.drain(&mut anchor);
+    assert!(call.is_heard());
+    std::fs::remove_file(process.socket()).unwrap();
+    drop(first);
+    process.wait_for(|process| UnixStream::connect(process.socket()).is_ok());
+    let mut second = Client::hello(&process, &setup);
+    assert_eq!(second.welcomed().sessions().collect::<Vec<_>>(), [7]);
+    assert!(call.is_heard());
 }
 
 #[test]

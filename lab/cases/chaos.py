@@ -71,7 +71,7 @@ def run(lab, gateway):
 
 @case("chaos-mistakes-media")
 def mistakes(lab):
-    """media.socket is a file that is somebody's: refused, the file stays; two gateways have one media.socket: the first says so and ends"""
+    """media.socket is a file that is somebody's: refused, the file stays; two gateways have one media.socket: the second is refused, the first goes on"""
     gateway = Gateway(lab, start=False, replace=(*PROCESS[1:], ("[media]\n", f'[media]\nprocess = true\nsocket = "{lab.folder}/precious"\n')))
     media = Media(lab)
     with open(f"{lab.folder}/precious", "w") as out:
@@ -87,13 +87,33 @@ def mistakes(lab):
     gateway.proc.wait_for("the gateway runs", 10)
     moved = [(f"port = {port}", f"port = {port + 100}") for port in (5061, 6586, 6587)] + [("tunnel port: 6587", "tunnel port: 6687")]
     second = Gateway(lab, start=False, replace=(*gateway.options["replace"], *moved))
-    second.proc = run(lab, second)
-    second.proc.wait_for("the gateway runs", 10)
-    code = until("the first gateway ends", lambda: not gateway.proc.running() and gateway.proc.proc, 5).wait()
-    said = gateway.proc.text()
+    refused = run(lab, second)
+    code = until("the second gateway ends", lambda: not refused.running() and refused.proc, 10).wait()
+    said = refused.text()
     same(code, 1, "its exit code")
-    check("Two gateways must not have one media.socket" in said, said[-800:])
+    check(f"it serves the gateway of process {gateway.proc.pid}" in said and "its own media.socket" in said, said[-800:])
     check("fault of the program" not in said, "it calls a mistake its own fault")
-    gateway.proc = None
+    refused.stop()
+    check(gateway.proc.running(), "the first gateway goes on")
+    same(gateway.events("the media process is lost"), [], "losses of the first gateway")
     same(len(media.processes()), 1, "media processes")
-    return "a file stays; the first of two gateways names its mistake"
+    return "a file stays; the second of two gateways is refused and told which has the socket"
+
+
+@case("chaos-removed-media")
+def removed(lab):
+    """media.sock is removed while calls run, and signalling killed at once: the media process makes its socket anew, the next gateway waits for that and takes the calls over"""
+    scene = Scene(lab, 4)
+    process = scene.media.one()
+    scene.begin()
+    os.unlink(f"{scene.gateway.folder}/state/media.sock")
+    scene.gateway.proc.stop(signal.SIGKILL)
+    scene.gateway.start()
+    scene.reconnect()
+    scene.speaking("after the restart")
+    longest = scene.longest()
+    same(scene.media.one(), process, "the media process of before")
+    same(len(scene.gateway.events("call of the process before goes on")), scene.count, "calls taken over")
+    check(longest <= 0.2, f"somebody heard nothing for {longest * 1000:.0f} ms")
+    scene.hang_up()
+    return f"{scene.count} calls taken over, longest silence {longest * 1000:.0f} ms"

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use self::door::Door;
-pub(crate) use self::door::foreign;
+pub(crate) use self::door::{foreign, holder};
 use self::host::Host;
 
 /// Why the media process did not start, or ended.
@@ -38,10 +38,12 @@ pub enum MediaProcessError {
         error: io::Error,
     },
     /// Another one serves the socket.
-    #[error("{}: another media process serves this socket", path.display())]
+    #[error("{}: another media process ({process}) serves this socket", path.display())]
     Taken {
         /// The socket.
         path: PathBuf,
+        /// Which.
+        process: u32,
     },
     /// The relay's thread ended by itself: a fault of the program.
     #[error("the relay has ended by itself: this is a fault of the program, please report it")]

@@ -128,7 +128,7 @@ impl Anchor {
                 let stream = StreamId { session: id, index };
                 let (leg, _) = self.leg(stream, &pair, signalling, described, &[])?;
                 let family = described.rtp.ip().is_ipv4();
-                if leg.wanted && family != pair.rtp.is_ipv4() {
+                if leg.wanted && !described.awaits && family != pair.rtp.is_ipv4() {
                     // RFC 6157 §5: an answer stays in the family of the offer.
                     return Err(NotAcceptable::Family(from, described.rtp.ip().into()));
                 }
@@ -178,7 +178,7 @@ impl Anchor {
             };
             let taken = accepted.iter().find(|other| other.index == index);
             let index = match taken {
-                Some(other) if other.answered.rtp != answered.rtp => {
+                Some(other) if !other.answered.is_alternative(&answered) => {
                     let Some(index) = self.second_stream(now, id, session, index) else {
                         line.stream = None;
                         continue;
@@ -243,9 +243,10 @@ impl Anchor {
     ) {
         let generation = session.generation;
         let stream_id = StreamId { session: id, index: line.index };
+        let restarts = offer.lines.get(line.line).and_then(|line| line.restart);
         // What went to one side was written by the other.
         let ice = [(offer.from, line.answered.ice), (from, line.offered.ice)]
-            .map(|(side, named)| (side, self.ice_lite(Some(session), stream_id, side, named)));
+            .map(|(side, named)| (side, self.ice_lite(Some(session), stream_id, side, (named, restarts))));
         let Some(stream) = session.stream_mut(line.index) else { return };
         let mut setup = stream.setup.clone();
         let ends = [(offer.from, offer.signalling, &line.offered), (from, signalling, &line.answered)];
@@ -256,6 +257,10 @@ impl Anchor {
             let Ok((mut leg, names)) = self.leg(stream_id, &pair, signalling, described, &known) else {
                 continue;
             };
+            if described.awaits && names.is_none() {
+                // Until its checks choose another way the one that was chosen is used (RFC 8445 §9).
+                leg.remote = setup.leg(side).remote;
+            }
             if side == from {
                 self.admit_forks(offer, line.line, stream_id, &pair, &mut leg);
             }
@@ -271,9 +276,7 @@ impl Anchor {
             *setup.leg_mut(side) = leg;
             setup.leg_mut(side).generation = generation;
         }
-        for (side, ice) in ice {
-            setup.leg_mut(side).ice = ice;
-        }
+        stream.renew_ice(restarts, ice, &mut setup);
         for (side, _, described) in ends {
             setup.leg_mut(side).srtp = Self::keys(self.random.as_mut(), &mut stream.own, side, described);
         }
@@ -291,6 +294,7 @@ impl Anchor {
         setup.leg_mut(offer.from).speaks = offered.sends() && answered.receives();
         setup.leg_mut(from).speaks = answered.sends() && offered.receives();
         stream.agreed = true;
+        stream.hear_ice([(offer.from, line.offered.ice_mark), (from, line.answered.ice_mark)]);
         if stream.setup != setup {
             stream.setup = setup.clone();
             self.commands.push_back(Command::Update { stream: setup });

@@ -38,7 +38,7 @@ pub(super) struct Place {
 impl Place {
     /// Of a description; a hold by 0.0.0.0 names none.
     pub(super) fn of(described: &Described) -> Option<Self> {
-        (!described.is_hold()).then_some(Self { rtp: described.rtp, rtcp: described.rtcp })
+        described.names_address().then_some(Self { rtp: described.rtp, rtcp: described.rtcp })
     }
 
     pub(super) fn placement(self) -> Placement {

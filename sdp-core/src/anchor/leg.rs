@@ -32,6 +32,7 @@ impl Anchor {
             late_relatch: policy.late_relatch,
             speaks: false,
             ice: None,
+            ice_before: None,
             srtp: None,
             named: 0,
             generation: 0,
@@ -75,7 +76,8 @@ impl Anchor {
             remote,
             sources,
             preferred,
-            latching: side == Side::Outside,
+            // Who awaits an address is where its checks come from.
+            latching: side == Side::Outside || described.awaits,
             sender_limit: policy.sender_limit,
             max_senders: policy.max_senders,
             max_rate: policy.max_rate,
@@ -83,8 +85,9 @@ impl Anchor {
             late_relatch: policy.late_relatch,
             speaks: false,
             ice: None,
+            ice_before: None,
             srtp: None,
-            named: described.rtp.port(),
+            named: if described.names_port() { described.rtp.port() } else { 0 },
             generation: 0,
         };
         Ok((leg, names))

@@ -346,6 +346,12 @@ impl Anchor {
                     entry.statistics = Some((*outside, *inside));
                 }
             }
+            Report::Reached { stream, outside, inside } => {
+                let state = self.sessions.get_mut(&stream.session);
+                if let Some(entry) = state.and_then(|state| state.stream_mut(stream.index)) {
+                    entry.reached = Some(Box::new(secure::Told { at: now, outside, inside }));
+                }
+            }
             Report::Ready { .. }
             | Report::FirstPacket { .. }
             | Report::Moved { .. }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::direct::Route;
 use super::path::{self, Described};
 use super::ports::Leased;
 use super::secure;
@@ -117,10 +116,10 @@ impl Anchor {
         let all = || described.iter().flatten();
         let known = self.sessions.get(&id).and_then(|session| session.streams.first());
         let family = all()
-            .find(|line| !line.is_hold())
+            .find(|line| line.names_address())
             .map(|line| Family::from(line.rtp.ip()))
             .or_else(|| known.map(|stream| stream.pair(ends.from).realm.family))
-            .or_else(|| all().next().map(|line| Family::from(line.rtp.ip())));
+            .or_else(|| all().find(|line| line.is_hold()).map(|line| Family::from(line.rtp.ip())));
         let Some(family) = family else { return Ok(Family::from(ends.signalling)) };
         let configured = self.config.addresses(ends.from).of(family);
         configured.map(|_| family).ok_or(NotAcceptable::Family(ends.from, family))
@@ -155,8 +154,10 @@ impl Anchor {
                 continue;
             };
             // Two lines at one port are alternatives and share a relay (SDP-02).
-            let twin =
-                plan.lines.iter().find(|other| other.described.as_ref().is_some_and(|d| d.rtp == wants.rtp));
+            let twin = plan
+                .lines
+                .iter()
+                .find(|other| other.described.as_ref().is_some_and(|d| d.is_alternative(&wants)));
             let stream = match twin {
                 Some(twin) => twin.stream,
                 None if plan.streams.len() >= max_streams => None,
@@ -167,7 +168,7 @@ impl Anchor {
             };
             let offered = Offered { direction: wants.direction, dtmf: None };
             let described = stream.map(|_| wants);
-            plan.lines.push(OfferedLine { stream, described, offered, route: Route::default() });
+            plan.lines.push(OfferedLine { stream, described, offered, ..OfferedLine::default() });
         }
         Ok(())
     }
@@ -266,10 +267,16 @@ impl Anchor {
             self.open(id, session, ends, planned, described);
         }
         session.next_index = plan.next_index;
+        let mut lines = plan.lines;
+        for line in &mut lines {
+            // Other ports of ours are other candidates, which begin anew as well.
+            let moved = replacements.iter().any(|(index, _, _)| Some(*index) == line.stream);
+            line.restart = session.restart(ends.from, line, moved);
+        }
         session.offer = Some(Offer {
             from: ends.from,
             signalling: ends.signalling,
-            lines: plan.lines,
+            lines,
             replacements,
             answered: false,
             srtp: self.config.policy.srtp,
@@ -289,7 +296,7 @@ impl Anchor {
         };
         let to = ends.from.other();
         let mut waiting = self.silent_leg(to, &planned.pair(to), ends.to_signalling);
-        waiting.ice = self.ice_lite(None, stream_id, to, described.ice);
+        waiting.ice = self.ice_lite(None, stream_id, to, (described.ice, None));
         // Its key comes with its answer: until then nothing can be made of what it sends.
         waiting.live &= described.srtp.is_none();
         let (outside, inside) = match ends.from {

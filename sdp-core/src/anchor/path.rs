@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NotAcceptable;
 use super::attributes;
+use super::ice;
 use super::secure::Settled;
 use crate::policy::{Family, Policy, Rules, Source, Transport, bit};
 use crate::relay::{Kind, Payloads, Remote, Side};
@@ -36,6 +37,12 @@ pub(super) struct Described {
     /// Whether it speaks ICE (RFC 8839 §5.4).
     #[serde(default)]
     pub(super) ice: bool,
+    /// A mark of its credentials there; 0: it has none. Another one is a restart (RFC 8445 §9).
+    #[serde(default)]
+    pub(super) ice_mark: u64,
+    /// It has no address to name yet (RFC 8840 §4.1.1): its checks will tell.
+    #[serde(default)]
+    pub(super) awaits: bool,
     /// How it was settled, where SRTP ends with us.
     #[serde(default)]
     pub(super) srtp: Option<Settled>,
@@ -68,7 +75,10 @@ impl Described {
         }
         // Port 9 is "discard" (RFC 8829 §5.2.1): no port is named.
         let named = media.rtcp.first().and_then(|rtcp| rtcp.host).filter(|rtcp| rtcp.port != 9);
-        for port in [Some(media.port), named.map(|rtcp| rtcp.port)].into_iter().flatten() {
+        let awaits = sdp.awaits_address(media);
+        // Nothing is ever sent to the port of who awaits one.
+        let port = (!awaits).then_some(media.port);
+        for port in [port, named.map(|rtcp| rtcp.port)].into_iter().flatten() {
             if !policy.allows_port(port) {
                 return Err(NotAcceptable::Port(port));
             }
@@ -85,6 +95,8 @@ impl Described {
             payloads: media.payload_types().filter(|number| removed & bit(*number) == 0).collect(),
             direction: meant(sdp, media),
             ice: sdp.ice_of(media).is_some(),
+            ice_mark: ice::mark(sdp.ice_of(media), sdp.ice_password_of(media)),
+            awaits,
             clocks: attributes::clocks(sdp, media),
             srtp: None,
         }))
@@ -103,7 +115,22 @@ impl Described {
 
     /// Hold by 0.0.0.0 (RFC 2543): nothing is to be sent there.
     pub(super) fn is_hold(&self) -> bool {
-        self.rtp.ip().is_unspecified()
+        self.rtp.ip().is_unspecified() && !self.awaits
+    }
+
+    /// Whether it says where to send to.
+    pub(super) fn names_address(&self) -> bool {
+        !self.awaits && !self.is_hold()
+    }
+
+    /// Whether its port is one.
+    pub(super) fn names_port(&self) -> bool {
+        !self.awaits
+    }
+
+    /// Whether two lines of a description stand for the same port: they are alternatives (SDP-02).
+    pub(super) fn is_alternative(&self, other: &Self) -> bool {
+        self.rtp == other.rtp && self.names_port() && other.names_port()
     }
 }
 
@@ -122,10 +149,10 @@ pub(super) fn sources(
         // Waived when the families differ: an IPv6 connection says nothing about the IPv4 address of the media.
         (Source::SignallingAddress, Side::Outside) => comparable.then_some(signalling).into_iter().collect(),
         (Source::SignallingAddress, Side::Inside) => {
-            let named = [described.rtp.ip(), described.rtcp.ip()];
+            let named = [described.rtp.ip(), described.rtcp.ip()].into_iter().filter(|_| !described.awaits);
             // A hold by 0.0.0.0 names nobody: who could send before still can (music).
-            let kept = if described.is_hold() { known } else { &[] };
-            let mut all: Vec<IpAddr> = named.into_iter().filter(|ip| !ip.is_unspecified()).collect();
+            let kept = if described.names_address() { &[] } else { known };
+            let mut all: Vec<IpAddr> = named.filter(|ip| !ip.is_unspecified()).collect();
             all.extend_from_slice(kept);
             all.extend(comparable.then_some(signalling));
             all.sort_unstable();
@@ -145,7 +172,7 @@ pub(super) fn destination(
     described: &Described,
     sources: &[IpAddr],
 ) -> Result<Option<Remote>, NotAcceptable> {
-    if described.is_hold() {
+    if !described.names_address() {
         return Ok(None);
     }
     let ip = described.rtp.ip();

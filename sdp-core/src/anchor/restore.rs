@@ -92,7 +92,7 @@ impl Anchor {
                     self.commands.push_back(Command::Update { stream: stream.setup.clone() });
                     continue;
                 }
-                Session::forget_keys(stream);
+                Session::resume_keys(now, stream);
                 let setup = stream.setup.clone();
                 // One on other pairs makes way first.
                 self.commands.extend(there.map(|there| Command::Close { stream: there.id }));
@@ -132,7 +132,14 @@ impl Anchor {
             match known.remove(&index) {
                 Some(stream) => {
                     let setup = setup.clone();
-                    session.streams.push(Stream { outside, inside, setup, statistics: None, ..stream });
+                    session.streams.push(Stream {
+                        outside,
+                        inside,
+                        setup,
+                        statistics: None,
+                        reached: None,
+                        ..stream
+                    });
                 }
                 // Opened after the session was written down last.
                 None if readable => self.commands.push_back(Command::Close { stream: setup.id }),

@@ -8,6 +8,8 @@
 //! Our keys are a stream's own, one for each suite and side, and stay its own while it lasts: an offer that comes again
 //! does not begin anew (RFC 4568 §7.1.4).
 
+use std::time::{Duration, Instant};
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ use crate::policy::{Srtp, SrtpSides, Transport};
 use crate::relay::Side;
 use crate::rewrite::{Profile, Secured};
 use crate::sdp::{Media, Sdp};
-use crate::srtp::{Crypto, Key, Keys, Suite};
+use crate::srtp::{Crypto, Key, Keys, Reached, Suite};
 
 /// What was taken of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,26 @@ pub(super) struct Settled {
     /// Its author's key; `None`: it is RTP.
     crypto: Option<Crypto>,
 }
+
+/// How far the packets of a stream have come, as the relay has told it last.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) at: Instant,
+    pub(super) outside: Option<Reached>,
+    pub(super) inside: Option<Reached>,
+}
+
+impl Told {
+    fn of(&self, side: Side) -> Option<Reached> {
+        match side {
+            Side::Outside => self.outside,
+            Side::Inside => self.inside,
+        }
+    }
+}
+
+/// So old it may be: 2^15 packets on, a sequence number would mean another index. 500 packets a second are a lot.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// Our keys of a stream, one a suite in the order of [`Suite::ALL`]; empty while there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +143,8 @@ fn take(
     let mut readings = Vec::with_capacity(described.len());
     for (media, line) in sdp.media.iter().zip(described.iter()) {
         let line = line.as_ref().filter(|line| line.transport.is_rtp());
-        readings.push(line.map(|line| (line.rtp, read(rule, sdp, media, &usable))));
+        let place = |line: &Described| line.names_port().then_some(line.rtp);
+        readings.push(line.map(|line| (place(line), read(rule, sdp, media, &usable))));
     }
     let mut left = false;
     for (at, line) in described.iter_mut().enumerate() {
@@ -132,7 +155,7 @@ fn take(
         };
         let rank = |reading: &Option<(u8, Settled)>| reading.as_ref().map_or(0, |(rank, _)| *rank);
         let others = readings.iter().enumerate().filter_map(|(other, reading)| {
-            let (_, reading) = reading.as_ref().filter(|(place, _)| place == rtp)?;
+            let (_, reading) = reading.as_ref().filter(|(place, _)| place.is_some() && place == rtp)?;
             Some((other, rank(reading)))
         });
         // The first of the best.
@@ -229,7 +252,8 @@ impl Anchor {
     ) -> Option<Keys> {
         let theirs = described.srtp.as_ref()?.crypto.as_ref()?;
         own.make(side, random);
-        Some(Keys { send: own.of(side, theirs.key.suite())?.clone(), receive: theirs.key.clone() })
+        let send = own.of(side, theirs.key.suite())?.clone();
+        Some(Keys { send, receive: theirs.key.clone(), reached: None })
     }
 }
 
@@ -240,11 +264,21 @@ impl super::session::OfferedLine {
 }
 
 impl Session {
-    /// Streams that a relay begins anew can't go on under keys: where their packets are in their numbers went with the relay
-    /// before. They are silent until the next offer, which brings other keys of ours.
-    pub(super) fn forget_keys(stream: &mut super::session::Stream) {
+    /// A relay begins a stream anew: under keys it goes on behind the numbers that the relay before has told last. Where it has
+    /// not told any of late, the stream can't go on, for a number would be used twice: it is silent until the next offer, which
+    /// brings other keys of ours.
+    pub(super) fn resume_keys(now: Instant, stream: &mut super::session::Stream) {
         let setup = &mut stream.setup;
         if setup.outside.srtp.is_none() && setup.inside.srtp.is_none() {
+            return;
+        }
+        let told = stream.reached.as_ref().filter(|told| now.saturating_duration_since(told.at) < FRESH);
+        let resumed = [Side::Outside, Side::Inside].into_iter().all(|side| {
+            let Some(keys) = &mut setup.leg_mut(side).srtp else { return true };
+            keys.reached = told.and_then(|told| told.of(side));
+            keys.reached.is_some()
+        });
+        if resumed {
             return;
         }
         stream.own = Own::default();

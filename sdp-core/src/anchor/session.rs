@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::direct::{Place, Route};
 use super::path::Described;
-use super::secure::Own;
+use super::secure::{Own, Told};
 use crate::policy::SrtpSides;
 use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
 use crate::rewrite::Offered;
@@ -88,6 +88,12 @@ pub(super) struct Stream {
     /// Where its phone said it receives, when it last said so.
     #[serde(default)]
     pub(super) said: Option<Place>,
+    /// How often ICE began anew on it.
+    #[serde(default)]
+    pub(super) restarts: u32,
+    /// Marks of the credentials that its ends named last, outside and inside; 0: none.
+    #[serde(default)]
+    pub(super) ice_marks: [u64; 2],
     /// Our keys of it, where SRTP ends with us: as good as those of the relay, they are part of what is kept.
     #[serde(default)]
     pub(super) own: Own,
@@ -95,6 +101,9 @@ pub(super) struct Stream {
     pub(super) joined: Option<StreamId>,
     #[serde(skip)]
     pub(super) statistics: Option<(LegStatistics, LegStatistics)>,
+    /// Of one under keys.
+    #[serde(skip)]
+    pub(super) reached: Option<Box<Told>>,
 }
 
 impl Stream {
@@ -109,9 +118,12 @@ impl Stream {
             names: None,
             direct: false,
             said: None,
+            restarts: 0,
+            ice_marks: [0; 2],
             own: Own::default(),
             joined: None,
             statistics: None,
+            reached: None,
         }
     }
 
@@ -172,6 +184,9 @@ pub(super) struct OfferedLine {
     /// Of an offer from inside: what it leads to.
     #[serde(default)]
     pub(super) route: Route,
+    /// ICE begins anew with its answer, for the so manieth time (RFC 8445 §9).
+    #[serde(default)]
+    pub(super) restart: Option<u32>,
     /// What its answer has to know, where that goes back.
     #[serde(default)]
     pub(super) offered: Offered,

@@ -14,7 +14,8 @@ const NAME: usize = 24;
 /// One media line of a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where its author wants RTP; `None` for a name instead of an address, and for a declined line.
+    /// Where its author wants RTP; `None` for a name instead of an address, for one that is not known yet, and for a declined
+    /// line.
     pub rtp: Option<SocketAddr>,
     /// Port 0 (RFC 3264 §6).
     pub declined: bool,
@@ -48,7 +49,7 @@ fn line(sdp: &Sdp<'_>, media: &Media<'_>) -> Line {
     let own = sdp.bytes.get(media.start..media.end).unwrap_or_default();
     let host = sdp.connection_of(media).map(|connection| connection.host);
     let rtp = match host {
-        Some(Host::Ip(ip)) if media.port != 0 => Some((ip, media.port).into()),
+        Some(Host::Ip(ip)) if media.port != 0 && !sdp.awaits_address(media) => Some((ip, media.port).into()),
         _ => None,
     };
     Line {

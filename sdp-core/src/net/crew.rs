@@ -14,7 +14,7 @@ use crate::relay::table::{Move, Moving, Ticket};
 /// What a worker is told. Whoever says something to several workers says it to all before anybody else speaks: each hears of
 /// a move before of anything that comes after it, so that no two can wait for each other.
 #[allow(clippy::large_enum_variant)] // Nearly all are commands.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Order {
     /// Execute this.
     Command(Command),
@@ -24,6 +24,8 @@ pub(super) enum Order {
     Await(Ticket),
     /// Another worker has closed these ports, which are the first worker's to use again.
     Closed(Pair),
+    /// Another worker gives these back to the first, unused: RTP and RTCP.
+    Returned(Pair, Port, Port),
 }
 
 /// A stream with its sockets, on its way between two workers.

@@ -71,7 +71,7 @@ impl Relay {
             workers => workers,
         };
         let (crew, desks) = Crew::new(workers)?;
-        let router = Mutex::new(Router::new(workers));
+        let router = Mutex::new(Router::new(workers, config.fill));
         let mut handle = Handle { crew, router, threads: Vec::new() };
         let own = config.own_ports();
         let desks = match <[Desk; 1]>::try_from(desks) {

@@ -117,6 +117,10 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
                 Ok(Order::Give(order)) => self.table.give(order),
                 Ok(Order::Await(ticket)) => self.awaited = Some(ticket),
                 Ok(Order::Closed(pair)) => self.table.handle_closed(now, pair),
+                Ok(Order::Returned(pair, rtp, rtcp)) => {
+                    let slot = self.table.handle_returned(pair);
+                    self.watch(slot, rtp, rtcp);
+                }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -169,6 +173,11 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
                 Action::Close(slot) => drop(self.unwatch(slot)),
                 // To the first worker: it alone binds.
                 Action::Rest(pair) => drop(self.desk.crew.order(0, Order::Closed(pair))),
+                Action::Return { slot, pair } => {
+                    if let Some(Pair { rtp, rtcp, .. }) = self.unwatch(slot) {
+                        self.desk.crew.order(0, Order::Returned(pair, rtp, rtcp));
+                    }
+                }
                 Action::Give { order, slots } => self.give(order, slots),
                 Action::Report(report) => (self.reports)(report),
             }

@@ -1,9 +1,11 @@
 //! Which worker has which stream, where there are several.
 //!
-//! The first worker has the ports: it binds and leases them, and each stream is opened there, then moved to the worker that
-//! has fewest. What is said of the stream later goes to that worker. Three things bring a stream elsewhere: other ports,
-//! which the first worker has to give; a join with a stream of another worker; and another one of its session that is to share
-//! a pair with it (forks of one offer), which both then have at the first worker, for as long as they last.
+//! The first worker has the ports: it binds and leases them, and each stream is opened there. There it stays while there are few
+//! ([`Config::fill`](super::Config)): the fewer threads, the more packets are carried at each wake-up. Else it is moved to the
+//! first worker that has few, or to the one that has fewest. What is said of the stream later goes to that worker. Three things
+//! bring a stream elsewhere: other ports, which the first worker has to give; a join with a stream of another worker; and
+//! another one of its session that is to share a pair with it (forks of one offer), which both then have at the first worker,
+//! for as long as they last.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +23,8 @@ pub(super) struct Router {
     streams: BTreeMap<StreamId, Home>,
     /// Streams of each worker.
     load: Vec<usize>,
+    /// So many are few.
+    fill: usize,
     moves: u64,
     orders: Vec<(usize, Order)>,
 }
@@ -35,8 +39,8 @@ struct Home {
 }
 
 impl Router {
-    pub(super) fn new(workers: usize) -> Self {
-        Self { streams: BTreeMap::new(), load: vec![0; workers], moves: 0, orders: Vec::new() }
+    pub(super) fn new(workers: usize, fill: usize) -> Self {
+        Self { streams: BTreeMap::new(), load: vec![0; workers], fill, moves: 0, orders: Vec::new() }
     }
 
     /// Who is to be told what for this, in this order.
@@ -106,7 +110,7 @@ impl Router {
             self.bring_back(id);
         }
         let Some(home) = self.streams.get_mut(&id) else {
-            let worker = if beside.is_empty() { self.lightest() } else { FIRST };
+            let worker = if beside.is_empty() { self.roomiest() } else { FIRST };
             self.order(FIRST, command);
             self.carry(id, FIRST, worker);
             self.streams.insert(id, Home { worker, pairs, joined: None, stays: !beside.is_empty() });
@@ -206,8 +210,11 @@ impl Router {
         }
     }
 
-    /// The worker with fewest streams. Of equals the last: the first has the ports to care for.
-    fn lightest(&self) -> usize {
+    /// The first worker with few streams, else the one with fewest. Of equals the last: the first has the ports to care for.
+    fn roomiest(&self) -> usize {
+        if let Some(worker) = self.load.iter().position(|streams| *streams < self.fill) {
+            return worker;
+        }
         let all = self.load.iter().enumerate().rev();
         all.min_by_key(|(_, streams)| **streams).map_or(FIRST, |(worker, _)| worker)
     }

@@ -37,15 +37,18 @@ impl Answer {
 pub struct Checks {
     sources: [Option<(SocketAddr, Ceiling)>; SOURCES],
     next: usize,
+    /// The user fragment by which a path was chosen: what was before it counts no more.
+    chosen: Option<Box<str>>,
 }
 
 impl Checks {
     /// Writes the answer to a check that names us and has our password; gives whether it chooses this path. `None`: no such
-    /// check, or one too many of its source, and nothing is to be said.
+    /// check, or one too many of its source, and nothing is to be said. `before` are credentials of before a restart: they
+    /// count until a path was chosen by those that took their place.
     pub fn answer(
         &mut self,
         now: Instant,
-        ice: &IceLite,
+        (ice, before): (&IceLite, Option<&IceLite>),
         source: SocketAddr,
         bytes: &[u8],
         answer: &mut Answer,
@@ -63,8 +66,16 @@ impl Checks {
         if !ceiling.admits(now, RATE) {
             return None;
         }
-        let check = Check::read(bytes, &ice.ufrag, &ice.password)?;
-        answer.length = check.answer(source, &ice.password, &mut answer.bytes)?;
+        let before = before.filter(|_| self.chosen.as_deref() != Some(&*ice.ufrag));
+        let (check, by) = match (Check::read(bytes, &ice.ufrag, &ice.password), before) {
+            (Some(check), _) => (check, ice),
+            (None, Some(before)) => (Check::read(bytes, &before.ufrag, &before.password)?, before),
+            (None, None) => return None,
+        };
+        answer.length = check.answer(source, &by.password, &mut answer.bytes)?;
+        if check.nominated && before.is_some() && by == ice {
+            self.chosen = Some(ice.ufrag.as_str().into());
+        }
         Some(check.nominated)
     }
 }

@@ -221,6 +221,10 @@ pub struct LegSetup {
     /// Connectivity checks that come there are answered (RFC 8445 §2.5, ICE-lite). `None`: nothing is.
     #[serde(default)]
     pub ice: Option<IceLite>,
+    /// What checks of before a restart are known by: until one by [`LegSetup::ice`] has chosen its path, they are answered too, for
+    /// the path of before stays in use (RFC 8445 §9).
+    #[serde(default)]
+    pub ice_before: Option<Box<IceLite>>,
     /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are.
     #[serde(default)]
     pub srtp: Option<Keys>,
@@ -266,6 +270,7 @@ impl LegSetup {
             late_relatch: false,
             speaks: true,
             ice: None,
+            ice_before: None,
             srtp: None,
             named: 30000,
             generation: 0,

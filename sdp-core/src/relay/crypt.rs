@@ -1,7 +1,7 @@
 //! SRTP of a leg: what comes is opened before anything is made of it, what leaves is sealed last.
 
 use super::command::LegSetup;
-use crate::srtp::{Context, Fault, Keys, Opened};
+use crate::srtp::{Context, Fault, Keys, Opened, Reached};
 
 /// Both directions of a leg under keys. What can't be used as a key opens and seals nothing.
 #[derive(Debug)]
@@ -17,14 +17,29 @@ impl Crypt {
         let keys = setup.srtp.as_ref()?;
         let (mut send, mut receive) = (None, None);
         if let Some(was) = was {
-            send = was.send.filter(|_| was.keys.send == keys.send);
-            receive = was.receive.filter(|_| was.keys.receive == keys.receive);
+            let same = was.keys.send == keys.send;
+            send = was.send.and_then(|send| if same { Some(send) } else { send.send_on(&keys.send) });
+            let same = was.keys.receive == keys.receive;
+            receive = was
+                .receive
+                .and_then(|known| if same { Some(known) } else { known.receive_on(&keys.receive) });
         }
+        let reached = keys.reached.as_ref();
+        let mine =
+            || reached.map_or_else(|| Context::new(&keys.send), |at| Context::send_from(&keys.send, at));
+        let theirs = || {
+            reached.map_or_else(|| Context::new(&keys.receive), |at| Context::receive_from(&keys.receive, at))
+        };
         Some(Box::new(Self {
-            send: send.or_else(|| Context::new(&keys.send)),
-            receive: receive.or_else(|| Context::new(&keys.receive)),
+            send: send.or_else(mine),
+            receive: receive.or_else(theirs),
             keys: keys.clone(),
         }))
+    }
+
+    /// How far both directions have come.
+    pub(super) fn reached(&self) -> Option<Reached> {
+        Some(Context::reached(self.send.as_ref()?, self.receive.as_ref()?))
     }
 
     pub(super) fn open(&self, packet: &mut Vec<u8>) -> Result<Opened, Fault> {

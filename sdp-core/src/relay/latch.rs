@@ -217,6 +217,24 @@ impl Latch {
         Some(admission)
     }
 
+    /// Whether nothing from there would be let in, whatever it says: [`Latch::judge`] would call it a stranger's.
+    pub fn is_closed_to(&self, now: Instant, source: SocketAddr) -> bool {
+        if self.unfit(source) {
+            return true;
+        }
+        let Some(holder) = self.holder else { return false };
+        let same_ip = holder.address.ip() == source.ip();
+        let known = || self.senders.iter().any(|sender| sender.address == source);
+        let locked = match self.limit {
+            SenderLimit::Lock => !same_ip || !self.late,
+            SenderLimit::LockIp => !same_ip,
+            SenderLimit::Multiple => false,
+        };
+        let invited = self.described == Some(source) || self.preferred == Some(source.ip());
+        let replaced = self.open && now.saturating_duration_since(holder.heard) >= SILENT;
+        locked && !invited && !replaced && !known()
+    }
+
     fn unfit(&self, source: SocketAddr) -> bool {
         let ip = source.ip();
         let nobody = ip.is_multicast() || ip.is_unspecified() || source.port() == 0;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Realm, Side, StreamId, StreamSetup};
+use crate::srtp::Reached;
 
 /// A pair of bound ports; never used twice by one relay, nor, as good as certain, by two after each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,6 +141,16 @@ pub enum Report {
         inside: Box<LegStatistics>,
         /// Whether this is the last one.
         ended: bool,
+    },
+    /// How far packets have come under keys that end here, at intervals: a relay that has to go on after this one goes on behind
+    /// it.
+    Reached {
+        /// The stream.
+        stream: StreamId,
+        /// Its outside leg, if that has keys.
+        outside: Option<Reached>,
+        /// Its inside leg.
+        inside: Option<Reached>,
     },
     /// All that a new signalling process needs. In several parts where there are many sessions; each session is in one.
     Snapshot {

@@ -363,7 +363,9 @@ impl Stream {
         if own.contains(packet.source) {
             return false;
         }
-        let Some(nominated) = checks.answer(now, ice, packet.source, packet.bytes, answer) else {
+        let Some(nominated) =
+            checks.answer(now, (ice, setup.ice_before.as_deref()), packet.source, packet.bytes, answer)
+        else {
             return false;
         };
         let latch = match packet.component {

@@ -27,6 +27,9 @@ pub const MAX_FRAME: usize = 2 << 20;
 
 const MAGIC: [u8; 8] = *b"farendMR";
 const LENGTH: usize = 4;
+/// How deep a message is nested at most; ours are not half as deep. What its reader allows by itself is more than the stack of
+/// a thread holds.
+const DEPTH: usize = 32;
 
 /// Why nothing more can be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -237,7 +240,7 @@ impl<T: DeserializeOwned> Decoder<T> {
             return Err(WireError::TooLong { octets });
         }
         let Some(body) = rest.get(..octets) else { return Ok(None) };
-        let received = match rmp_serde::from_slice(body) {
+        let received = match read(body) {
             Ok(message) => Received::Message(message),
             Err(error) => Received::Unreadable { reason: error.to_string() },
         };
@@ -253,7 +256,13 @@ pub(crate) fn write_down<T: Serialize>(value: &T) -> Option<Vec<u8>> {
 
 /// What was kept; `None` when it can't be read.
 pub(crate) fn read_back<T: DeserializeOwned>(octets: &[u8]) -> Option<T> {
-    rmp_serde::from_slice(octets).ok()
+    read(octets).ok()
+}
+
+fn read<T: DeserializeOwned>(octets: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    let mut octets = rmp_serde::Deserializer::from_read_ref(octets);
+    octets.set_max_depth(DEPTH);
+    T::deserialize(&mut octets)
 }
 
 #[cfg(test)]

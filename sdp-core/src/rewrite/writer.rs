@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::section::{Host, Ice, RtcpLine, Section, is_rtp, own_ice};
 use super::{Orders, Placement, hold, ice};
 use crate::policy::bit;
-use crate::sdp::{Connection, Direction, Line, Lines, Rtcp, Sdp, attribute};
+use crate::sdp::{Connection, Direction, Line, Lines, Media, Rtcp, Sdp, attribute};
 
 /// Writes `sdp` by `orders` behind what `out` holds, which is nothing.
 pub(super) fn write(sdp: &Sdp<'_>, orders: &Orders<'_>, out: &mut Vec<u8>) {
@@ -90,7 +90,12 @@ impl<'a> Writer<'_, 'a> {
         match line.kind {
             b'o' => self.address(line, &self.sdp.origin.address_range, Host::Ours),
             b'c' => match &self.sdp.connection {
-                Some(connection) => self.connection(line, connection, self.shared),
+                Some(connection) => {
+                    let awaits =
+                        |media: &Media<'_>| media.connection.is_none() && self.sdp.awaits_address(media);
+                    let holds = !self.sdp.media.iter().any(awaits);
+                    self.connection(line, connection, (self.shared, holds));
+                }
                 None => self.copy(line.start..line.end),
             },
             b'a' if line.value.starts_with(b"rtcp:") => {
@@ -113,7 +118,10 @@ impl<'a> Writer<'_, 'a> {
         match line.kind {
             b'm' => self.head(line, section),
             b'c' => match &section.media.connection {
-                Some(connection) => self.connection(line, connection, section.host),
+                Some(connection) => {
+                    let holds = !self.sdp.awaits_address(section.media);
+                    self.connection(line, connection, (section.host, holds));
+                }
                 None => self.copy(line.start..line.end),
             },
             b'a' if line.value.starts_with(b"rtcp:") => {
@@ -203,8 +211,11 @@ impl<'a> Writer<'_, 'a> {
         self.copy(end..line.end);
     }
 
-    fn connection(&mut self, line: &Line<'a>, connection: &Connection<'a>, host: Host) {
-        let zero = connection.host.is_unspecified() && hold::keeps_zero(self.orders.part, self.orders.rules);
+    /// `holds`: 0.0.0.0 would be a hold there, not an address that follows.
+    fn connection(&mut self, line: &Line<'a>, connection: &Connection<'a>, (host, holds): (Host, bool)) {
+        let zero = holds
+            && connection.host.is_unspecified()
+            && hold::keeps_zero(self.orders.part, self.orders.rules);
         match host {
             Host::Ours if zero => {
                 let text = self.sdp.bytes.get(connection.address_range.clone()).unwrap_or_default();

@@ -9,6 +9,9 @@ use thiserror::Error;
 use super::attribute::{Direction, payload_type};
 use super::line::{Line, Lines};
 
+/// The port that names none (RFC 863).
+const DISCARD: u16 = 9;
+
 /// How large a description may be. All three bound the work that one message can cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -142,6 +145,8 @@ pub struct Media<'a> {
     pub direction: Option<Direction>,
     /// `a=ice-ufrag` of its own (RFC 8839 §5.4): it speaks ICE.
     pub ice_ufrag: Option<&'a [u8]>,
+    /// `a=ice-pwd` of its own.
+    pub ice_password: Option<&'a [u8]>,
     /// Where the `m=` line starts.
     pub start: usize,
     /// Where the last line of this stream ends.
@@ -170,6 +175,8 @@ pub struct Sdp<'a> {
     pub direction: Option<Direction>,
     /// `a=ice-ufrag` of the streams that have none of their own.
     pub ice_ufrag: Option<&'a [u8]>,
+    /// `a=ice-pwd` of the streams that have none of their own.
+    pub ice_password: Option<&'a [u8]>,
     /// The streams, in order.
     pub media: SmallVec<[Media<'a>; 4]>,
 }
@@ -215,6 +222,7 @@ impl<'a> Sdp<'a> {
             rtcp: reader.rtcp,
             direction: reader.direction,
             ice_ufrag: reader.ice_ufrag,
+            ice_password: reader.ice_password,
             media: reader.media,
         })
     }
@@ -234,9 +242,21 @@ impl<'a> Sdp<'a> {
         media.ice_ufrag.or(self.ice_ufrag)
     }
 
+    /// The password beside [`Sdp::ice_of`].
+    pub fn ice_password_of<'s>(&'s self, media: &'s Media<'s>) -> Option<&'s [u8]> {
+        media.ice_password.or(self.ice_password)
+    }
+
+    /// Whether a stream's author has no address to name yet: port 9 where ICE is spoken, mostly at 0.0.0.0 (RFC 8840 §4.1.1,
+    /// RFC 8829 §5.2.1). Its candidates follow, or its checks tell. It is no hold.
+    pub fn awaits_address(&self, media: &Media<'_>) -> bool {
+        media.port == DISCARD && self.ice_of(media).is_some()
+    }
+
     /// Whether a stream's address is 0.0.0.0 or `::`: its author wants nothing sent to it (RFC 3264 §8.4).
     pub fn holds_by_address(&self, media: &Media<'_>) -> bool {
-        self.connection_of(media).is_some_and(|connection| connection.host.is_unspecified())
+        let zero = self.connection_of(media).is_some_and(|connection| connection.host.is_unspecified());
+        zero && !self.awaits_address(media)
     }
 
     /// The line end this description uses, read from its first line.
@@ -255,6 +275,7 @@ struct Reader<'a> {
     rtcp: SmallVec<[Rtcp; 1]>,
     direction: Option<Direction>,
     ice_ufrag: Option<&'a [u8]>,
+    ice_password: Option<&'a [u8]>,
     media: SmallVec<[Media<'a>; 4]>,
 }
 
@@ -297,6 +318,12 @@ impl<'a> Reader<'a> {
                 None => &mut self.ice_ufrag,
             };
             *place = Some(ufrag);
+        } else if let Some(password) = line.value.strip_prefix(b"ice-pwd:") {
+            let place = match self.media.last_mut() {
+                Some(media) => &mut media.ice_password,
+                None => &mut self.ice_password,
+            };
+            *place = Some(password);
         } else if let Some(direction) = Direction::parse(line.value) {
             let place = match self.media.last_mut() {
                 Some(media) => &mut media.direction,
@@ -391,6 +418,7 @@ fn media<'a>(line: &Line<'a>) -> Result<Media<'a>, Fault> {
         rtcp_mux: false,
         direction: None,
         ice_ufrag: None,
+        ice_password: None,
         start: line.start,
         end: line.end,
     })

@@ -116,6 +116,23 @@ pub struct Keys {
     pub send: Key,
     /// The far end's: of what comes from there.
     pub receive: Key,
+    /// How far packets under these keys had come at a relay before this one; `None`: they begin.
+    #[serde(default)]
+    pub reached: Option<Reached>,
+}
+
+/// How far the packets of a leg have come in their numbers: of the source that spoke last, with its highest index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reached {
+    /// RTP that was sent.
+    pub sent: Option<(u32, u64)>,
+    /// SRTCP indices that were used.
+    pub sent_rtcp: u32,
+    /// RTP that came.
+    pub received: Option<(u32, u64)>,
+    /// RTCP that came.
+    pub received_rtcp: Option<(u32, u64)>,
 }
 
 /// Why a packet is not taken.
@@ -143,6 +160,8 @@ pub struct Context {
     rtcp: Cipher,
     rtp_tracks: Tracks,
     rtcp_tracks: Tracks,
+    /// Under the key before.
+    before: Tracks,
     /// Of SRTCP that we send: one number for all sources, which only grows (RFC 3711 §3.4).
     next_rtcp: u32,
 }
@@ -156,6 +175,8 @@ impl fmt::Debug for Context {
 /// Octets of SRTCP's index, with the flag that says that the packet is encrypted.
 const INDEX: usize = 4;
 const ENCRYPTED: u32 = 1 << 31;
+/// More SRTCP than a leg sends between two reports of how far it has come: 2^15 times as much are left of 2^31.
+const RTCP_AHEAD: u32 = 1 << 16;
 /// Octets of RTCP that stay in clear (RFC 3711 §3.4).
 const RTCP_HEAD: usize = 8;
 
@@ -168,8 +189,44 @@ impl Context {
             rtcp: Cipher::derive(key, true)?,
             rtp_tracks: Tracks::default(),
             rtcp_tracks: Tracks::default(),
+            before: Tracks::default(),
             next_rtcp: 0,
         })
+    }
+
+    /// Another key for what leaves: numbers go on, the roll-over counter with them (RFC 3711 §3.3.1).
+    pub fn send_on(self, key: &Key) -> Option<Self> {
+        let Self { rtp_tracks, next_rtcp, .. } = self;
+        Some(Self { rtp_tracks, next_rtcp, ..Self::new(key)? })
+    }
+
+    /// Another key for what comes. The far end's roll-over counters should go on (RFC 3711 §3.3.1), and begin anew with those
+    /// who make all anew with a key: either is tried.
+    pub fn receive_on(self, key: &Key) -> Option<Self> {
+        Some(Self { before: self.rtp_tracks, ..Self::new(key)? })
+    }
+
+    /// What leaves, behind what a relay before us has sent, as far as is known: it may have sent a little more.
+    pub fn send_from(key: &Key, reached: &Reached) -> Option<Self> {
+        let next_rtcp = reached.sent_rtcp.saturating_add(RTCP_AHEAD);
+        Some(Self { rtp_tracks: Tracks::resumed(reached.sent), next_rtcp, ..Self::new(key)? })
+    }
+
+    /// What comes, behind what a relay before us has received.
+    pub fn receive_from(key: &Key, reached: &Reached) -> Option<Self> {
+        let (rtp_tracks, rtcp_tracks) =
+            (Tracks::resumed(reached.received), Tracks::resumed(reached.received_rtcp));
+        Some(Self { rtp_tracks, rtcp_tracks, ..Self::new(key)? })
+    }
+
+    /// How far two contexts of a leg have come.
+    pub fn reached(send: &Self, receive: &Self) -> Reached {
+        Reached {
+            sent: send.rtp_tracks.last(),
+            sent_rtcp: send.next_rtcp,
+            received: receive.rtp_tracks.last(),
+            received_rtcp: receive.rtcp_tracks.last(),
+        }
     }
 
     /// Encrypts a packet in its room, behind which the tag goes.
@@ -183,7 +240,11 @@ impl Context {
 
     fn protect_rtp(&mut self, packet: &mut Vec<u8>) -> Result<(), Fault> {
         let header = packet::Header::parse(packet).ok_or(Fault::Auth)?;
-        let index = self.rtp_tracks.guess(header.ssrc, header.sequence).ok_or(Fault::Replay)?;
+        let index = match self.rtp_tracks.guess(header.ssrc, header.sequence) {
+            Some(index) => index,
+            None if self.rtp_tracks.knows(header.ssrc) => return Err(Fault::Replay),
+            None => u64::from(header.sequence),
+        };
         self.rtp_tracks.check(header.ssrc, index)?;
         let suffix = ((index >> 16) as u32).to_be_bytes();
         let part = Part { packet, from: header.length, ssrc: header.ssrc, index, suffix };
@@ -226,14 +287,36 @@ impl Context {
     fn unprotect_rtp(&self, packet: &mut Vec<u8>) -> Result<Opened, Fault> {
         let end = packet.len().checked_sub(self.suite.tag(false)).ok_or(Fault::Auth)?;
         let header = packet.get(..end).and_then(packet::Header::parse).ok_or(Fault::Auth)?;
-        let index = self.rtp_tracks.guess(header.ssrc, header.sequence).ok_or(Fault::Replay)?;
-        self.rtp_tracks.check(header.ssrc, index)?;
-        let suffix = ((index >> 16) as u32).to_be_bytes();
-        let (body, tag) = packet.split_at_mut(end);
-        let part = Part { packet: body, from: header.length, ssrc: header.ssrc, index, suffix };
-        self.rtp.open(part, tag).ok_or(Fault::Auth)?;
-        packet.truncate(end);
-        Ok(Opened { rtcp: false, ssrc: header.ssrc, index })
+        let mut fault = Fault::Replay;
+        for index in self.indices(header.ssrc, header.sequence).into_iter().flatten() {
+            if let Err(replay) = self.rtp_tracks.check(header.ssrc, index) {
+                fault = replay;
+                continue;
+            }
+            let suffix = ((index >> 16) as u32).to_be_bytes();
+            let (body, tag) = packet.split_at_mut(end);
+            let part = Part { packet: body, from: header.length, ssrc: header.ssrc, index, suffix };
+            // Neither cipher touches what does not fit: the next may try.
+            if self.rtp.open(part, tag).is_some() {
+                packet.truncate(end);
+                return Ok(Opened { rtcp: false, ssrc: header.ssrc, index });
+            }
+            fault = Fault::Auth;
+        }
+        Err(fault)
+    }
+
+    /// The indices that a packet may have. A known source has one. One that begins has no roll-overs behind it, but for two:
+    /// who was known under the key before, and the very first, of which we may have missed a beginning short of its first
+    /// roll-over, such as what it sent before the answer.
+    fn indices(&self, ssrc: u32, sequence: u16) -> [Option<u64>; 3] {
+        if self.rtp_tracks.knows(ssrc) {
+            return [self.rtp_tracks.guess(ssrc, sequence), None, None];
+        }
+        let first = u64::from(sequence);
+        let before = self.before.guess(ssrc, sequence).filter(|index| *index != first);
+        let late = (self.rtp_tracks.is_empty() && sequence < 0x8000).then_some(first | 1 << 16);
+        [before, Some(first), late.filter(|index| before != Some(*index))]
     }
 
     fn unprotect_rtcp(&self, packet: &mut Vec<u8>) -> Result<Opened, Fault> {

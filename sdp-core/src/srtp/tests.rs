@@ -162,6 +162,124 @@ fn a_packet_that_was_not_let_in_may_come_again() {
     receive.accept(opened);
 }
 
+fn sealed(send: &mut Context, plain: &[u8]) -> Vec<u8> {
+    let mut packet = plain.to_vec();
+    send.protect(&mut packet).unwrap();
+    packet
+}
+
+fn taken(receive: &mut Context, mut packet: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    let opened = receive.unprotect(&mut packet)?;
+    receive.accept(opened);
+    Ok(packet)
+}
+
+/// RFC 3711 §9.1: no key stream twice, whoever speaks in between.
+#[test]
+fn who_speaks_stays_known_and_who_was_forgotten_does_not_begin_anew() {
+    let new = || Context::new(&key(Suite::AesCm80)).unwrap();
+    let (mut send, mut receive) = (new(), new());
+    let first = sealed(&mut send, &rtp(1, 65_535, b"before"));
+    taken(&mut receive, first).unwrap();
+    let old = sealed(&mut send, &rtp(2, 7, b"of old"));
+    taken(&mut receive, old.clone()).unwrap();
+    for other in 100..200 {
+        let packet = sealed(&mut send, &rtp(other, 1, b"another"));
+        taken(&mut receive, packet).unwrap();
+        // It goes on all the time, and its roll-over counter with it.
+        let plain = rtp(1, (other - 100) as u16, b"still there");
+        let packet = sealed(&mut send, &plain);
+        assert_eq!(taken(&mut receive, packet), Ok(plain), "after {other}");
+    }
+    assert_eq!(
+        send.protect(&mut rtp(2, 7, b"different")),
+        Err(Fault::Replay),
+        "under a key stream that was used"
+    );
+    assert_eq!(taken(&mut receive, old), Err(Fault::Replay), "brought again by somebody");
+    // As many as one likes, and they cost no more memory for it.
+    let begun = (1_000..100_000).filter(|ssrc| send.protect(&mut rtp(*ssrc, 1, b"x")).is_ok()).count();
+    assert!((100..300).contains(&begun), "{begun}");
+    send.protect(&mut rtp(99_999, 2, b"x")).unwrap_err();
+}
+
+/// RFC 3711 §3.3.1: a roll-over counter goes on under the next key. Many make all anew.
+#[test]
+fn another_key_in_the_middle() {
+    for suite in Suite::ALL {
+        let (old, new) = (key(suite), Key::new(suite, &vec![9; key(suite).octets().len()]).unwrap());
+        let context = |key| Context::new(key).unwrap();
+        for goes_on in [true, false] {
+            let (mut send, mut receive) = (context(&old), context(&old));
+            for sequence in [65_000, 65_535, 3] {
+                let packet = sealed(&mut send, &rtp(7, sequence, b"x"));
+                taken(&mut receive, packet).unwrap();
+            }
+            let report = sealed(&mut send, &REPORT);
+            taken(&mut receive, report).unwrap();
+            receive = receive.receive_on(&new).unwrap();
+            assert_eq!(taken(&mut receive, sealed(&mut context(&old), &rtp(8, 4, b"x"))), Err(Fault::Auth));
+            send = if goes_on { send.send_on(&new).unwrap() } else { context(&new) };
+            assert_eq!(goes_on, send.next_rtcp == 1);
+            for sequence in [4, 5] {
+                let plain = rtp(7, sequence, b"y");
+                let packet = sealed(&mut send, &plain);
+                assert_eq!(taken(&mut receive, packet.clone()), Ok(plain), "{suite:?} {goes_on}");
+                assert_eq!(taken(&mut receive, packet), Err(Fault::Replay));
+            }
+        }
+    }
+}
+
+/// What a phone sends before its call is answered nobody takes: its numbers may have rolled over meanwhile.
+#[test]
+fn the_beginning_may_have_been_missed() {
+    for suite in Suite::ALL {
+        let new = || Context::new(&key(suite)).unwrap();
+        let (mut send, mut receive) = (new(), new());
+        let early = sealed(&mut send, &rtp(7, 65_530, b"nobody listens"));
+        let late = sealed(&mut send, &rtp(7, 4, b"answered"));
+        let mut forged = late.clone();
+        forged[14] ^= 1;
+        assert_eq!(taken(&mut receive, forged), Err(Fault::Auth));
+        assert_eq!(taken(&mut receive, late.clone()), Ok(rtp(7, 4, b"answered")), "{suite:?}");
+        assert_eq!(taken(&mut receive, late), Err(Fault::Replay));
+        assert_eq!(taken(&mut receive, early), Ok(rtp(7, 65_530, b"nobody listens")), "within the window");
+        // Not of those that come later: who forges names has no second try.
+        let mut other = new();
+        sealed(&mut other, &rtp(8, 65_530, b"x"));
+        assert_eq!(taken(&mut receive, sealed(&mut other, &rtp(8, 4, b"x"))), Err(Fault::Auth));
+    }
+}
+
+#[test]
+fn another_relay_goes_on_behind_what_it_is_told() {
+    for suite in Suite::ALL {
+        let new = || Context::new(&key(suite)).unwrap();
+        // A far end, and the relay between: two contexts each.
+        let (mut there, mut heard, mut we, mut ours) = (new(), new(), new(), new());
+        for sequence in [65_000, 65_535, 3] {
+            taken(&mut ours, sealed(&mut there, &rtp(7, sequence, b"to us"))).unwrap();
+            taken(&mut heard, sealed(&mut we, &rtp(9, sequence, b"from us"))).unwrap();
+        }
+        taken(&mut ours, sealed(&mut there, &REPORT)).unwrap();
+        taken(&mut heard, sealed(&mut we, &REPORT)).unwrap();
+        let replayed = sealed(&mut there, &rtp(7, 4, b"last"));
+        taken(&mut ours, replayed.clone()).unwrap();
+        let reached = Context::reached(&we, &ours);
+        let mut we = Context::send_from(&key(suite), &reached).unwrap();
+        let mut ours = Context::receive_from(&key(suite), &reached).unwrap();
+        assert_eq!(taken(&mut ours, replayed), Err(Fault::Replay));
+        for plain in [rtp(7, 300, b"to us"), REPORT.to_vec()] {
+            assert_eq!(taken(&mut ours, sealed(&mut there, &plain)), Ok(plain), "{suite:?}");
+        }
+        assert_eq!(we.protect(&mut rtp(9, 3, b"again")), Err(Fault::Replay));
+        for plain in [rtp(9, 300, b"from us"), REPORT.to_vec()] {
+            assert_eq!(taken(&mut heard, sealed(&mut we, &plain)), Ok(plain), "{suite:?}");
+        }
+    }
+}
+
 #[test]
 fn lines_that_can_be_followed() {
     let inline = "inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
@@ -196,7 +314,7 @@ fn lines_that_can_be_followed() {
 
 #[test]
 fn keys_do_not_show() {
-    let keys = Keys { send: master(Suite::AesCm80), receive: key(Suite::Gcm256) };
+    let keys = Keys { send: master(Suite::AesCm80), receive: key(Suite::Gcm256), reached: None };
     let crypto = Crypto { tag: 1, key: keys.send.clone() };
     let context = Context::new(&keys.send).unwrap();
     let text = format!("{keys:?} {crypto:?} {context:?}");

@@ -124,7 +124,7 @@ impl Gateway {
         // `tests/relay_epoll.rs` is these tests once more, and `tests/relay_workers.rs` is.
         match env!("CARGO_CRATE_NAME") {
             "relay_epoll" => relay.engine = net::Engine::Epoll,
-            "relay_workers" => relay.workers = 3,
+            "relay_workers" => (relay.workers, relay.fill) = (3, 0),
             _ => {}
         }
         change(&mut config, &mut relay);

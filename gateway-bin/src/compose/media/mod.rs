@@ -142,7 +142,10 @@ impl MediaPlane {
                 return Some(report);
             }
         };
-        plane.first_ports(report).await?;
+        plane.first_ports(report).await.map_err(|error| match error {
+            MediaError::Gone => LinkError::Ended(socket.path.clone()).into(),
+            other => other,
+        })?;
         let process = connection.welcome.instance.process;
         let (started, sessions) = (connection.started, heirs.len());
         info!(process, started, sessions, socket = %socket.path.display(), "the media process answers");

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::LogSettings;
-use crate::media::foreign;
+use crate::media::{foreign, holder};
 
 /// Commands that wait for the media process, at most; more, and it counts as dead.
 const WAITING: usize = 65_536;
@@ -79,8 +79,24 @@ pub enum LinkError {
     #[error("{}: the media process does not answer", .0.display())]
     Silent(PathBuf),
     /// It ended before it answered.
-    #[error("the media process ended as soon as it was started: its own line in the log says why")]
-    Stillborn,
+    #[error(
+        "the media process ended as soon as it was started ({how}): its own line in the log says why, if it had the time"
+    )]
+    Stillborn {
+        /// Its exit code or signal.
+        how: String,
+    },
+    /// It ended, or let us go, before we had what we need of it.
+    #[error("{}: the media process ended while we were about to start with it", .0.display())]
+    Ended(PathBuf),
+    /// There is one, but nobody gets to it.
+    #[error("{0}: nobody answers, yet the media process {process} lives and has it (it holds {0}.lock): end that process (its calls lose their audio), and a new one is started", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// The process; 0: it did not say.
+        process: u32,
+    },
     /// It can't be started.
     #[error("the media process can't be started: {0}")]
     Spawn(io::Error),
@@ -121,19 +137,40 @@ impl Socket {
         Ok(Self { path, program, log, setup })
     }
 
-    /// The media process that answers, or one that is started now; and what it has.
+    /// The media process that answers, or one that is started now; and what it has. One that lives and does not answer is
+    /// waited for: it has the ports, and makes its socket anew where that was removed.
     pub(super) async fn reach(&self) -> Result<(Connection, Left), LinkError> {
-        match self.connect().await {
-            Err(LinkError::Nobody(_)) => {}
-            reached => return reached,
+        let until = Instant::now() + START;
+        let mut waited = false;
+        loop {
+            match self.connect().await {
+                Err(LinkError::Nobody(_)) => {}
+                reached => return reached,
+            }
+            let Some(process) = holder(&self.path) else { break };
+            if Instant::now() >= until {
+                return Err(LinkError::Unreachable { path: self.path.clone(), process });
+            }
+            if !std::mem::replace(&mut waited, true) {
+                let socket = self.path.display();
+                warn!(process, %socket, "a media process lives whose socket is gone: it is waited for");
+            }
+            sleep(LOOK).await;
         }
+        self.start().await
+    }
+
+    async fn start(&self) -> Result<(Connection, Left), LinkError> {
         let child = self.spawn()?;
         let until = Instant::now() + START;
         loop {
             // Asked first: one that ends after it was reached is no reason to look again.
             let gone = child.is_finished();
             match self.connect().await {
-                Err(LinkError::Nobody(_)) if gone => return Err(LinkError::Stillborn),
+                Err(LinkError::Nobody(_)) if gone => {
+                    let how = child.join().ok().flatten().map(|status| status.to_string());
+                    return Err(LinkError::Stillborn { how: how.unwrap_or_else(|| "unknown".to_owned()) });
+                }
                 Err(LinkError::Nobody(_)) if Instant::now() < until => sleep(LOOK).await,
                 Ok((mut connection, left)) => {
                     connection.started = true;
@@ -145,7 +182,7 @@ impl Socket {
     }
 
     /// Starts a media process. It leaves our session, so that what ends us does not end it. The thread lasts as long as it does.
-    fn spawn(&self) -> Result<JoinHandle<()>, LinkError> {
+    fn spawn(&self) -> Result<JoinHandle<Option<ExitStatus>>, LinkError> {
         let format = if self.log.json { "json" } else { "text" };
         let mut command = Command::new(&self.program);
         command.args([
@@ -160,10 +197,14 @@ impl Socket {
         command.arg(&self.path).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().map_err(LinkError::Spawn)?;
         info!(process = child.id(), socket = %self.path.display(), "a media process is started");
-        let wait = move || match child.wait() {
-            Ok(status) if status.success() => info!("the media process has ended"),
-            Ok(status) => warn!(%status, "the media process has ended"),
-            Err(error) => warn!(%error, "the media process can't be waited for"),
+        let wait = move || {
+            let ended = child.wait();
+            match &ended {
+                Ok(status) if status.success() => info!("the media process has ended"),
+                Ok(status) => warn!(%status, "the media process has ended"),
+                Err(error) => warn!(%error, "the media process can't be waited for"),
+            }
+            ended.ok()
         };
         std::thread::Builder::new().name("media-child".into()).spawn(wait).map_err(LinkError::Spawn)
     }
@@ -180,6 +221,9 @@ impl Socket {
         let io = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 LinkError::Nobody(self.path.clone())
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                LinkError::Ended(self.path.clone())
             }
             _ => LinkError::Io { path: self.path.clone(), error },
         };
@@ -308,12 +352,59 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let began = Instant::now();
         let reached = socket(&folder, "/bin/false").reach().await;
-        assert!(matches!(reached, Err(LinkError::Stillborn)), "{reached:?}");
+        assert!(
+            matches!(&reached, Err(LinkError::Stillborn { how }) if how == "exit status: 1"),
+            "{reached:?}"
+        );
         assert!(began.elapsed() < START / 2, "{:?}", began.elapsed());
         // A file that is somebody's: said at once, and left alone.
         std::fs::write(folder.join("media.sock"), "precious").unwrap();
         let refused = socket(&folder, "/bin/false").reach().await.unwrap_err().to_string();
         assert!(refused.ends_with("a file is there that is no socket: give another path"), "{refused}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_lives_and_cannot_be_reached_is_named_and_no_second_one_is_started() {
+        let folder = std::env::temp_dir().join(format!("farend-unreachable-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = folder.join("media.sock.lock");
+        std::fs::write(&lock, "4711").unwrap();
+        let file = std::fs::File::open(&lock).unwrap();
+        let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+        // One that would be started ends at once: `Stillborn`.
+        let refused = socket(&folder, "/bin/false").reach().await.unwrap_err();
+        assert!(matches!(refused, LinkError::Unreachable { process: 4711, .. }), "{refused:?}");
+        let path = folder.join("media.sock");
+        let expected = format!(
+            "{0}: nobody answers, yet the media process 4711 lives and has it (it holds {0}.lock)",
+            path.display()
+        );
+        assert!(refused.to_string().starts_with(&expected), "{refused}");
+        drop(held);
+        let reached = socket(&folder, "/bin/false").reach().await;
+        assert!(matches!(reached, Err(LinkError::Stillborn { .. })), "{reached:?}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_in_the_middle_of_the_start_is_named() {
+        let folder = std::env::temp_dir().join(format!("farend-midway-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = tokio::net::UnixListener::bind(folder.join("media.sock")).unwrap();
+        for greets in [false, true] {
+            let killed = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if greets {
+                    stream.write_all(&wire::preamble()).await.unwrap();
+                }
+            };
+            let reaching = socket(&folder, "/bin/false");
+            let (reached, ()) = tokio::join!(reaching.reach(), killed);
+            let why = reached.unwrap_err().to_string();
+            let expected = "media.sock: the media process ended while we were about to start with it";
+            assert!(why.ends_with(expected), "{why}");
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

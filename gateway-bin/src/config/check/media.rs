@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
-use super::Judge;
+use super::{Judge, MAX_SOCKET};
 use crate::config::file;
 use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
 use sdp_core::net::MAX_WORKERS;
@@ -11,8 +11,6 @@ use sdp_core::policy::{Srtp, SrtpSides, Timeouts};
 
 /// The socket of the media process in the state folder.
 const SOCKET: &str = "media.sock";
-/// Octets of the name of a Unix socket (unix(7)), without the one that ends it.
-const MAX_SOCKET: usize = 107;
 /// From which port to which the kernel hands out ports to whoever asks.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// What a kernel does that was not told otherwise.
@@ -99,13 +97,13 @@ fn process(media: &file::Media, state_dir: &Path, judge: &mut Judge<'_>) -> Opti
         return None;
     }
     let octets = path.as_os_str().len();
-    if media.process && octets > MAX_SOCKET {
-        let key = if media.socket.is_some() { ["media", "socket"] } else { ["media", "process"] };
+    // One in a state_dir that is too long is refused with it.
+    if media.process && media.socket.is_some() && octets > MAX_SOCKET {
         let path = path.display();
         let why = format!(
             "the socket {path} has {octets} octets, the kernel takes {MAX_SOCKET}: expected a shorter media.socket"
         );
-        judge.refuse(&key, why);
+        judge.refuse(&["media", "socket"], why);
         return None;
     }
     Some(media.process.then_some(path))

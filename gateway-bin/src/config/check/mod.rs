@@ -27,6 +27,10 @@ use acme_store::trust::Trust;
 use super::file::File;
 use super::refusal::{Invalid, Lines, Refusal, spelled};
 use super::settings::{LogSettings, Settings};
+use crate::status::SOCKET;
+
+/// Octets of the name of a Unix socket (unix(7)), without the one that ends it.
+const MAX_SOCKET: usize = 107;
 
 /// Parses `text` and judges it; `base` is the folder relative paths start from.
 ///
@@ -55,10 +59,7 @@ pub fn read(text: &str, path: &Path, base: &Path) -> Result<(Settings, Vec<Refus
 }
 
 fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
-    let state_dir = judge.base.join(&file.state_dir);
-    if file.state_dir.is_empty() {
-        judge.refuse(&["state_dir"], "a folder for certificates and keys is needed");
-    }
+    let state_dir = state_dir(&file.state_dir, judge);
     let networks = net::networks(&file.net, judge);
     let net = net::settings(&file.net, judge);
     let trust = certificates::trust(file, judge);
@@ -99,6 +100,23 @@ fn settings(file: &File, judge: &mut Judge<'_>) -> Option<Settings> {
     }
     resolvable(file, judge);
     Some(settings)
+}
+
+/// The folder of state. The status channel's socket is in it, and the kernel takes no longer name than that of [`MAX_SOCKET`].
+fn state_dir(written: &str, judge: &mut Judge<'_>) -> PathBuf {
+    let folder = judge.base.join(written);
+    let most = MAX_SOCKET - 1 - SOCKET.len();
+    let octets = folder.as_os_str().len();
+    if written.is_empty() {
+        judge.refuse(&["state_dir"], "a folder for certificates and keys is needed");
+    } else if octets > most {
+        let folder = folder.display();
+        let why = format!(
+            "{folder} has {octets} octets, and {SOCKET} in it more than the kernel takes of a socket: expected {most} at most"
+        );
+        judge.refuse(&["state_dir"], why);
+    }
+    folder
 }
 
 /// Whole tables that later issues build: they pass when absent or empty.

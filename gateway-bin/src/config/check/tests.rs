@@ -1,54 +1,21 @@
 //! Each refusal has a change to the shipped configuration that fails and a near miss that passes.
 
 mod descriptions;
+mod folder;
 mod rules;
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
 use sip_core::edge::interop::{AddExpires, UriEncoding};
 
+use self::folder::Folder;
 use super::read;
 use crate::config::{Invalid, Refusal, Settings};
 
 const FIRST: &str = include_str!("../../../../examples/first.toml");
 
-/// A folder with the two certificate files the shipped configuration names.
-fn folder() -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let made = FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("farend-config-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let made = rcgen::generate_simple_self_signed(["farend.example.internal".to_owned()]).unwrap();
-        let text = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
-        std::fs::write(folder.join("hq_signed.crt"), text).unwrap();
-        let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
-        let key = rcgen::KeyPair::generate().unwrap();
-        let issued = ca.self_signed(&key).unwrap();
-        std::fs::write(folder.join("authorized_ca_bundle_plus_minet.pem"), issued.pem()).unwrap();
-        std::fs::write(folder.join("authorized.crl"), list(&rcgen::Issuer::new(ca, key))).unwrap();
-        folder
-    });
-    made.clone()
-}
-
-/// An empty revocation list, as PEM.
-fn list(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> String {
-    let list = rcgen::CertificateRevocationListParams {
-        this_update: rcgen::date_time_ymd(2026, 1, 1),
-        next_update: rcgen::date_time_ymd(4096, 1, 1),
-        crl_number: rcgen::SerialNumber::from(1u64),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    list.signed_by(issuer).unwrap().pem().unwrap()
-}
-
 fn judged(text: &str) -> Result<(Settings, Vec<Refusal>), Invalid> {
-    read(text, Path::new("farend.toml"), &folder())
+    read(text, Path::new("farend.toml"), &Folder::shared().0)
 }
 
 /// The shipped configuration with `from` replaced by `to`.
@@ -311,11 +278,25 @@ fn the_media_process_has_a_socket_that_the_kernel_takes() {
         "media.socket",
         "not an absolute path",
     );
-    let state = format!("state_dir = \"{}\"", path(100));
-    let text = FIRST.replacen("[media]", "[media]\nprocess = true", 1);
-    let line = text.lines().find(|line| line.starts_with("state_dir")).unwrap().to_owned();
-    let invalid = judged(&text.replacen(&line, &state, 1)).unwrap_err().to_string();
-    assert!(invalid.contains("media.process") && invalid.contains("a shorter media.socket"), "{invalid}");
+}
+
+#[test]
+fn the_state_folder_has_room_for_the_sockets_in_it() {
+    let line = FIRST.lines().find(|line| line.starts_with("state_dir")).unwrap();
+    let path = |octets: usize| format!("state_dir = \"/{}\"", "s".repeat(octets - 1));
+    for process in ["", "process = true"] {
+        let media = format!("[media]\n{process}");
+        let text = |octets| FIRST.replacen(line, &path(octets), 1).replacen("[media]", &media, 1);
+        let (settings, _) = judged(&text(95)).unwrap();
+        assert_eq!(settings.state_dir.join("status.sock").as_os_str().len(), 107);
+        let invalid = judged(&text(96)).unwrap_err();
+        assert_eq!(invalid.refusals.len(), 1, "once: {invalid}");
+        let said = invalid.to_string();
+        assert!(said.contains(": state_dir: /ss"), "{said}");
+        let expected = "has 96 octets, and status.sock in it more than the kernel takes of a socket: expected 95 at most";
+        assert!(said.contains(expected), "{said}");
+    }
+    refused(line, &path(200), "state_dir", "has 200 octets");
 }
 
 #[test]
@@ -556,7 +537,8 @@ fn the_public_address_stands_before_an_address_of_its_family() {
 
 #[test]
 fn what_is_no_text_is_refused_with_its_line() {
-    let path = folder().join("octets.toml");
+    let folder = Folder::shared();
+    let path = folder.0.join("octets.toml");
     std::fs::write(&path, b"state_dir = \"x\"\n# \xff\n").unwrap();
     let invalid = crate::config::load(&path).unwrap_err();
     assert_eq!(
@@ -635,8 +617,9 @@ mod switches;
 
 #[test]
 fn users_have_a_password_or_a_hash() {
-    std::fs::write(folder().join("117.password"), "secret\n").unwrap();
-    std::fs::write(folder().join("empty.password"), "\n").unwrap();
+    let folder = Folder::shared();
+    std::fs::write(folder.0.join("117.password"), "secret\n").unwrap();
+    std::fs::write(folder.0.join("empty.password"), "\n").unwrap();
     let user = |rows: &str| with(&format!("[[sip.users]]\nname = \"117\"\n{rows}"));
     let hash = "b53b97e35b6cebbe22c51526ae493f1b";
     let (settings, _) = user("password_file = \"117.password\"").unwrap();

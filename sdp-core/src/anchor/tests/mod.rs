@@ -5,6 +5,7 @@ mod direct;
 mod families;
 mod flows;
 mod forks;
+mod ice;
 mod joins;
 mod leases;
 mod orders;
@@ -101,7 +102,9 @@ impl Rig {
                         self.bound.insert(self.table.handle_bound().unwrap(), (rtp, rtcp));
                     }
                     Action::Close(slot) => drop(self.bound.remove(&slot)),
-                    Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
+                    Action::Rest(_) | Action::Return { .. } | Action::Give { .. } => {
+                        panic!("one table alone: {action:?}")
+                    }
                     Action::Report(report) => {
                         self.reports.push(report.clone());
                         self.anchor.handle_report(self.now, crossed(&report));

@@ -218,7 +218,9 @@ impl Rig {
                 }
                 Action::Report(Report::Leased { pairs, .. }) => leased = pairs.first().map(|pair| pair.id),
                 Action::Close(slot) => drop(self.bound.remove(&slot)),
-                Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
+                Action::Rest(_) | Action::Return { .. } | Action::Give { .. } => {
+                    panic!("one table alone: {action:?}")
+                }
                 Action::Report(_) => {}
             }
         }

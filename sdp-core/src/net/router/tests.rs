@@ -30,11 +30,13 @@ struct Crew {
     router: Option<Router>,
     workers: Vec<Worker>,
     arrived: HashMap<Ticket, Option<(Moving, [SocketAddr; 2])>>,
+    /// Pairs on their way back to the first.
+    returned: VecDeque<(Pair, SocketAddr)>,
     reports: Vec<Report>,
 }
 
 impl Crew {
-    fn new(workers: usize) -> Self {
+    fn new(workers: usize, fill: usize) -> Self {
         let now = Instant::now();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap().into();
         let config = Config {
@@ -50,8 +52,9 @@ impl Crew {
             bound: HashMap::new(),
         };
         let workers: Vec<Worker> = (0..workers).map(worker).collect();
-        let router = (workers.len() > 1).then(|| Router::new(workers.len()));
-        let mut crew = Self { now, router, workers, arrived: HashMap::new(), reports: Vec::new() };
+        let router = (workers.len() > 1).then(|| Router::new(workers.len(), fill));
+        let (arrived, returned) = (HashMap::new(), VecDeque::new());
+        let mut crew = Self { now, router, workers, arrived, returned, reports: Vec::new() };
         crew.settle();
         crew
     }
@@ -88,6 +91,12 @@ impl Crew {
             Some(Order::Give(order)) => worker.table.give(order),
             Some(Order::Await(ticket)) => worker.awaited = Some(ticket),
             Some(Order::Closed(pair)) => worker.table.handle_closed(self.now, pair),
+            Some(Order::Returned(..)) => panic!("there are no sockets here"),
+            None if at == FIRST => {
+                let Some((pair, port)) = self.returned.pop_front() else { return false };
+                let slot = worker.table.handle_returned(pair);
+                assert_eq!(worker.bound.insert(slot, port), None, "a slot is free before it is used again");
+            }
             None => return false,
         }
         true
@@ -105,6 +114,9 @@ impl Crew {
             Action::Close(slot) => assert!(worker.bound.remove(&slot).is_some()),
             Action::Report(report) => self.reports.push(report),
             Action::Rest(pair) => self.workers[FIRST].orders.push_back(Order::Closed(pair)),
+            Action::Return { slot, pair } => {
+                self.returned.push_back((pair, worker.bound.remove(&slot).unwrap()));
+            }
             Action::Give { order, slots } => {
                 let moving = slots.map(|slots| {
                     let ports = slots.map(|slot| worker.bound.remove(&slot).unwrap());
@@ -122,7 +134,7 @@ impl Crew {
         for worker in &self.workers {
             assert!(worker.orders.is_empty() && worker.awaited.is_none(), "somebody waits for ever");
         }
-        assert!(self.arrived.is_empty(), "a stream is lost");
+        assert!(self.arrived.is_empty() && self.returned.is_empty(), "a stream or a pair is lost");
     }
 
     fn lease(&mut self) -> [Vec<Pair>; 2] {
@@ -233,8 +245,13 @@ fn said() -> impl Strategy<Value = Said> {
 fn command(said: Said, [outside, inside]: &[Vec<Pair>; 2], at: usize) -> Command {
     match said {
         Said::Set { stream, outside: o, inside: i, open } => {
-            let stream = setup(stream, outside[o].id, inside[i].id);
-            if open { Command::Open { stream } } else { Command::Update { stream } }
+            let mut stream = setup(stream, outside[o].id, inside[i].id);
+            if open {
+                // Nobody has answered.
+                stream.inside.live = false;
+                return Command::Open { stream };
+            }
+            Command::Update { stream }
         }
         Said::Restore { stream } => {
             let pair = |side, host: [u8; 4], id| {
@@ -268,9 +285,11 @@ proptest! {
 
     #[test]
     fn three_do_what_one_does(
-        all in prop::collection::vec((said(), prop::collection::vec((0..WORKERS, any::<bool>()), 0..12)), 1..40)
+        all in prop::collection::vec((said(), prop::collection::vec((0..WORKERS, any::<bool>()), 0..12)), 1..40),
+        fill in 0..4_usize,
     ) {
-        let (mut one, mut three) = (Crew::new(1), Crew::new(WORKERS));
+        let (mut one, mut three) = (Crew::new(1, 0), Crew::new(WORKERS, fill));
+        let restores = all.iter().any(|(said, _)| matches!(said, Said::Restore { .. }));
         let pairs = one.lease();
         prop_assert_eq!(&pairs, &three.lease());
         let (mut waits, mut alive) = (false, BTreeSet::new());
@@ -327,6 +346,8 @@ proptest! {
         prop_assert_eq!(first.table.bound(), first.bound.len());
         prop_assert!(three.workers[1..].iter().all(|worker| worker.table.bound() == 0 && worker.bound.is_empty()));
         prop_assert_eq!(first.table.lent(), 0, "after {:?}", load);
+        // What nobody used is as good as new, whoever had it. (What waits for its ports when it ends has some of them, or not yet.)
+        prop_assert!(restores || first.table.bound() == one.workers[FIRST].table.bound());
         let router = three.router.unwrap();
         prop_assert!(router.streams.is_empty() && router.load.iter().all(|streams| *streams == 0));
     }
@@ -334,7 +355,7 @@ proptest! {
 
 #[test]
 fn streams_go_where_there_are_fewest_and_joined_ones_meet() {
-    let mut crew = Crew::new(WORKERS);
+    let mut crew = Crew::new(WORKERS, 0);
     let [outside, inside] = crew.lease();
     let stream = |session| StreamId { session, index: 0 };
     for session in 0..6 {
@@ -365,4 +386,50 @@ fn streams_go_where_there_are_fewest_and_joined_ones_meet() {
     crew.settle();
     assert_eq!(homes(&crew), [2, 2, 0, 2, 1, 0, 1]);
     assert_eq!(crew.ways()[&outside[0].rtp].unwrap().0, inside[0].rtp);
+}
+
+#[test]
+fn few_streams_wake_one_worker_and_gaps_are_filled_first() {
+    let mut crew = Crew::new(WORKERS, 2);
+    let [outside, inside] = crew.lease();
+    let stream = |session| StreamId { session, index: 0 };
+    let open = |crew: &mut Crew, session: u64| {
+        let at = session as usize;
+        crew.tell(Command::Open { stream: setup(stream(session), outside[at].id, inside[at].id) });
+        crew.settle();
+        crew.router.as_ref().unwrap().home(stream(session))
+    };
+    let homes: Vec<usize> = (0..9).map(|session| open(&mut crew, session)).collect();
+    assert_eq!(homes, [0, 0, 1, 1, 2, 2, 2, 1, 0]);
+    for session in [0, 1, 8, 3] {
+        crew.tell(Command::Close { stream: stream(session) });
+    }
+    crew.settle();
+    assert_eq!([9, 10, 11].map(|session| open(&mut crew, session)), [0, 0, 1]);
+}
+
+/// A call that is refused, as each is that has to authenticate, costs no ports for half a minute.
+#[test]
+fn ports_that_nobody_used_come_back_from_any_worker() {
+    let mut crew = Crew::new(WORKERS, 0);
+    let [outside, inside] = crew.lease();
+    let bound = crew.workers[FIRST].table.bound();
+    for (at, live) in [(0, false), (1, false), (2, false), (3, true)] {
+        let id = StreamId { session: at, index: 0 };
+        let mut stream = setup(id, outside[at as usize].id, inside[at as usize].id);
+        stream.inside.live = live;
+        crew.tell(Command::Open { stream });
+    }
+    crew.settle();
+    assert_eq!(crew.workers[FIRST].table.lent(), 6);
+    (0..4).for_each(|session| crew.tell(Command::End { session }));
+    crew.settle();
+    let first = &crew.workers[FIRST].table;
+    assert_eq!((first.lent(), first.bound()), (0, bound - 2), "those that were used rest");
+    // Leased anew, under numbers that nobody was told before.
+    let again: Vec<Pair> = crew.lease().concat();
+    for pair in [&outside[..3], &inside[..3]].concat() {
+        let new = again.iter().find(|new| new.rtp == pair.rtp);
+        assert!(new.is_some_and(|new| new.id != pair.id), "{pair:?}");
+    }
 }

@@ -9,7 +9,7 @@ fn what_is_no_check_of_ours_costs_its_source_only() {
     let source = |port| SocketAddr::from(([198, 51, 100, 7], port));
     for port in 0..100 {
         for _ in 0..100 {
-            assert_eq!(checks.answer(now, &ice, source(port), b"\0\x01 no check", &mut answer), None);
+            assert_eq!(checks.answer(now, (&ice, None), source(port), b"\0\x01 no check", &mut answer), None);
         }
     }
     assert_eq!(answer.bytes(), b"");

@@ -517,3 +517,58 @@ proptest::proptest! {
         }
     }
 }
+
+/// What is turned away unread would be turned away if it were read, whatever it says and whatever was before.
+#[test]
+fn who_is_shut_out_unread_is_shut_out_when_read() {
+    use proptest::prelude::*;
+    let address = || {
+        (0..3u8, 0..2u16).prop_map(|(host, port)| SocketAddr::from(([198, 51, 100, 7 + host], 40_000 + port)))
+    };
+    let limit = prop_oneof![Just(SenderLimit::Lock), Just(SenderLimit::LockIp), Just(SenderLimit::Multiple)];
+    let leg = (limit, any::<[bool; 4]>(), prop::option::of(address()), 1..4u8).prop_map(
+        |(limit, flags, preferred, senders)| {
+            let [latching, late_relatch, any, prefers] = flags;
+            LegSetup {
+                latching,
+                late_relatch,
+                max_senders: senders,
+                sources: if any { Vec::new() } else { vec![at(PHONE).ip(), at("198.51.100.8:1").ip()] },
+                preferred: preferred.filter(|_| prefers).map(|preferred| preferred.ip()),
+                ..setup(limit)
+            }
+        },
+    );
+    let packet = (address(), 0..2u32, any::<u8>(), any::<bool>(), 0..3_000u64);
+    let step = (packet, prop::option::weighted(0.1, (leg, address(), 0..3u32)));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(600));
+    let first = LegSetup { sources: vec![], ..setup(SenderLimit::Lock) };
+    let result = runner.run(&prop::collection::vec(step, 1..60), |steps| {
+        let (mut latch, mut now) = latch(&first);
+        for ((source, ssrc, sequence, proves, wait), change) in steps {
+            now += Duration::from_millis(wait);
+            if let Some((leg, described, generation)) = change {
+                latch.update(&LegSetup { generation, ..leg }, Some(described));
+            }
+            let closed = latch.is_closed_to(now, source);
+            let evidence = Evidence { proves, ..rtp(ssrc, u16::from(sequence)) };
+            let judged = latch.judge(now, source, evidence);
+            prop_assert!(!closed || judged == Err(Denial::Stranger), "{latch:?} {source} {judged:?}");
+        }
+        Ok(())
+    });
+    result.unwrap();
+    // And where it matters it is.
+    for (limit, source, closed) in [
+        (SenderLimit::Lock, MOVED, true),
+        (SenderLimit::Lock, OTHER, true),
+        (SenderLimit::LockIp, MOVED, false),
+        (SenderLimit::LockIp, OTHER, true),
+        (SenderLimit::Multiple, OTHER, false),
+    ] {
+        let (mut latch, now) = latch(&setup(limit));
+        assert!(!latch.is_closed_to(now, at(source)));
+        latch.judge(now, at(PHONE), rtp(1, 1)).unwrap();
+        assert_eq!(latch.is_closed_to(now, at(source)), closed, "{limit:?} {source}");
+    }
+}

@@ -1,8 +1,10 @@
 //! A stream where SRTP ends with us: its packets are opened before all else and sealed last.
 
+use std::time::Instant;
+
 use super::{Packet, Stream};
 use crate::relay::command::Side;
-use crate::relay::report::Component;
+use crate::relay::report::{Component, Report};
 use crate::srtp::{Fault, Opened};
 
 impl Stream {
@@ -21,6 +23,7 @@ impl Stream {
     /// It was dropped and counted.
     pub fn open(
         &mut self,
+        now: Instant,
         side: Side,
         packet: &Packet<'_>,
         room: &mut Vec<u8>,
@@ -31,6 +34,16 @@ impl Stream {
         }
         let leg = self.leg(side);
         let Some(crypt) = &leg.crypt else { return Ok(None) };
+        // Who would not be heard whatever it says costs no look at what it says.
+        let latch = match packet.component {
+            Component::Rtp => &leg.rtp,
+            Component::Rtcp => &leg.rtcp,
+        };
+        if latch.is_closed_to(now, packet.source) {
+            leg.statistics.dropped.stranger += 1;
+            leg.statistics.refused = Some(packet.source);
+            return Err(Fault::Auth);
+        }
         room.clear();
         room.extend_from_slice(packet.bytes);
         let opened = crypt.open(room);
@@ -40,6 +53,17 @@ impl Stream {
             Err(Fault::Replay) => leg.statistics.dropped.replay += 1,
         }
         opened.map(Some)
+    }
+
+    /// How far its packets under keys have come; `None`: it has none.
+    pub fn reached(&self) -> Option<Report> {
+        let of = |side| match side {
+            Side::Outside => self.outside.crypt.as_ref()?.reached(),
+            Side::Inside => self.inside.crypt.as_ref()?.reached(),
+        };
+        let (outside, inside) = (of(Side::Outside), of(Side::Inside));
+        outside.or(inside)?;
+        Some(Report::Reached { stream: self.setup.id, outside, inside })
     }
 
     /// A packet that was opened was let in: it does not come again.

@@ -151,8 +151,7 @@ impl Table {
         self.part(at);
         let Some(entry) = self.streams.get_mut(at).and_then(Option::take) else { return };
         self.reports.push_back(entry.statistics(true));
-        // A table that leases none has nobody to give it to.
-        let used = entry.stream.was_used() || !self.binds;
+        let used = entry.stream.was_used();
         for slot in [entry.outside, entry.inside] {
             if !self.vacate_shared(slot, at) {
                 continue;

@@ -39,7 +39,7 @@ impl Table {
     /// The driver parts with sockets before it does anything else: their slots may be used again.
     fn vacate(&mut self, action: &Action) {
         match action {
-            Action::Close(slot) => self.vacant.push(slot.0),
+            Action::Close(slot) | Action::Return { slot, .. } => self.vacant.push(slot.0),
             Action::Give { slots: Some(slots), .. } => self.vacant.extend(slots.map(|slot| slot.0)),
             _ => {}
         }
@@ -244,6 +244,9 @@ impl Table {
     /// The pair of a stream that nobody has answered is as good as new: calls that are refused, as each one is that has to
     /// authenticate, would else keep ports from those that are not. Its number is another from now on.
     pub(super) fn free(&mut self, at: usize) {
+        if !self.binds {
+            return self.hand_back(at);
+        }
         self.next_pair += 1;
         let fresh = PairId(self.next_pair);
         let Some(bound) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
@@ -255,6 +258,25 @@ impl Table {
         if let Some(state) = self.realm_mut(realm) {
             state.free.push_back(at);
         }
+    }
+
+    /// To the table that binds.
+    fn hand_back(&mut self, at: usize) {
+        let Some(Bound { pair, .. }) = self.slots.get_mut(at).and_then(Option::take) else { return };
+        self.pairs.remove(&pair.id);
+        self.actions.push_back(Action::Return { slot: Slot(at), pair });
+    }
+
+    /// Another table has given back a pair that was bound here, unused. Its sockets have this slot.
+    pub fn handle_returned(&mut self, pair: Pair) -> Slot {
+        self.away = self.away.saturating_sub(1);
+        let at = self.vacancy();
+        self.pairs.insert(pair.id, at);
+        if let Some(place) = self.slots.get_mut(at) {
+            *place = Some(Bound { pair, usage: Usage::Free });
+        }
+        self.free(at);
+        Slot(at)
     }
 
     /// A pair that was used is closed, and its ports rest.

@@ -54,6 +54,9 @@ pub struct Config {
     pub engine: Engine,
     /// Threads that carry packets; 0: one for each core; 1. For the driver, which has a table for each.
     pub workers: usize,
+    /// Streams of a worker before the next one gets any: few packets wake few threads. When all have so many, the one with fewest
+    /// gets the next. 200, a fifth of a core or so.
+    pub fill: usize,
 }
 
 /// What carries packets.
@@ -85,6 +88,7 @@ impl Config {
             seed,
             engine: Engine::Auto,
             workers: 1,
+            fill: 200,
         }
     }
 
@@ -116,6 +120,13 @@ pub enum Action {
     Close(Slot),
     /// Tell the table that binds that the ports of this pair are closed: [`Table::handle_closed`].
     Rest(Pair),
+    /// Give the sockets of a slot back to the table that binds, unused: [`Table::handle_returned`].
+    Return {
+        /// Whose sockets.
+        slot: Slot,
+        /// The pair that they are.
+        pair: Pair,
+    },
     /// Hand a stream to another table, with the sockets of its slots, outside and inside; [`Table::departed`] has it. `None`:
     /// there is no such stream, and who waits for it is to be told so.
     Give {
@@ -307,7 +318,7 @@ impl Table {
         let joined = entry.joined.filter(|_| side == Side::Outside);
         let mut opened = None;
         if entry.stream.is_keyed(side) {
-            opened = entry.stream.open(side, packet, &mut self.room).ok()?;
+            opened = entry.stream.open(now, side, packet, &mut self.room).ok()?;
         }
         let bytes = if opened.is_some() { self.room.as_slice() } else { packet.bytes };
         let clear = Packet { bytes, ..*packet };
@@ -421,6 +432,7 @@ impl Table {
                 entry.statistics_due = now + self.config.statistics_interval;
                 let report = entry.statistics(false);
                 self.reports.push_back(report);
+                self.reports.extend(entry.stream.reached());
             }
         }
         self.listen(now);

@@ -53,7 +53,9 @@ impl Rig {
                 }
                 Action::Close(slot) => assert!(self.bound.remove(&slot).is_some()),
                 Action::Report(report) => self.reports.push(report),
-                Action::Rest(_) | Action::Give { .. } => panic!("one table alone: {action:?}"),
+                Action::Rest(_) | Action::Return { .. } | Action::Give { .. } => {
+                    panic!("one table alone: {action:?}")
+                }
             }
         }
     }

@@ -213,3 +213,22 @@ proptest! {
         prop_assert_eq!(decoder.poll_message(), Ok(None));
     }
 }
+
+/// Found by the fuzz target: a field nobody knows was followed down its nesting until the stack ended.
+#[test]
+fn what_is_nested_too_deep_is_unreadable_and_the_next_message_is_read() {
+    for depth in [40, 1_000, 1 << 20] {
+        let mut body = vec![0x81, 0xa5];
+        body.extend(b"hello");
+        body.extend([0x81, 0xa1, b'x']);
+        body.extend(vec![0x91; depth]);
+        body.push(0xc0);
+        let mut octets = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+        octets.extend(body);
+        encode(&ToRelay::Ask, &mut octets).unwrap();
+        let mut decoder = Decoder::<ToRelay>::default();
+        decoder.handle_octets(&octets);
+        assert!(matches!(decoder.poll_message(), Ok(Some(Received::Unreadable { .. }))), "{depth}");
+        assert_eq!(decoder.poll_message(), Ok(Some(Received::Message(ToRelay::Ask))));
+    }
+}

@@ -31,7 +31,13 @@ fn check(attributes: &[(u16, &[u8])], password: &str) -> Vec<u8> {
 
 /// A check of RFC 5769's user, for tests of what answers checks.
 pub(crate) fn sealed(nominated: bool, password: &str) -> Vec<u8> {
-    let all = [USER, RANK, CONTROLLING, (USE_CANDIDATE, &b""[..])];
+    sealed_for(UFRAG, nominated, password)
+}
+
+/// A check of somebody to whom this user fragment was named.
+pub(crate) fn sealed_for(ufrag: &str, nominated: bool, password: &str) -> Vec<u8> {
+    let user = format!("{ufrag}:h6vY");
+    let all = [(USERNAME, user.as_bytes()), RANK, CONTROLLING, (USE_CANDIDATE, &b""[..])];
     check(&all[..if nominated { 4 } else { 3 }], password)
 }
 
