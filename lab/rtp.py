@@ -113,7 +113,7 @@ class Media:
         if self.ttl:
             self.set_ttl(self.ttl)
         samples = tone(self.hertz)
-        start = time.monotonic()
+        start = time.monotonic() - self.sent * 0.02
         while not self._stop.is_set():
             if self.quiet:
                 time.sleep(0.02)

@@ -118,6 +118,7 @@ impl Bench {
             clocks: Default::default(),
             timeouts: Timeouts { one_way: Some(5), rtp: Some(10), rtcp: Some(10), teardown: true },
             direct: false,
+            proxy: false,
         };
         table.handle_command(now, Command::Open { stream });
         Some(Self { table, now, secure: mode & 64 != 0, slots, taken: Vec::new() })

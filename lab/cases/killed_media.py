@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -149,10 +150,19 @@ def count():
     return int(os.environ.get("KILLED_CALLS", 30))
 
 
+def facts(lab, scene):
+    """What farend status calls knows of each phone's call from descriptions: addresses and codecs."""
+    told = {}
+    for call in status(lab, scene.gateway)["calls"]:
+        stream = call["streams"][0]
+        told[call["phone"]] = (call["phone_address"], call["switch"], stream["codecs"], stream["phone"]["says"], stream["other"]["says"])
+    return told
+
+
 def without_signalling(lab, number):
     """The gateway goes by this signal and comes back."""
     scene = Scene(lab, count())
-    process = scene.media.one()
+    process, known = scene.media.one(), facts(lab, scene)
     scene.ring()
     scene.begin()
     scene.gateway.proc.stop(number)
@@ -173,7 +183,10 @@ def without_signalling(lab, number):
     same(sorted(event["tag"] for event in gone_on), macs, "whose calls the log says they are")
     nobodys = scene.gateway.events("nobody's: a session of an earlier process is ended")
     same(len(nobodys), 1, "sessions that were ended: of the call that rang")
-    same(sorted(call["phone"] for call in status(lab, scene.gateway)["calls"]), macs, "phones in farend status calls")
+    calls = facts(lab, scene)
+    same(sorted(calls), macs, "phones in farend status calls")
+    check(all(all(told) for told in known.values()), f"what is known of calls: {known}")
+    same(calls, known, "addresses and codecs in farend status calls, as the process before knew them")
     check(longest <= 0.2, f"somebody heard nothing for {longest * 1000:.0f} ms")
     phone, call, theirs = scene.calls[0]
     again = theirs.request("INVITE", theirs.media.sdp())
@@ -276,3 +289,43 @@ def hung(lab):
     scene.speaking("with the new media process")
     scene.hang_up()
     return "noticed by its silence, killed, replaced; 4 calls go on"
+
+
+@case("killed-ports-media")
+def ports(lab):
+    """the media process is killed and another program takes the port of a call before it is back: an error in the log and the doctor's sentence name it, until a re-INVITE gives the call another one"""
+    scene = Scene(lab, 2)
+    process, since = scene.media.one(), scene.gateway.proc.size()
+    before = status(lab, scene.gateway)["calls"]
+    taken = before[0]["streams"][0]["phone"]["ours"]
+    # Stopped first, so that nobody takes its place before the port is somebody else's.
+    host, port = taken.rsplit(":", 1)
+    os.kill(scene.gateway.proc.pid, signal.SIGSTOP)
+    os.kill(process, signal.SIGKILL)
+    until("the media process is gone", lambda: taken not in lab.net.run("gw", "ss", "-Huan").stdout, 3)
+    squatter = lab.net.socket("gw", host, socket.SOCK_DGRAM, int(port))
+    os.kill(scene.gateway.proc.pid, signal.SIGCONT)
+    try:
+        scene.gateway.proc.wait_for("the relay refused a stream", 10, since)
+        silent = lambda: [call for call in status(lab, scene.gateway)["calls"] if call["streams"][0]["verdict"] == "ports-taken"]  # noqa: E731
+        call = until("the doctor names it", silent, 3)[0]
+        stream = call["streams"][0]
+        same((call["session"], stream["media"], stream["trouble"]), (before[0]["session"], "refused", True), "the call in trouble")
+        check(taken in stream["sentence"] and "re-INVITE" in stream["sentence"], stream["sentence"])
+        same([event["level"] for event in scene.gateway.events("the relay refused a stream", since)], ["ERROR"], "errors in the log")
+        trouble = scene.gateway.events("a call had trouble with its media", since)
+        same([(event["tag"], event["verdict"]) for event in trouble], [(call["phone"], "ports-taken")], "the sentence in the log")
+        scene.speaking("beside it", 2)
+        at = next(n for n, (phone, _, _) in enumerate(scene.calls) if phone.mac == call["phone"])
+        _, inner, theirs = scene.calls[at]
+        answer = theirs.request("INVITE", theirs.media.sdp())
+        same(answer.status, 200, "a re-INVITE")
+        theirs.request("ACK")
+        theirs.media.aim(answer.body)
+        inner.media.aim(inner.offers[-1])
+        scene.speaking("after a re-INVITE")
+        until("nothing is the matter", lambda: not silent(), 3)
+        scene.hang_up()
+    finally:
+        squatter.close()
+    return f"{taken} taken by another program: {stream['sentence']!r}"

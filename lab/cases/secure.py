@@ -1,17 +1,21 @@
 """SRTP that ends with the gateway: softphones that insist on it, a script and a softphone without it, and what the wire shows."""
 
+import os
 import re
+import signal
 import threading
 import time
 
 from baresip import Baresip
 from cases import case, check, same
 from cases.audio import dial, hang_up, heard, judge
+from cases.killed_media import Media
 from gateway import Gateway
+from libsrtp import SUITES, Keyed
 from net import CALLER, GW_IN4, KAMAILIO, NAT4
 from proc import until
 from rtp import tone
-from sip import Caller
+from sip import Caller, Phone
 from tap import Tap
 
 OURS = '[media]\nsrtp = {{ outside = "{}", inside = "{}" }}\n'
@@ -82,3 +86,68 @@ def secure(lab):
     log = gateway.proc.text()
     check(not any(key in log for key in keys) and "inline:" not in log, "a key is in the gateway's log")
     return f"{said}; outside {counts[0]} packets of {SILENT + TAG} octets, none in clear, inside {counts[1]} of {SILENT}; without SRTP 488 where it is required"
+
+
+class Insisting(Phone):
+    """A phone that a script plays, with libsrtp beneath."""
+
+    suite = None
+
+    def open_media(self):
+        return Keyed(self.lab, *self.media_home, self.suite, tone=self.tone)
+
+
+def insisting(lab, name, home, mac, suite, tone):
+    phone = Insisting(lab, name, home, 7, mac, KAMAILIO)
+    phone.suite, phone.tone, phone.on_invite = suite, tone, "answer"
+    same(phone.connect().register().status, 200, "REGISTER")
+    return phone
+
+
+def both_hear(what, near, far, hertz):
+    """Each end hears the other now, not only once."""
+    marks = [len(end.got) for end in (near, far)]
+    until(f"{what}: both go on", lambda: all(len(end.got) > mark + 40 for end, mark in zip((near, far), marks)), 10)
+    until(f"{what}: both hear", lambda: near.hears(hertz[1]) > 0.8 and far.hears(hertz[0]) > 0.8, 10)
+
+
+@case("secure-libsrtp")
+def secure_libsrtp(lab):
+    """libsrtp at the other end: a script with each suite, called by a script in clear, and two with different suites by the gateway, each across a roll-over of its numbers; then the media process is killed and all go on, with the keys and numbers they had"""
+    process = Media(lab)
+    gateway = Gateway(lab, ttl="64", replace=ended("preferred") + [("[media]\n", "[media]\nprocess = true\n")])
+    suites = list(SUITES)
+    phones = [insisting(lab, f"phone{n}", ("home1", "home2")[n % 2], f"08000FB5100{n}", suite, 440) for n, suite in enumerate(suites)]
+    caller = Caller(lab, CALLER, KAMAILIO)
+    caller.tone = 880
+    calls, pairs = [], []
+    for phone in phones:
+        call, final = caller.call(phone.mac)
+        check(call, f"{phone.suite}: {final.start}")
+        calls.append(call)
+        pairs.append((phone.suite, list(phone.calls.values())[-1].media, call.media))
+    call, final = phones[0].call(f"sip:inst-{phones[3].mac}@{KAMAILIO}")
+    check(call, f"between two phones: {final.start}")
+    calls.append(call)
+    pairs.append((f"{suites[0]} to {suites[3]}", call.media, list(phones[3].calls.values())[-1].media))
+
+    def all_hear(when):
+        for what, near, far in pairs:
+            both_hear(f"{what} {when}", near, far, (440, 440) if isinstance(far, Keyed) else (440, 880))
+
+    all_hear("at first")
+    keyed = [end for _, *ends in pairs for end in ends if isinstance(end, Keyed)]
+    until("numbers have rolled over", lambda: all(end.sent > 65_536 + 100 for end in keyed), 30)
+    all_hear("after the roll-over")
+    same([end.sizes for end in keyed], [{SUITES[end.suite][2]} for end in keyed], "octets that each suite adds")
+    # Told how far it was every five seconds, a few more for the first time.
+    time.sleep(10)
+    before = process.one()
+    os.kill(before, signal.SIGKILL)
+    until("another media process", lambda: process.processes() not in ([], [before]), 10)
+    all_hear("by another media process")
+    lost = max(end.unreadable for end in keyed)
+    check(lost <= 2, f"{lost} packets of the gateway's were not readable")
+    check("inline:" not in gateway.proc.text(), "a key is in the gateway's log")
+    same([call.bye().status for call in calls], [200] * len(calls), "BYE")
+    return f"{len(pairs)} calls, {sum(len(end.got) for end in keyed)} packets opened by libsrtp, {lost} not; across roll-overs and kill -9 of the media process"

@@ -148,6 +148,19 @@ pub enum MediaRoute {
     DirectBehindSameNat,
 }
 
+/// Which streams are continued whoever speaks in them: one SSRC, sequence and timestamp to each end (MED-12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediaProxy {
+    /// None: packets leave as they came.
+    #[default]
+    No,
+    /// Those that the relay carries and can read.
+    Use,
+    /// The same, and the relay carries all.
+    Always,
+}
+
 /// What a side speaks whose SRTP ends with us (SDP-05).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -205,6 +218,8 @@ pub struct Policy {
     /// Every call by the relay, whatever `media_route` says (MED-11). The phone and the PBX are on different sides, so
     /// there is no other call that would need none.
     pub always_relay: bool,
+    /// Which streams are continued whoever speaks in them (MED-12).
+    pub proxy: MediaProxy,
     /// Phones of these networks never talk directly: by the address their signalling comes from, by the one they give
     /// themselves, or by that of their media. For carriers that put many homes behind one address.
     pub direct_nets_deny: Vec<IpNet>,
@@ -234,6 +249,7 @@ impl Default for Policy {
             timeouts: Timeouts::default(),
             media_route: MediaRoute::default(),
             always_relay: false,
+            proxy: MediaProxy::default(),
             direct_nets_deny: Vec::new(),
             lease_lifetime: Duration::from_secs(240),
             srtp: None,
@@ -256,7 +272,13 @@ impl Policy {
     /// Whether media can't do without the relay: something of ours happens to its packets, or is to see them.
     pub fn needs_relay(&self) -> bool {
         // Who holds and may not tell hears nothing because the relay sends nothing there.
-        self.always_relay || self.rules.inhibit_hold || self.srtp.is_some()
+        let always = self.always_relay || self.proxy == MediaProxy::Always;
+        always || self.rules.inhibit_hold || self.srtp.is_some()
+    }
+
+    /// Whether streams are continued whoever speaks in them.
+    pub fn continues(&self) -> bool {
+        self.proxy != MediaProxy::No
     }
 
     /// Whether two phones may talk past the relay.

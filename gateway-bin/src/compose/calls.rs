@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sdp_core::anchor::{self, Anchor};
-use sdp_core::doctor::{self, Party, Verdict};
+use sdp_core::doctor::{self, Line, Party, Verdict};
 use sdp_core::relay::{Command, Report, Side, Silence, StreamId};
 use sdp_core::sdp::Limits;
 use sip_core::edge::Event;
@@ -40,7 +40,7 @@ impl Calls {
         Self { book: Arc::default(), anchor }
     }
 
-    /// A description of `side` was taken: the original octets.
+    /// A description of `side` was taken: what [`read`] made of it.
     pub(crate) fn described(
         &self,
         now: Instant,
@@ -48,9 +48,8 @@ impl Calls {
         side: Side,
         role: Role,
         who: [IpAddr; 2],
-        sdp: &[u8],
+        lines: Vec<Line>,
     ) {
-        let Ok(lines) = doctor::lines(sdp, &Limits::default()) else { return };
         let mut book = self.book();
         let call = book.calls.entry(id).or_default();
         call.began.get_or_insert(now);
@@ -64,6 +63,29 @@ impl Calls {
         if role == Role::Answer && (changed || call.agreed.is_none()) {
             call.agreed = Some(now);
         }
+    }
+
+    /// Sessions of an earlier process were taken over: what is kept of them.
+    pub(crate) fn adopt(&self, now: Instant, anchor: &Anchor, sessions: impl Iterator<Item = u64>) {
+        let mut book = self.book();
+        for id in sessions {
+            let Some((phone, said)) = anchor.said(id) else { continue };
+            let call = book.calls.entry(id).or_default();
+            call.began = Some(now);
+            (call.phone, call.switch, call.lines) = (phone, said.switch, said.lines.clone());
+            let streams = anchor.streams(id).filter_map(|stream| Some((stream.id.index, stream.joined?)));
+            call.joins = streams.collect();
+        }
+    }
+
+    /// A session is over of which nobody wants to hear.
+    pub(crate) fn forget(&self, id: u64) {
+        self.book().calls.remove(&id);
+    }
+
+    /// The relay could not have the ports of a stream again, and the anchor knows it.
+    pub(crate) fn lost(&self, stream: StreamId) {
+        self.seen(&[stream]).iter().for_each(|seen| self.book().diagnose(seen, &[]));
     }
 
     /// A description was refused.
@@ -252,6 +274,11 @@ impl Calls {
     fn anchor(&self) -> MutexGuard<'_, Anchor> {
         self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a description that was taken says; the original octets.
+pub(crate) fn read(sdp: &[u8]) -> Vec<Line> {
+    doctor::lines(sdp, &Limits::default()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ pub(crate) fn log(report: &Report) {
         Report::Exhausted { realm, missing, reason } => {
             warn!(side = ?realm.side, family = ?realm.family, missing, reason, "the relay is out of ports");
         }
-        Report::Refused { stream } => warn!(stream = %name(*stream), "the relay refused a stream"),
+        // Nobody is heard in it until its next offer.
+        Report::Refused { stream } => error!(stream = %name(*stream), "the relay refused a stream"),
         Report::FirstPacket { stream, side, component, source, hop_limit } => {
             info!(stream = %name(*stream), ?side, ?component, %source, ttl = hop_limit, "first packet");
         }

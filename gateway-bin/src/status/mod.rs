@@ -195,7 +195,8 @@ impl CallStatus {
 pub struct StreamStatus {
     /// The media line, counted from 0.
     pub line: Option<usize>,
-    /// `relayed`, `joined` (one hop between two phones), `direct` (past the relay) or `offered`.
+    /// `relayed`, `joined` (one hop between two phones), `direct` (past the relay), `offered`, or `refused` (the
+    /// relay could not have its ports again).
     pub media: String,
     /// What was agreed, by name.
     pub codecs: Option<String>,

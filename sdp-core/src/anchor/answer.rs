@@ -85,6 +85,8 @@ impl Anchor {
         session.agreed = offer.streams();
         let kept = offer.keep_lanes();
         session.offer = Some(offer);
+        // What it had lost has new ports, or was declined.
+        session.refused.clear();
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
@@ -289,6 +291,7 @@ impl Anchor {
         setup.kind = line.answered.kind();
         setup.clocks = both().flat_map(|described| described.clocks.iter()).collect();
         setup.timeouts = self.config.policy.timeouts;
+        setup.proxy = self.config.policy.continues() && both().all(|described| !described.keyed);
         // An end sends when it says so and the other says that it receives (RFC 3264 §6.1).
         let (offered, answered) = (line.offered.direction, line.answered.direction);
         setup.leg_mut(offer.from).speaks = offered.sends() && answered.receives();

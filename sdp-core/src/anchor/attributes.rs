@@ -1,4 +1,4 @@
-//! Attributes that the relay is told of and nobody rewrites: clock rates.
+//! Attributes that the relay is told of and nobody rewrites: clock rates, and whether packets may be under keys.
 
 use crate::rtp::clock::Clocks;
 use crate::sdp::{Lines, Media, Sdp};
@@ -14,6 +14,12 @@ pub(super) fn clocks(sdp: &Sdp<'_>, media: &Media<'_>) -> Clocks {
         Some((number.parse().ok()?, if beside { 0 } else { rate }))
     })
     .collect()
+}
+
+/// Whether a line has keys for its packets, of a profile in clear too: who knows them may use them (RFC 4568 §7.1.2, RFC 4567).
+pub(super) fn is_keyed(sdp: &Sdp<'_>, media: &Media<'_>) -> bool {
+    let keyed = |value: &[u8]| value.starts_with(b"crypto:") || value.starts_with(b"key-mgmt:");
+    attributes(sdp, media.start, media.end).any(keyed)
 }
 
 /// The values of the `a=` lines in a part of a description.
@@ -42,5 +48,11 @@ mod tests {
         };
         assert_eq!(rates(0, &[0, 96, 101, 97, 98]), [Some(8_000), Some(48_000), None, None, None]);
         assert_eq!(rates(1, &[99, 96]), [Some(90_000), None]);
+    }
+
+    #[test]
+    fn keys_of_a_line_in_clear() {
+        let text = "m=audio 4000 RTP/AVP 0\r\nm=audio 4002 RTP/AVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\nm=audio 4004 RTP/AVP 0\r\na=key-mgmt:mikey AQ==\r\n";
+        assert_eq!(read(text, is_keyed), [false, true, true]);
     }
 }

@@ -33,7 +33,8 @@ pub use self::ice::Seed;
 use self::ports::Ports;
 pub use self::restore::Left;
 use self::session::{Named, Offer, Session, Stream};
-pub use self::state::StreamState;
+pub use self::state::{Said, StreamState};
+use crate::doctor::Line;
 use crate::policy::{Addresses, Family, Policy};
 use crate::relay::{Command, LegStatistics, Pair, PairId, Realm, Report, Side, StreamId};
 use crate::sdp::{ParseError, Sdp};
@@ -142,6 +143,8 @@ pub struct Anchor {
     events: VecDeque<Event>,
     /// Phones (address of the signalling, address they give themselves) that seem to be behind two NATs.
     suspects: VecDeque<(IpAddr, IpAddr)>,
+    /// What the next description says, see [`Anchor::note`].
+    noted: Option<Vec<Line>>,
     /// Room to write descriptions in.
     scratch: Vec<u8>,
     /// Makes keys; each is used once.
@@ -164,6 +167,7 @@ impl Anchor {
             commands,
             events: VecDeque::new(),
             suspects: VecDeque::new(),
+            noted: None,
             scratch: Vec::new(),
             random: config.seed.as_ref().map(Seed::keys),
             config,
@@ -215,10 +219,14 @@ impl Anchor {
             signalling: signalling.to_canonical(),
             to_signalling: to_signalling.to_canonical(),
         };
+        let noted = self.noted.take();
         let sdp = Sdp::parse(sdp, &self.config.policy.limits).map_err(Refusal::from);
         let result = sdp.and_then(|sdp| self.make_offer(now, session, ends, &sdp));
         match &result {
-            Ok(_) => self.keep(session),
+            Ok(_) => {
+                self.take_note(session, from, ends.switch(), noted);
+                self.keep(session);
+            }
             Err(_) => self.forget_empty(session),
         }
         self.ports.commands(now, &mut self.commands);
@@ -238,12 +246,16 @@ impl Anchor {
         to_signalling: IpAddr,
         sdp: &[u8],
     ) -> Result<Bytes, Refusal> {
-        let _ = to_signalling; // the offer has told
+        let noted = self.noted.take();
+        let (signalling, to_signalling) = (signalling.to_canonical(), to_signalling.to_canonical());
+        let switch = if from == Side::Inside { signalling } else { to_signalling };
         let sdp = Sdp::parse(sdp, &self.config.policy.limits).map_err(Refusal::from);
-        let result =
-            sdp.and_then(|sdp| self.make_answer(now, session, from, signalling.to_canonical(), &sdp));
+        let result = sdp.and_then(|sdp| self.make_answer(now, session, from, signalling, &sdp));
         match &result {
-            Ok(_) => self.keep(session),
+            Ok(_) => {
+                self.take_note(session, from, switch, noted);
+                self.keep(session);
+            }
             Err(_) => self.forget_empty(session),
         }
         self.ports.commands(now, &mut self.commands);
@@ -332,14 +344,12 @@ impl Anchor {
             }
             Report::Exhausted { realm, missing, .. } => self.ports.handle_exhausted(now, realm, missing),
             Report::Expired { pairs } => self.ports.handle_expired(&pairs),
-            // Closed by its silence, it goes the same way.
-            Report::Refused { stream } | Report::Silent { stream, closed: true, .. } => {
-                // It is gone on both sides, and what it had of leased pairs goes back at once.
-                let state = self.sessions.get(&stream.session);
-                let pairs = state.and_then(|state| state.stream(stream.index)).map(Stream::pair_ids);
-                self.close_streams(stream.session, |other| other.index == stream.index);
-                self.commands.extend(pairs.map(|pairs| Command::Return { pairs }));
+            Report::Refused { stream } => {
+                self.note_refused(stream);
+                self.lose_stream(stream);
+                self.keep(stream.session);
             }
+            Report::Silent { stream, closed: true, .. } => self.lose_stream(stream),
             Report::Statistics { stream, outside, inside, .. } => {
                 let state = self.sessions.get_mut(&stream.session);
                 if let Some(entry) = state.and_then(|state| state.stream_mut(stream.index)) {
@@ -392,6 +402,14 @@ impl Anchor {
     fn give_back(&mut self, offer: &Offer) {
         let pairs: Vec<PairId> = offer.replacements.iter().map(|(_, _, pair)| pair.id).collect();
         self.commands.extend((!pairs.is_empty()).then_some(Command::Return { pairs }));
+    }
+
+    /// A stream is gone on both sides, and what it had of leased pairs goes back at once.
+    fn lose_stream(&mut self, stream: StreamId) {
+        let state = self.sessions.get(&stream.session);
+        let pairs = state.and_then(|state| state.stream(stream.index)).map(Stream::pair_ids);
+        self.close_streams(stream.session, |other| other.index == stream.index);
+        self.commands.extend(pairs.map(|pairs| Command::Return { pairs }));
     }
 
     /// Closes the streams of a session that `which` names.

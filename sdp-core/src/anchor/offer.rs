@@ -316,6 +316,7 @@ impl Anchor {
             clocks: described.clocks.clone(),
             timeouts: self.config.policy.timeouts,
             direct: false,
+            proxy: self.config.policy.continues() && !described.keyed,
         };
         self.start(session, Stream { names, ..Stream::new(planned.outside, planned.inside, setup) });
     }
@@ -336,6 +337,14 @@ impl Ends {
         match self.from {
             Side::Outside => self.signalling,
             Side::Inside => self.to_signalling,
+        }
+    }
+
+    /// The address of the switch's.
+    pub(super) fn switch(&self) -> IpAddr {
+        match self.from {
+            Side::Outside => self.to_signalling,
+            Side::Inside => self.signalling,
         }
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct Described {
     /// How it was settled, where SRTP ends with us.
     #[serde(default)]
     pub(super) srtp: Option<Settled>,
+    /// Whether it has keys for packets that pass us unread.
+    #[serde(default)]
+    pub(super) keyed: bool,
 }
 
 impl Described {
@@ -99,6 +102,7 @@ impl Described {
             awaits,
             clocks: attributes::clocks(sdp, media),
             srtp: None,
+            keyed: policy.srtp.is_none() && attributes::is_keyed(sdp, media),
         }))
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::direct::{Place, Route};
 use super::path::Described;
 use super::secure::{Own, Told};
+use super::state::{Refused, Said};
 use crate::policy::SrtpSides;
 use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
 use crate::rewrite::Offered;
@@ -50,6 +51,10 @@ pub(super) struct Session {
     pub(super) host: Option<IpAddr>,
     /// Whose answers come next, where several may answer.
     pub(super) fork: Option<u64>,
+    /// For those who look on.
+    pub(super) said: Said,
+    /// Streams whose ports the relay could not have again, until the next answer.
+    pub(super) refused: Vec<Refused>,
 }
 
 impl Session {

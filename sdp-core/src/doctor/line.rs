@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::policy::Transport;
 use crate::relay::Payloads;
 use crate::sdp::{Direction, Host, Limits, Media, ParseError, Sdp};
@@ -12,7 +14,7 @@ const CODECS: usize = 8;
 const NAME: usize = 24;
 
 /// One media line of a description.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Where its author wants RTP; `None` for a name instead of an address, for one that is not known yet, and for a declined
     /// line.

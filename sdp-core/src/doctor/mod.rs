@@ -59,6 +59,8 @@ pub struct Facts<'a> {
     pub agreed: bool,
     /// Whether the call was answered for good, if that is known.
     pub answered: Option<bool>,
+    /// Whether the relay could not have its ports again ([`StreamState::refused`](crate::anchor::StreamState::refused)).
+    pub refused: bool,
     /// Whether media runs between the phones, past the relay.
     pub direct: bool,
     /// How long an end may be silent that was heard, where that is configured (SAM-20); else [`QUIET`] or [`SUPPRESSED`].
@@ -113,6 +115,9 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
     let Facts { near, far, .. } = facts;
     if !facts.agreed {
         return Verdict::Unanswered;
+    }
+    if facts.refused {
+        return Verdict::PortsTaken { ours: [near.ours, far.ours] };
     }
     if facts.direct {
         return Verdict::Direct;

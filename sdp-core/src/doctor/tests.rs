@@ -46,6 +46,7 @@ struct Case {
     agreed: bool,
     answered: Option<bool>,
     direct: bool,
+    refused: bool,
     patience: Option<Duration>,
     age: Option<Duration>,
     far: Party,
@@ -72,6 +73,7 @@ impl Case {
             agreed: true,
             answered: Some(true),
             direct: false,
+            refused: false,
             patience: None,
             age: Some(Duration::from_secs(12)),
             far: Party::Switch,
@@ -94,6 +96,7 @@ impl Case {
             agreed: self.agreed,
             answered: self.answered,
             direct: self.direct,
+            refused: self.refused,
             patience: self.patience,
             age: self.age,
             near: borrowed(&near),
@@ -121,6 +124,15 @@ fn says(name: &str, words: &[&str], spoil: impl FnOnce(&mut Case)) {
 /// As if the phone's packets were all dropped at the door.
 fn dropped(case: &mut Case, dropped: Dropped) {
     case.phone.1 = LegStatistics { dropped, sent: 500, ..LegStatistics::default() };
+}
+
+#[test]
+fn ports_that_somebody_has_taken_say_more_than_what_was_counted_before() {
+    says("ports-taken", &[OUTER, INNER, "re-INVITE", "media.port_range"], |case| case.refused = true);
+    says("ports-taken", &["another program"], |case| {
+        (case.refused, case.age, case.phone.1.received_rtp) = (true, None, 0);
+    });
+    says("unanswered", &[], |case| (case.refused, case.agreed) = (true, false));
 }
 
 #[test]

@@ -77,6 +77,11 @@ pub enum Verdict {
     },
     /// The phones send to each other, past the relay.
     Direct,
+    /// The relay was started anew and could not have the stream's ports again.
+    PortsTaken {
+        /// Where our descriptions ask its ends to send.
+        ours: [Option<SocketAddr>; 2],
+    },
     /// Nothing came from one end.
     Silent {
         /// From whom.
@@ -265,6 +270,7 @@ impl Verdict {
             Self::Early => "early-media",
             Self::Held { .. } => "held",
             Self::Direct => "direct",
+            Self::PortsTaken { .. } => "ports-taken",
             Self::Silent { .. } => "silent",
             Self::Unlatched { .. } => "unlatched",
             Self::BothSilent { .. } => "both-silent",
@@ -304,6 +310,14 @@ impl fmt::Display for Verdict {
             Self::Held { by, how } => write!(f, "held by {by} ({how}): no fault"),
             Self::Direct => f.write_str(
                 "the phones send to each other directly: nothing of it is seen here, nor any fault in it",
+            ),
+            Self::PortsTaken { ours: [near, far] } => write!(
+                f,
+                "the media relay was started anew and could not have the ports {} and {} again, another program has one of \
+                 them: nobody is heard until a new offer (hold and resume, or a re-INVITE) gives the call others; keep \
+                 media.port_range free of other programs",
+                At(*near),
+                At(*far)
             ),
             Self::Silent { from: Party::Switch, ours, other, strays, seconds, .. } => {
                 let (ours, strays) = (At(*ours), Strays(*strays));

@@ -155,6 +155,9 @@ pub struct StreamSetup {
     /// What comes nonetheless is carried as on any stream.
     #[serde(default)]
     pub direct: bool,
+    /// Each end is sent one SSRC, sequence and timestamp whoever speaks at the other (MED-12), where packets can be read.
+    #[serde(default)]
+    pub proxy: bool,
 }
 
 /// What kind of packets a stream carries.
@@ -175,6 +178,12 @@ impl StreamSetup {
             Side::Outside => &self.outside,
             Side::Inside => &self.inside,
         }
+    }
+
+    /// Whether its packets get numbers of one stream. What is sealed past us can't be given any: its tag covers them (RFC 3711
+    /// §3.1).
+    pub fn is_continued(&self) -> bool {
+        self.proxy && self.kind == Kind::Rtp && !self.secure && !self.dtls
     }
 
     /// The leg of a side.

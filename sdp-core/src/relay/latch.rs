@@ -173,16 +173,16 @@ impl Latch {
         self.described == Some(source)
     }
 
-    /// Whether this is who its end is taken for.
-    pub fn is_held_by(&self, source: SocketAddr) -> bool {
-        self.holder.is_some_and(|holder| holder.address == source)
-    }
-
     /// Whether a report with this SSRC may come from the end that holds this port of RTP: from its address, in the name it
     /// sends with (RFC 3550 §6.4). While nobody holds it, anybody's may.
     pub fn vouches(&self, source: IpAddr, ssrc: u32) -> bool {
         self.holder
             .is_none_or(|holder| holder.address.ip() == source && holder.ssrc().is_none_or(|own| own == ssrc))
+    }
+
+    /// Whether this is who holds the port.
+    pub fn is_held_by(&self, source: SocketAddr) -> bool {
+        self.holder.is_some_and(|holder| holder.address == source)
     }
 
     /// The senders that were let in.

@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::checks::{Answer, Checks};
 use super::command::{Kind, LegSetup, Side, StreamId, StreamSetup, Timeouts};
 use super::counts::Counts;
-use super::crypt::Crypt;
 use super::hop_limit;
 use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
@@ -17,9 +16,11 @@ use super::report::{Component, Dropped, LegStatistics, Report, Reported};
 use super::round_trip::RoundTrip;
 use super::silence::{Heard, Watch};
 use crate::rtp::{Class, classify, rtcp, udptl};
+use changes::Changes;
 
+pub mod changes;
+pub mod continuity;
 mod forked;
-mod keyed;
 
 /// A packet as it came.
 #[derive(Debug, Clone, Copy)]
@@ -79,15 +80,15 @@ struct Leg {
     /// All senders together, where they are limited.
     budget: Option<Budget>,
     checks: Option<Box<Checks>>,
-    /// Where SRTP ends with us.
-    crypt: Option<Box<Crypt>>,
+    /// What is done to its packets.
+    changes: Option<Box<Changes>>,
     told_hop_limit: bool,
     told_rate: bool,
 }
 
 impl Leg {
-    fn new(setup: &StreamSetup, side: Side) -> Self {
-        let setup = setup.leg(side);
+    fn new(stream: &StreamSetup, side: Side) -> Self {
+        let setup = stream.leg(side);
         let mut leg = Self {
             rtp: Latch::new(setup, setup.remote.map(|remote| remote.rtp)),
             rtcp: Latch::new(setup, setup.remote.map(|remote| remote.rtcp)),
@@ -97,23 +98,23 @@ impl Leg {
             reported: None,
             budget: None,
             checks: None,
-            crypt: None,
+            changes: None,
             told_hop_limit: false,
             told_rate: false,
         };
-        leg.limit(setup);
+        leg.limit(setup, stream.is_continued());
         leg
     }
 
-    fn update(&mut self, setup: &LegSetup) {
+    fn update(&mut self, setup: &LegSetup, continued: bool) {
         self.rtp.update(setup, setup.remote.map(|remote| remote.rtp));
         self.rtcp.update(setup, setup.remote.map(|remote| remote.rtcp));
-        self.limit(setup);
+        self.limit(setup, continued);
     }
 
-    fn limit(&mut self, setup: &LegSetup) {
+    fn limit(&mut self, setup: &LegSetup, continued: bool) {
         self.budget = setup.total_rate.map(|rate| self.budget.take().unwrap_or_default().at(rate));
-        self.crypt = Crypt::renewed(self.crypt.take(), setup);
+        self.changes = Changes::renewed(self.changes.take(), setup, continued);
         if setup.ice.is_none() {
             self.checks = None;
         } else if self.checks.is_none() {
@@ -147,7 +148,7 @@ impl Stream {
     /// Changes its state; what was learned from packets stays where the new state allows.
     pub fn update(&mut self, now: Instant, setup: StreamSetup) {
         for side in [Side::Outside, Side::Inside] {
-            self.leg(side).update(setup.leg(side));
+            self.leg(side).update(setup.leg(side), setup.is_continued());
         }
         self.met |= setup.outside.live && setup.inside.live;
         self.setup = setup;

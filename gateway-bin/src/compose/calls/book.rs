@@ -67,6 +67,7 @@ pub(super) struct Seen {
     agreed: bool,
     pub(super) joined: Option<StreamId>,
     ours: [Option<SocketAddr>; 2],
+    refused: bool,
 }
 
 impl Seen {
@@ -78,6 +79,7 @@ impl Seen {
             agreed: state.agreed,
             joined: state.joined,
             ours: [state.ours(Side::Outside), state.ours(Side::Inside)],
+            refused: state.refused,
         }
     }
 
@@ -236,6 +238,7 @@ impl Book {
         StreamStatus {
             line,
             media: match (seen.agreed, joined.is_some()) {
+                _ if seen.refused => "refused",
                 (false, _) => "offered",
                 (true, _) if seen.setup.direct => "direct",
                 (true, true) => "joined",
@@ -278,6 +281,7 @@ impl Book {
         doctor::judge(&Facts {
             agreed: seen.agreed,
             answered: Some(call.answered.is_some()),
+            refused: seen.refused,
             direct: seen.setup.direct,
             patience: seen.setup.timeouts.one_way.map(|seconds| Duration::from_secs(seconds.into())),
             age,

@@ -1,7 +1,10 @@
 //! Calls from their first description to what is said of them, with the real anchor and counters by hand.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use sdp_core::policy::Addresses;
-use sdp_core::relay::{Dropped, LegStatistics, Pair, PairId};
+use sdp_core::relay::{Dropped, LegStatistics, Pair, PairId, StreamSetup};
 
 use super::*;
 
@@ -36,14 +39,30 @@ fn talked(packets: u64) -> LegStatistics {
 struct Rig {
     calls: Calls,
     now: Instant,
+    /// What the relay has: streams, their pairs, and the records of sessions.
+    streams: RefCell<BTreeMap<StreamId, StreamSetup>>,
+    pairs: RefCell<Vec<Pair>>,
+    records: RefCell<BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Rig {
     fn new() -> Self {
+        Self::made(false)
+    }
+
+    /// What is known of sessions is kept with them.
+    fn keeping() -> Self {
+        Self::made(true)
+    }
+
+    fn made(keep_state: bool) -> Self {
         let now = Instant::now();
-        let config = anchor::Config::new(Addresses::from(ip(OUTER)), Addresses::from(ip(INNER)));
+        let mut config = anchor::Config::new(Addresses::from(ip(OUTER)), Addresses::from(ip(INNER)));
+        config.keep_state = keep_state;
         let anchor = Arc::new(Mutex::new(Anchor::new(now, config)));
-        let rig = Self { calls: Calls::new(anchor), now };
+        let calls = Calls::new(anchor);
+        let (streams, pairs, records) = Default::default();
+        let rig = Self { calls, now, streams, pairs, records };
         rig.settle();
         rig
     }
@@ -54,6 +73,15 @@ impl Rig {
             let command = self.calls.anchor().poll_command();
             let Some(command) = command else { return };
             self.calls.told(&command);
+            match &command {
+                Command::Open { stream } | Command::Update { stream } => {
+                    self.streams.borrow_mut().insert(stream.id, stream.clone());
+                }
+                Command::Record { session, record } => {
+                    self.records.borrow_mut().insert(*session, record.clone());
+                }
+                _ => {}
+            }
             let Command::Lease { realm, pairs } = command else { continue };
             let host = if realm.side == Side::Outside { ip(OUTER) } else { ip(INNER) };
             let pairs = (0..pairs).map(|_| {
@@ -61,18 +89,42 @@ impl Rig {
                 let id = PairId(u64::from(next) + u64::from(realm.side == Side::Inside) * 100_000);
                 Pair { id, realm, rtp: (host, next).into(), rtcp: (host, next + 1).into() }
             });
-            let report = Report::Leased { realm, pairs: pairs.collect(), lifetime_ms: 300_000 };
+            let pairs: Vec<Pair> = pairs.collect();
+            self.pairs.borrow_mut().extend(&pairs);
+            let report = Report::Leased { realm, pairs, lifetime_ms: 300_000 };
             self.calls.anchor().handle_report(self.now, report);
         }
     }
 
+    /// The next process, after this one was killed.
+    fn taken_over(&self) -> Self {
+        let next = Self::keeping();
+        let streams = self.streams.borrow().values().cloned().collect();
+        let records = self.records.borrow().iter().map(|(id, record)| (*id, record.clone())).collect();
+        let mut left = anchor::Left::default();
+        left.add(Report::Snapshot { streams, pairs: self.pairs.borrow().clone(), records, more: false });
+        {
+            let mut anchor = next.calls.anchor();
+            let heirs = anchor.take_over(next.now, &left);
+            next.calls.adopt(next.now, &anchor, heirs.into_iter().map(|(id, _)| id));
+        }
+        next.settle();
+        next
+    }
+
     fn offer(&self, id: u64, side: Side, sdp: &str) -> Result<bytes::Bytes, anchor::Refusal> {
         let (from, to) = if side == Side::Outside { (PHONE, SWITCH) } else { (SWITCH, PHONE) };
+        self.calls.anchor().note(read(sdp.as_bytes()));
         let done = self.calls.anchor().offer(self.now, id, side, ip(from), ip(to), sdp.as_bytes());
         match &done {
-            Ok(_) => {
-                self.calls.described(self.now, id, side, Role::Offer, [ip(from), ip(to)], sdp.as_bytes())
-            }
+            Ok(_) => self.calls.described(
+                self.now,
+                id,
+                side,
+                Role::Offer,
+                [ip(from), ip(to)],
+                read(sdp.as_bytes()),
+            ),
             Err(why) => self.calls.refused(self.now, id, side, [ip(from), ip(to)], why),
         }
         self.settle();
@@ -81,8 +133,9 @@ impl Rig {
 
     fn answer(&self, id: u64, side: Side, sdp: &str) -> bytes::Bytes {
         let (from, to) = if side == Side::Outside { (PHONE, SWITCH) } else { (SWITCH, PHONE) };
+        self.calls.anchor().note(read(sdp.as_bytes()));
         let done = self.calls.anchor().answer(self.now, id, side, ip(from), ip(to), sdp.as_bytes());
-        self.calls.described(self.now, id, side, Role::Answer, [ip(from), ip(to)], sdp.as_bytes());
+        self.calls.described(self.now, id, side, Role::Answer, [ip(from), ip(to)], read(sdp.as_bytes()));
         self.settle();
         done.unwrap()
     }
@@ -322,4 +375,57 @@ fn a_call_that_ended_before_it_was_told_leaves_nothing() {
     rig.later(2);
     rig.later(60);
     assert!(rig.calls.book().calls.is_empty());
+}
+
+#[test]
+fn a_stream_whose_ports_are_gone_is_told_until_it_has_others() {
+    let mut rig = Rig::new();
+    rig.call(1);
+    rig.count(5, 1, talked(250), talked(250));
+    let stream = StreamId { session: 1, index: 0 };
+    let refused = |rig: &Rig| {
+        rig.calls.anchor().handle_report(rig.now, Report::Refused { stream });
+        rig.calls.lost(stream);
+        rig.settle();
+    };
+    refused(&rig);
+    let call = rig.calls.status(rig.now).calls.remove(0);
+    let [stream] = &call.streams[..] else { panic!("{call:?}") };
+    assert_eq!((stream.verdict.as_str(), stream.media.as_str()), ("ports-taken", "refused"));
+    assert_eq!((stream.trouble, stream.line, stream.codecs.as_deref()), (true, Some(0), Some("PCMU/8000")));
+    for ours in [stream.phone.ours.unwrap(), stream.other.ours.unwrap()] {
+        assert!(stream.sentence.contains(&ours.to_string()), "{}", stream.sentence);
+    }
+    let mut summary = Summary::default();
+    rig.calls.count(rig.now, &mut summary);
+    assert_eq!(summary.troubled, 1);
+    rig.offer(1, Side::Inside, &audio(SWITCH, 5000)).unwrap();
+    rig.answer(1, Side::Outside, &audio("192.168.1.7", 40002));
+    assert_eq!(rig.verdicts(), [(1, "not-enough-data".into())]);
+    // Who hangs up meanwhile leaves the sentence behind.
+    rig.call(2);
+    rig.calls.anchor().handle_report(rig.now, Report::Refused { stream: StreamId { session: 2, index: 0 } });
+    rig.hang_up(2);
+    rig.later(1);
+    let past = rig.calls.status(rig.now).past;
+    assert_eq!(past.iter().map(|past| past.verdict.as_str()).collect::<Vec<_>>(), ["ports-taken"]);
+}
+
+#[test]
+fn a_call_of_the_process_before_has_addresses_and_codecs_at_once() {
+    let rig = Rig::keeping();
+    rig.call(1);
+    let mut before = rig.calls.status(rig.now).calls.remove(0);
+    let next = rig.taken_over();
+    let mut after = next.calls.status(next.now).calls.remove(0);
+    // Answered when, and whose, is in the dialog's record.
+    assert_eq!((after.call_id.take(), after.phone.take(), after.answered), (None, None, false));
+    next.calls.answered(next.now, SessionId(1), "a84b4c76e66710@lab", "08000FA00001");
+    let mut after = next.calls.status(next.now).calls.remove(0);
+    (before.seconds, after.seconds) = (0, 0);
+    assert_eq!(after, before);
+    assert_eq!(after.streams[0].codecs.as_deref(), Some("PCMU/8000"));
+    assert_eq!(after.streams[0].other.says, Some("10.0.1.51:5000".parse().unwrap()));
+    next.calls.forget(1);
+    assert!(next.calls.book().calls.is_empty());
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sdp_core::anchor::{self, Anchor, Left};
 use sdp_core::net::{self, Relay};
-use sdp_core::policy::{Address, Addresses, HopLimit, Policy, SenderLimit, Source};
+use sdp_core::policy::{Address, Addresses, HopLimit, MediaProxy, Policy, SenderLimit, Source};
 use sdp_core::relay::wire::{FromRelay, Setup, ToRelay};
 use sdp_core::relay::{Report, Side};
 use sip_core::edge::interop::InteropProfile;
@@ -33,7 +33,7 @@ use self::keeper::Keeper;
 use self::link::{Across, Link};
 pub use self::socket::LinkError;
 use self::socket::{Connection, Socket};
-use super::calls::Calls;
+use super::calls::{Calls, read};
 use crate::config::{self, Interface, MediaSettings, Settings};
 use crate::report;
 
@@ -135,7 +135,11 @@ impl MediaPlane {
         let (mut connection, left) = socket.reach().await?;
         let (plane, alive) = Self::new(settings, Link::Across(Across::default()))?;
         plane.join(&mut connection);
-        let heirs = plane.with(|anchor| anchor.take_over(Instant::now(), &left));
+        let heirs = plane.with(|anchor| {
+            let heirs = anchor.take_over(Instant::now(), &left);
+            plane.calls.adopt(Instant::now(), anchor, heirs.iter().map(|(session, _)| *session));
+            heirs
+        });
         let messages = &mut connection.messages;
         let report = async || loop {
             if let FromRelay::Report(report) = messages.recv().await? {
@@ -225,6 +229,7 @@ impl MediaPlane {
         for session in sessions {
             warn!(session = session.0, "nobody's: a session of an earlier process is ended");
             self.with(|anchor| anchor.end(Instant::now(), session.0));
+            self.calls.forget(session.0);
         }
     }
 
@@ -297,7 +302,9 @@ impl MediaPlane {
     fn take(&self, report: Report) {
         report::media::log(&report);
         self.calls.heard(Instant::now(), &report);
+        let refused = if let Report::Refused { stream } = report { Some(stream) } else { None };
         self.with(|anchor| anchor.handle_report(Instant::now(), report));
+        refused.into_iter().for_each(|stream| self.calls.lost(stream));
     }
 
     /// Does something to the anchor and hands its commands to the relay.
@@ -380,8 +387,13 @@ impl Media for MediaPlane {
             return Err(Refusal::NotAcceptable);
         };
         let sdp = description.body.get(part.clone()).unwrap_or_default();
+        let lines = read(sdp);
         let rewritten = self.with(|anchor| {
             anchor.introduce(session.0, leg.contact);
+            // A relay that ends with us keeps it for nobody.
+            if matches!(*self.link, Link::Across(_)) {
+                anchor.note(lines.clone());
+            }
             match role {
                 Role::Offer => anchor.offer(now, session.0, from, source, to, sdp),
                 Role::Answer => {
@@ -399,7 +411,7 @@ impl Media for MediaPlane {
                 anchor::Refusal::Unavailable { .. } => Refusal::Unavailable,
             }
         })?;
-        self.calls.described(now, session.0, from, role, [source, to], sdp);
+        self.calls.described(now, session.0, from, role, [source, to], lines);
         Ok(with_part(description.body, part, rewritten))
     }
 
@@ -453,6 +465,11 @@ fn policy(media: &MediaSettings, interop: &InteropProfile) -> Policy {
         srtp: media.srtp,
         hop_limit: media.ttl.map_or(HopLimit::Keep, HopLimit::Fixed),
         forked: interop.media.forked,
+        proxy: match interop.media.proxy {
+            sip_core::edge::interop::MediaProxy::No => MediaProxy::No,
+            sip_core::edge::interop::MediaProxy::Relayed => MediaProxy::Use,
+            sip_core::edge::interop::MediaProxy::Always => MediaProxy::Always,
+        },
         ..super::descriptions::policy(&interop.sdp)
     };
     crate::compose::route::with(&media.route, policy)

@@ -382,6 +382,8 @@ mod tests {
         );
         assert!(refused.to_string().starts_with(&expected), "{refused}");
         drop(held);
+        // Its end is awaited in the world's time.
+        tokio::time::resume();
         let reached = socket(&folder, "/bin/false").reach().await;
         assert!(matches!(reached, Err(LinkError::Stillborn { .. })), "{reached:?}");
         std::fs::remove_dir_all(&folder).unwrap();

@@ -8,7 +8,7 @@ mod rows;
 
 use std::time::Duration;
 
-use sip_core::edge::interop::{AddExpires, InteropProfile, Peers};
+use sip_core::edge::interop::{AddExpires, InteropProfile, MediaProxy, Peers};
 use toml::Value;
 
 use super::net::prefixes;
@@ -45,6 +45,8 @@ enum Kind {
     Names(fn(&mut InteropProfile) -> &mut Vec<String>, &'static [&'static str]),
     /// `never`, `when-missing`, `always`.
     Expires(fn(&mut InteropProfile) -> &mut AddExpires),
+    /// `no`, `use`, `always`.
+    Proxy(fn(&mut InteropProfile) -> &mut MediaProxy),
     /// Milliseconds as a number, or text with `ms` or `s`; `""` is none. At most 60 s.
     Delay(fn(&mut InteropProfile) -> &mut Option<Duration>),
     /// Session descriptions: the neutral value as it is written, and its own reader.
@@ -61,6 +63,7 @@ impl Kind {
             Self::Flag(field) => field(&mut profile).to_string(),
             Self::Peers(_) | Self::Hosts(_) | Self::Names(..) => "[]".to_owned(),
             Self::Expires(_) => "\"never\"".to_owned(),
+            Self::Proxy(_) => "\"no\"".to_owned(),
             Self::Delay(_) => "\"\"".to_owned(),
             Self::Only(text) | Self::Own(text, _) => text.to_owned(),
         }
@@ -143,6 +146,14 @@ impl Reader<'_, '_> {
                     ("when-missing", AddExpires::WhenMissing),
                     ("always", AddExpires::Always),
                 ];
+                let text = value.as_str().unwrap_or_default();
+                if let Some(choice) = self.judge.one_of(key, text, &choices) {
+                    *field(self.profile) = choice;
+                }
+            }
+            Kind::Proxy(field) => {
+                let choices =
+                    [("no", MediaProxy::No), ("use", MediaProxy::Relayed), ("always", MediaProxy::Always)];
                 let text = value.as_str().unwrap_or_default();
                 if let Some(choice) = self.judge.one_of(key, text, &choices) {
                     *field(self.profile) = choice;

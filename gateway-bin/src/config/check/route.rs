@@ -27,6 +27,11 @@ pub(super) fn settings(
             format!("always_relay = true wins over fent.media_route = \"{DIRECT}\": no phones talk directly"),
         );
     }
+    if media.proxy.as_ref().and_then(toml::Value::as_str) == Some("always") && direct == Some(true) {
+        let why =
+            format!("proxy = \"always\" wins over fent.media_route = \"{DIRECT}\": no phones talk directly");
+        judge.warn(&["media", "proxy"], why);
+    }
     if media.srtp.outside != "pass" && direct == Some(true) {
         let why =
             format!("SRTP that ends here needs the relay: fent.media_route = \"{DIRECT}\" has no effect");

@@ -3,7 +3,7 @@
 mod properties;
 
 use super::*;
-use crate::policy::MediaRoute;
+use crate::policy::{MediaProxy, MediaRoute};
 
 /// The address that a home's signalling comes from.
 const NAT: &str = "198.51.100.7";
@@ -169,9 +169,11 @@ fn whoever_may_not_be_at_home_is_relayed() {
 fn settings_keep_media_at_the_relay() {
     let net = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
     type Change = fn(&mut Policy);
-    let policies: [(&str, Change, bool); 3] = [
+    let policies: [(&str, Change, bool); 5] = [
         ("route", |policy| policy.media_route = MediaRoute::Gateway, false),
         ("MED-11", |policy| policy.always_relay = true, false),
+        ("MED-12, always", |policy| policy.proxy = MediaProxy::Always, false),
+        ("MED-12, use", |policy| policy.proxy = MediaProxy::Use, true),
         ("neither", |_| (), true),
     ];
     for (why, change, direct) in policies {

@@ -250,3 +250,69 @@ fn phones_that_met_in_one_hop_still_do() {
         assert_eq!(sent.1, at(PHONE_B, 4100), "{lost}");
     }
 }
+
+#[test]
+fn what_both_ends_said_outlives_the_process_and_what_was_refused_was_not_said() {
+    let mut rig = Rig::keeping();
+    let lines = |sdp: &str| crate::doctor::lines(sdp.as_bytes(), &Default::default()).unwrap();
+    let said = |rig: &Rig| rig.anchor.said(7).map(|(phone, said)| (phone, said.clone())).unwrap();
+    rig.anchor.note(lines(&audio(PHONE_A, 4000)));
+    rig.try_offer(7, Side::Outside, PHONE_A, &audio(PHONE_A, 4000)).unwrap();
+    rig.anchor.note(lines(&audio(PBX, 5000)));
+    rig.try_answer(7, Side::Inside, PBX, &audio(PBX, 5000)).unwrap();
+    let before = said(&rig);
+    assert_eq!(before.0, Some(ip(PHONE_A)));
+    let expected = [lines(&audio(PHONE_A, 4000)), lines(&audio(PBX, 5000))];
+    assert_eq!(before.1, Said { switch: Some(ip(PBX)), lines: expected });
+    rig.anchor.note(lines(&audio("224.0.0.9", 5004)));
+    rig.try_offer(7, Side::Inside, PBX, &audio("224.0.0.9", 5004)).unwrap_err();
+    // Nobody noted what this one says: nothing of another description is said of it.
+    rig.try_offer(7, Side::Outside, PHONE_A, &audio(PHONE_A, 4000)).unwrap();
+    rig.try_answer(7, Side::Inside, PBX, &audio(PBX, 5000)).unwrap();
+    rig.new_anchor();
+    assert_eq!(said(&rig), before);
+    // Of endless descriptions the first lines.
+    let many = format!("{}{}", audio(PBX, 5000), "m=audio 0 RTP/AVP 0\r\n".repeat(20));
+    rig.anchor.note(lines(&many));
+    rig.try_offer(7, Side::Inside, PBX, &many).unwrap();
+    assert_eq!(said(&rig).1.lines[1].len(), 8);
+}
+
+#[test]
+fn a_stream_without_its_ports_is_known_until_an_answer_gives_it_others() {
+    let mut rig = Rig::keeping();
+    let (outside, inside) = call(&mut rig, 7);
+    let id = StreamId { session: 7, index: 0 };
+    // Its ports are somebody else's when the new relay wants them.
+    let refused = |rig: &mut Rig| {
+        rig.anchor.handle_report(rig.now, Report::Refused { stream: id });
+        rig.settle();
+    };
+    let streams = |rig: &Rig| {
+        let state = |stream: StreamState<'_>| {
+            (
+                stream.refused,
+                stream.lines.clone(),
+                stream.outside.unwrap().port(),
+                stream.inside.unwrap().port(),
+            )
+        };
+        rig.anchor.streams(7).map(state).collect::<Vec<_>>()
+    };
+    assert_eq!(streams(&rig), [(false, vec![0], outside, inside)]);
+    refused(&mut rig);
+    assert_eq!(streams(&rig), [(true, vec![0], outside, inside)]);
+    assert!(rig.anchor.stream_state_of(id).is_some_and(|stream| stream.refused));
+    rig.new_anchor();
+    assert_eq!(streams(&rig), [(true, vec![0], outside, inside)], "the next process knows it too");
+    rig.try_offer(7, Side::Inside, PBX, &audio(PBX, 5000)).unwrap();
+    let states = streams(&rig);
+    assert_eq!(states.iter().filter(|(refused, ..)| *refused).count(), 1, "until the answer: {states:?}");
+    rig.try_answer(7, Side::Outside, PHONE_A, &audio(PHONE_A, 4000)).unwrap();
+    let [(false, lines, ..)] = &streams(&rig)[..] else { panic!("{:?}", streams(&rig)) };
+    assert_eq!(*lines, [0]);
+    // One that nobody has answered yet is declined by its answer: nothing is silent for long.
+    rig.try_offer(8, Side::Outside, PHONE_A, &audio(PHONE_A, 4000)).unwrap();
+    rig.anchor.handle_report(rig.now, Report::Refused { stream: StreamId { session: 8, index: 0 } });
+    assert_eq!(rig.anchor.streams(8).count(), 0);
+}

@@ -1,7 +1,7 @@
 //! The rules of `[sdp]` as the anchor carries them out: refusals, what an answer learns of its offer, what the relay is told.
 
 use super::*;
-use crate::policy::{Codecs, Dtmf, Rules};
+use crate::policy::{Codecs, Dtmf, MediaProxy, Rules};
 
 fn ruled(rules: Rules) -> Rig {
     Rig::new(|config| config.policy.rules = rules)
@@ -255,4 +255,35 @@ fn ports_that_may_not_be_named_are_refused_unless_the_exception_stands() {
     assert_eq!(offer, audio(INNER, ports(&offer)[0]));
     let declined = rig.offer(2, Side::Outside, PHONE_A, &audio("192.168.1.7", 0));
     assert_eq!(ports(&declined), [0], "port 0 is declined, not refused");
+}
+
+/// MED-12: what the relay is told of a stream, by its setting and by what both ends have described.
+#[test]
+fn streams_that_can_be_read_are_continued() {
+    let srtp = |host: &str, port: u16| audio(host, port).replace("RTP/AVP", "RTP/SAVP");
+    let keyed = |host: &str, port: u16| {
+        with(
+            &audio(host, port),
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n",
+        )
+    };
+    type Described = fn(&str, u16) -> String;
+    let plain: Described = audio;
+    for (proxy, offered, answered, continued) in [
+        (MediaProxy::No, plain, plain, false),
+        (MediaProxy::Use, plain, plain, true),
+        (MediaProxy::Always, plain, plain, true),
+        (MediaProxy::Use, srtp, srtp, false),
+        (MediaProxy::Use, keyed, keyed, false),
+        (MediaProxy::Use, plain, keyed, false),
+    ] {
+        let mut rig = Rig::new(|config| config.policy.proxy = proxy);
+        rig.offer(1, Side::Outside, PHONE_A, &offered("192.168.1.7", 30000));
+        rig.answer(1, Side::Inside, PBX, &answered("10.0.1.60", 5000));
+        let told = rig.commands.iter().rev().find_map(|command| match command {
+            Command::Update { stream } => Some(stream.is_continued()),
+            _ => None,
+        });
+        assert_eq!(told, Some(continued), "{proxy:?} {}", answered("10.0.1.60", 5000));
+    }
 }

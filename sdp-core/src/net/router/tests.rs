@@ -209,6 +209,7 @@ fn setup(id: StreamId, outside: PairId, inside: PairId) -> StreamSetup {
         clocks: Default::default(),
         timeouts: Default::default(),
         direct: false,
+        proxy: false,
     }
 }
 

@@ -21,6 +21,7 @@ use super::loop_guard::OwnPorts;
 use super::pool::Pool;
 use super::report::{Dropped, Pair, PairId, Report};
 use super::silence::Heard;
+use super::stream::changes::Worked;
 use super::stream::{Packet, Passed, Stream, Verdict};
 use crate::policy::Addresses;
 use crate::srtp::GROWTH;
@@ -183,7 +184,7 @@ pub struct Table {
     reports: VecDeque<Report>,
     tick: Instant,
     answer: Answer,
-    /// A packet that was opened or sealed.
+    /// A packet that does not leave as it came.
     room: Vec<u8>,
     /// Pairs a realm keeps bound ahead of need.
     share: usize,
@@ -239,7 +240,7 @@ struct Want {
     exact: Option<Box<restore::Exact>>,
 }
 
-/// Octets that a packet needs which is opened or sealed.
+/// Octets that a packet needs which is changed.
 const ROOM: usize = 2048 + GROWTH;
 const TICK: Duration = Duration::from_secs(1);
 
@@ -316,11 +317,13 @@ impl Table {
         let at = if shared { self.belongs(slot, at, side, packet) } else { at };
         let entry = self.streams.get_mut(at)?.as_mut()?;
         let joined = entry.joined.filter(|_| side == Side::Outside);
+        let changes = entry.stream.changes(side);
+        let mut worked = Worked::new(packet.bytes, &mut self.room);
         let mut opened = None;
-        if entry.stream.is_keyed(side) {
-            opened = entry.stream.open(now, side, packet, &mut self.room).ok()?;
+        if changes {
+            opened = entry.stream.open(now, side, packet, &mut worked).ok()?;
         }
-        let bytes = if opened.is_some() { self.room.as_slice() } else { packet.bytes };
+        let bytes = worked.octets();
         let clear = Packet { bytes, ..*packet };
         let octets = bytes.len();
         let verdict =
@@ -333,10 +336,9 @@ impl Table {
             }
             Verdict::Drop => return None,
         };
-        let mut changed = false;
-        if let Some(opened) = opened {
-            entry.stream.accept(side, opened);
-            changed = true;
+        let mut speaker = None;
+        if changes {
+            speaker = entry.stream.accept(side, packet, opened, &mut worked);
         }
         // Joined streams meet inside: from the outside of one to the outside of the other, in one hop.
         let (out, leaving) = match joined {
@@ -345,22 +347,19 @@ impl Table {
         };
         let mut replayed = false;
         let sent = self.streams.get_mut(out).and_then(Option::as_mut).and_then(|entry| {
-            if entry.stream.is_keyed(leaving) {
-                if !changed {
-                    self.room.clear();
-                    self.room.extend_from_slice(packet.bytes);
-                    changed = true;
-                }
-                replayed = entry.stream.seal(leaving, passed.component, &mut self.room).is_err();
+            if entry.stream.changes(leaving) {
+                let component = passed.component;
+                replayed = entry.stream.change(now, leaving, component, speaker, &mut worked).is_err();
             }
             if replayed {
                 return None;
             }
             let to = entry.stream.leave(now, leaving, passed, octets)?;
+            let changed = worked.is_changed();
             Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false, changed })
         });
         let sent = match sent {
-            None if !changed && !replayed => self.found_beside(now, out, leaving, passed, octets),
+            None if !worked.is_changed() && !replayed => self.found_beside(now, out, leaving, passed, octets),
             sent => sent,
         };
         if sent.is_none()
@@ -392,6 +391,17 @@ impl Table {
     /// The kernel refused to send a packet that had come to this slot.
     pub fn handle_send_error(&mut self, slot: Slot) {
         self.count(slot, |dropped| dropped.send += 1);
+    }
+
+    /// By which slot what comes to this one leaves.
+    pub fn way_out(&self, slot: Slot) -> Option<Slot> {
+        let Usage::Stream { at, side, .. } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let entry = self.streams.get(at)?.as_ref()?;
+        let (at, leaving) = match entry.joined.filter(|_| side == Side::Outside) {
+            Some(other) => (other, Side::Outside),
+            None => (at, side.other()),
+        };
+        Some(Slot(self.streams.get(at)?.as_ref()?.slot(leaving)))
     }
 
     /// A packet that came to this slot is larger than the driver takes.

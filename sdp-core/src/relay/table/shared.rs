@@ -106,7 +106,7 @@ impl Table {
             return None;
         }
         let entry = self.streams.get(at)?.as_ref()?;
-        if entry.stream.is_keyed(side) || !entry.stream.setup().leg(side).wanted {
+        if entry.stream.changes(side) || !entry.stream.setup().leg(side).wanted {
             return None;
         }
         let to = self.destination_beside(entry.slot(side.other()), side, passed.component)?;

@@ -1,5 +1,6 @@
 mod ends;
 mod guard;
+mod proxy;
 mod reports;
 mod restore;
 mod shared;
@@ -133,6 +134,7 @@ fn stream(session: u64, outside: PairId, inside: PairId) -> StreamSetup {
         clocks: Clocks::default(),
         timeouts: Timeouts::default(),
         direct: false,
+        proxy: false,
     }
 }
 

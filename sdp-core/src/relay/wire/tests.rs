@@ -35,6 +35,7 @@ fn setup() -> StreamSetup {
         clocks: crate::rtp::clock::Clocks::default(),
         timeouts: crate::policy::Timeouts::default(),
         direct: true,
+        proxy: true,
     }
 }
 

@@ -123,7 +123,7 @@ pub(super) const MEDIA: &[Switch] = &[
     row("forked", Kind::Flag(|p| &mut p.media.forked), Acts),
     row("reuse_on_change", Kind::Flag(|p| &mut p.media.reuse_on_change), Later),
     row("reuse_in_session", Kind::Flag(|p| &mut p.media.reuse_in_session), Later),
-    row("proxy", Kind::Only("\"no\""), Later),
+    row("proxy", Kind::Proxy(|p| &mut p.media.proxy), Acts),
     row("reuse_time", Kind::Only("0"), Later),
 ];
 

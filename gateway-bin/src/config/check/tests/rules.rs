@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sip_core::edge::config::{Policy, PreloadedRoutes};
-use sip_core::edge::interop::InteropProfile;
+use sip_core::edge::interop::{InteropProfile, MediaProxy};
 
 use super::{changed, refused};
 use crate::config::Settings;
@@ -129,16 +129,10 @@ fn switches_that_wait_for_their_builder_pass_at_their_neutral_value_only() {
         added(&interop(&format!("{name} = {neutral}")));
     }
     for (table, name, neutral, other) in [
-        ("media", "proxy", "\"no\"", "\"use\""),
         ("b2bua", "codec_change_detection", "\"first\"", "\"static\""),
         ("dialplan", "match_port", "false", "true"),
     ] {
         let line = |value: &str| format!("[{table}]\n{name} = {value}");
-        if table == "media" {
-            refused("[media]", &line(other), &format!("media.{name}"), "not built yet");
-            changed("[media]", &line(neutral)).unwrap();
-            continue;
-        }
         adding_is_refused(&line(other), &format!("{table}.{name}"), "not built yet");
         added(&line(neutral));
     }
@@ -313,6 +307,21 @@ fn header_rules_are_judged() {
     adding_is_refused(&change("mitel-hq", "nobody"), "sip.header_rules[0].towards", "CFG-03");
 }
 
+/// MED-12.
+#[test]
+fn streams_are_continued_or_not() {
+    assert_eq!(added("").sip.interop.media.proxy, MediaProxy::No);
+    for (value, meant) in
+        [("no", MediaProxy::No), ("use", MediaProxy::Relayed), ("always", MediaProxy::Always)]
+    {
+        let (settings, warnings) = changed("[media]", &format!("[media]\nproxy = \"{value}\"")).unwrap();
+        assert_eq!(settings.sip.interop.media.proxy, meant);
+        assert!(!warnings.iter().any(|one| one.key == "media.proxy"), "{value}");
+    }
+    refused("[media]", "[media]\nproxy = \"used\"", "media.proxy", "expected no, use, always");
+    refused("[media]", "[media]\nproxy = true", "media.proxy", "expected no, use, always");
+}
+
 /// MED-03, MED-11.
 #[test]
 fn which_phones_talk_directly() {
@@ -331,6 +340,13 @@ fn which_phones_talk_directly() {
     let (_, warnings) = changed("[media]", "[media]\nalways_relay = true").unwrap();
     assert!(!warnings.iter().any(|one| one.key == "media.always_relay"));
     refused("[media]", "[media]\nalways_relay = 1", "media.always_relay", "true or false");
+    // So does the proxy where it is always used.
+    for (value, told) in [("no", 0), ("use", 0), ("always", 1)] {
+        let (settings, warnings) =
+            changed("[media]", &format!("{}\nproxy = \"{value}\"", fent(direct))).unwrap();
+        assert_eq!(settings.sip.interop.media.proxy == MediaProxy::Always, told == 1, "{value}");
+        assert_eq!(warnings.iter().filter(|one| one.key == "media.proxy").count(), told, "{value}");
+    }
     // Networks by name, address, prefix or range.
     let deny = |list: &str| fent(&format!("direct_nets_deny = {list}"));
     let (settings, _) =
