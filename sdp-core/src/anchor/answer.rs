@@ -62,7 +62,8 @@ impl Anchor {
             session.signalling = Some(signalling);
         }
         let lines = described.get(..offer.lines.len()).unwrap_or(&described);
-        if offer.note(session.fork, signalling, lines) || !offer.answered {
+        let apart = self.take_lane(now, id, &mut session, &mut offer);
+        if (offer.note(session.fork, signalling, lines) && !apart) || !offer.answered {
             // Signalling has spoken: locked legs may choose anew.
             session.generation = session.generation.wrapping_add(1);
         }
@@ -81,11 +82,11 @@ impl Anchor {
         self.silence_others(&mut session, &offer, &accepted);
         let placements = placements(&session, &offer, &accepted);
         offer.answered = true;
-        session.agreed = offer.lines.iter().map(|line| line.stream).collect();
+        session.agreed = offer.streams();
+        let kept = offer.keep_lanes();
         session.offer = Some(offer);
         // What it had lost has new ports, or was declined.
         session.refused.clear();
-        let kept = session.agreed.clone();
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);
@@ -141,7 +142,7 @@ impl Anchor {
     fn replace(&mut self, session: &mut Session, id: u64, index: u32, side: Side, pair: Pair) {
         let Some(stream) = session.stream_mut(index) else {
             // Closed meanwhile: nobody needs what was kept for it.
-            self.disown(&pair);
+            self.forget_port(&pair);
             return self.commands.push_back(Command::Return { pairs: vec![pair.id] });
         };
         let old = std::mem::replace(
@@ -152,7 +153,7 @@ impl Anchor {
             pair,
         );
         if side == Side::Inside {
-            self.disown(&old);
+            self.forget_port(&old);
             if let Some(address) = self.advertised(&pair) {
                 self.own.insert(address, StreamId { session: id, index });
             }

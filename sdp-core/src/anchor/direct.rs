@@ -24,7 +24,7 @@ use super::path::Described;
 use super::session::{Named, Session, Stream};
 use super::{Anchor, Event};
 use crate::policy::{Address, Addresses, Family};
-use crate::relay::{Command, Pair, Side, StreamId};
+use crate::relay::{Command, Pair, PairId, Side, StreamId};
 use crate::rewrite::Placement;
 
 /// Phones that named a media address outside their own network, at most; the oldest is forgotten.
@@ -151,6 +151,11 @@ impl Session {
         [self.stream(index).map(|stream| &stream.inside), waiting.map(|(_, _, pair)| pair)]
     }
 
+    /// Whether a stream may be named by this pair.
+    pub(super) fn is_at(&self, index: u32, pair: PairId) -> bool {
+        self.inside_pairs(index).into_iter().flatten().any(|inside| inside.id == pair)
+    }
+
     /// Whether a stream has to name another inside port in this offer of its phone: it is direct, and the phone has moved.
     pub(super) fn moves(&self, index: u32, from: Side, described: &Described) -> bool {
         let place = Place::of(described).filter(|_| from == Side::Outside);
@@ -182,13 +187,6 @@ impl Anchor {
         Some(Named { stream, pair: inside.into_iter().flatten().find(pair)?.id })
     }
 
-    /// The stream that was named, if it is still the same.
-    pub(super) fn still(&self, named: Named) -> Option<&Stream> {
-        let inside = self.sessions.get(&named.stream.session)?.inside_pairs(named.stream.index);
-        inside.into_iter().flatten().find(|pair| pair.id == named.pair)?;
-        self.stream(named.stream)
-    }
-
     /// What the inside description of a stream leads to. `stream` is the stream's number if it has one already; only an
     /// offer may `start` a direct route.
     pub(super) fn route(
@@ -210,8 +208,7 @@ impl Anchor {
         }
         // Of the other one all lines count: lines that were offered at one port may be answered at two.
         let ours = |to: Named| {
-            let stream = session.stream(to.stream.index);
-            to.stream.session == id && stream.is_some_and(|stream| stream.inside.id == to.pair)
+            to.stream.session == id && session.streams.iter().any(|stream| stream.inside.id == to.pair)
         };
         records.add(other, None, ours);
         let direct = match records {

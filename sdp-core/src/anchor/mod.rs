@@ -32,7 +32,7 @@ use thiserror::Error;
 pub use self::ice::Seed;
 use self::ports::Ports;
 pub use self::restore::Left;
-use self::session::{Named, Offer, Session, Stream};
+use self::session::{Offer, Session, Stream};
 pub use self::state::{Said, StreamState};
 use crate::doctor::Line;
 use crate::policy::{Addresses, Family, Policy};
@@ -400,16 +400,9 @@ impl Anchor {
 
     /// Pairs that an offer kept for its answer go back.
     fn give_back(&mut self, offer: &Offer) {
-        offer.replacements.iter().for_each(|(_, _, pair)| self.disown(pair));
+        offer.replacements.iter().for_each(|(_, _, pair)| self.forget_port(pair));
         let pairs: Vec<PairId> = offer.replacements.iter().map(|(_, _, pair)| pair.id).collect();
         self.commands.extend((!pairs.is_empty()).then_some(Command::Return { pairs }));
-    }
-
-    /// No description leads to a pair any more.
-    fn disown(&mut self, pair: &Pair) {
-        if let Some(address) = self.advertised(pair) {
-            self.own.remove(&address);
-        }
     }
 
     /// A stream is gone on both sides, and what it had of leased pairs goes back at once.
@@ -435,42 +428,8 @@ impl Anchor {
                 }
                 self.settle_direct(peer);
             }
-            self.disown(&stream.inside);
+            self.disown(session, &stream);
             self.commands.push_back(Command::Close { stream: id });
-        }
-    }
-
-    /// Joins and parts what has changed: two streams are joined while each one's inside end names the other's port.
-    fn settle_joins(&mut self, session: u64) {
-        let Some(state) = self.sessions.get(&session) else { return };
-        let indices: Vec<u32> = state.streams.iter().map(|stream| stream.index).collect();
-        for index in indices {
-            let id = StreamId { session, index };
-            let Some(stream) = self.stream(id) else { continue };
-            let (names, joined) = (stream.names, stream.joined);
-            let own = Named { stream: id, pair: stream.inside.id };
-            let mutual = names.filter(|peer| self.still(*peer).is_some_and(|other| other.names == Some(own)));
-            let mutual = mutual.map(|peer| peer.stream);
-            if mutual != joined {
-                if let Some(old) = joined {
-                    self.commands.push_back(Command::Part { stream: id });
-                    self.note_joined(old, None);
-                    self.settle_direct(old);
-                }
-                if let Some(peer) = mutual {
-                    self.commands.push_back(Command::Join { a: id, b: peer });
-                    self.note_joined(peer, Some(id));
-                }
-                self.note_joined(id, mutual);
-            }
-            self.settle_direct(id);
-        }
-    }
-
-    fn note_joined(&mut self, id: StreamId, joined: Option<StreamId>) {
-        if let Some(stream) = self.sessions.get_mut(&id.session).and_then(|state| state.stream_mut(id.index))
-        {
-            stream.joined = joined;
         }
     }
 

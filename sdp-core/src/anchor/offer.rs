@@ -269,7 +269,7 @@ impl Anchor {
             match waiting.iter().position(|kept| *kept == pair.id) {
                 Some(at) => drop(waiting.swap_remove(at)),
                 None => {
-                    self.disown(&pair);
+                    self.forget_port(&pair);
                     unused.push(pair.id);
                 }
             }

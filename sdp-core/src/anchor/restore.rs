@@ -83,7 +83,7 @@ impl Anchor {
         let waiting = self.sessions.values().flat_map(|session| &session.offer);
         let waiting: Vec<Pair> =
             waiting.flat_map(|offer| &offer.replacements).map(|(_, _, pair)| *pair).collect();
-        waiting.iter().for_each(|pair| self.disown(pair));
+        waiting.iter().for_each(|pair| self.forget_port(pair));
         for (id, session) in &mut self.sessions {
             drop_replacements(session);
             let known: HashSet<u32> = session.streams.iter().map(|stream| stream.index).collect();
@@ -202,6 +202,12 @@ fn forget_missing(session: &mut Session) {
         session.offer.iter_mut().flat_map(|offer| offer.lines.iter_mut().map(|line| &mut line.stream));
     for stream in session.agreed.iter_mut().chain(lines) {
         stream.take_if(|index| !there.contains(index));
+    }
+    // A fork that has lost one of its streams answers on those of who answered last.
+    for fork in session.offer.iter_mut().flat_map(|offer| &mut offer.forks) {
+        if !fork.streams.iter().flatten().all(|index| there.contains(index)) {
+            fork.streams.clear();
+        }
     }
 }
 
