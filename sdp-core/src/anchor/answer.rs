@@ -80,6 +80,7 @@ impl Anchor {
             }
         }
         self.silence_others(&mut session, &offer, &accepted);
+        self.release_streams(&mut session);
         let placements = placements(&session, &offer, &accepted);
         offer.answered = true;
         session.agreed = offer.streams();
