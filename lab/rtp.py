@@ -60,7 +60,8 @@ class Media:
             Media._count += 1
             self.ssrc = 0x5EED0000 + Media._count  # the homes have the same ports; a capture tells streams apart by this
         self.remote = None
-        self.sent = 0  # the next sequence number too
+        self.begin = 0  # the first sequence number
+        self.sent = 0  # packets
         self.quiet = False  # a pause in what it says
         self.jitter = 0.0  # packets leave up to so many seconds late
         self.kind = 0  # payload type of what it sends
@@ -119,7 +120,7 @@ class Media:
                 time.sleep(0.02)
                 start += 0.02
                 continue
-            n = self.sent
+            n = self.begin + self.sent
             at = n * FRAME % len(samples)
             packet = struct.pack("!BBHII", 0x80, self.kind, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, self.ssrc) + samples[at:at + FRAME]
             try:

@@ -62,7 +62,7 @@ def held(a, b):
 
 @case("route")
 def route(lab):
-    """baresips behind one NAT talk directly, hold and resume: no packet of theirs at the gateway; behind two NATs, in two homes, with always_relay or on a denied network: by the relay"""
+    """baresips behind one NAT talk directly, hold and resume: no packet of theirs at the gateway; behind two NATs, in two homes, with always_relay, with proxy = "always" or on a denied network: by the relay"""
     gateway = Gateway(lab, ttl="64", replace=fent(ROUTE))
     DoubleNat(lab)
     taps = Taps(lab)
@@ -89,7 +89,8 @@ def route(lab):
     check(outer > 300 and inside == 0, f"two homes: {outer} packets outside, {inside} inside")
     same(len(gateway.events(LINE)), calls, "lines after one between two homes")
     relayed = []
-    for number, name, lines in ((23, "denied", fent(ROUTE, f'direct_nets_deny = ["{NAT4["home1"]}"]')), (24, "always_relay", (("[media]", f"[fent]\n{ROUTE}\n[media]\nalways_relay = true"),))):
+    for number, name, lines in ((23, "denied", fent(ROUTE, f'direct_nets_deny = ["{NAT4["home1"]}"]')), (24, "always_relay", (("[media]", f"[fent]\n{ROUTE}\n[media]\nalways_relay = true"),)),
+                                (27, "proxy", (("[media]", f'[fent]\n{ROUTE}\n[media]\nproxy = "always"'),))):
         since = gateway.proc.size()
         gateway.reload(replace=lines)
         until(f"the configuration {name} is in force", lambda s=since: gateway.events("the new configuration is in force", s))
@@ -98,4 +99,4 @@ def route(lab):
         check(outer > 300 and (inside, home) == (0, 0), f"{name}: {outer} packets outside, {inside} inside, {home} in the home")
         relayed.append(outer)
     same(len(gateway.events(LINE)), calls, "lines in all")
-    return f"direct, also held and resumed: 0 packets at the gateway; relayed: double NAT, two homes, denied {relayed[0]}, always_relay {relayed[1]}"
+    return f"direct, also held and resumed: 0 packets at the gateway; relayed: double NAT, two homes, denied {relayed[0]}, always_relay {relayed[1]}, proxy {relayed[2]}"

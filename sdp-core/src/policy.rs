@@ -204,8 +204,8 @@ pub struct Policy {
     pub hop_limit: HopLimit,
     /// Media of the answering side before its answer (MED-08). Off: a port that was offered is no open door.
     pub early_rtp: bool,
-    /// Several dialogs may answer one offer: all of them are heard until one is confirmed, and who answered last is sent to
-    /// (MED-13). Off: only who answered last.
+    /// Several dialogs may answer one offer: each has ports of its own towards who offered until one is confirmed (MED-13).
+    /// Off: one port for all, and only who answered last is heard and sent to.
     pub forked: bool,
     /// Packets a second that one sender may send; above it the sender is shut out for a second, which ends a loop. 1000.
     pub max_rate: u32,

@@ -62,7 +62,8 @@ impl Anchor {
             session.signalling = Some(signalling);
         }
         let lines = described.get(..offer.lines.len()).unwrap_or(&described);
-        if offer.note(session.fork, signalling, lines) || !offer.answered {
+        let apart = self.take_lane(now, id, &mut session, &mut offer);
+        if (offer.note(session.fork, signalling, lines) && !apart) || !offer.answered {
             // Signalling has spoken: locked legs may choose anew.
             session.generation = session.generation.wrapping_add(1);
         }
@@ -85,11 +86,11 @@ impl Anchor {
         self.silence_others(&mut session, &offer, &accepted);
         let placements = placements(&session, &offer, &accepted);
         offer.answered = true;
-        session.agreed = offer.lines.iter().map(|line| line.stream).collect();
+        session.agreed = offer.streams();
+        let kept = offer.keep_lanes();
         session.offer = Some(offer);
         // What it had lost has new ports, or was declined.
         session.refused.clear();
-        let kept = session.agreed.clone();
         self.sessions.insert(id, session);
         self.close_streams(id, |stream| !kept.contains(&Some(stream.index)));
         self.settle_joins(id);

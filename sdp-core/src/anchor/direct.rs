@@ -153,11 +153,6 @@ impl Anchor {
         Some(Named { stream, pair: self.stream(stream)?.inside.id })
     }
 
-    /// The stream that was named, if it is still the same.
-    pub(super) fn still(&self, named: Named) -> Option<&Stream> {
-        self.stream(named.stream).filter(|stream| stream.inside.id == named.pair)
-    }
-
     /// What the inside description of a stream leads to. `stream` is the stream's number if it has one already; only an
     /// offer may `start` a direct route.
     pub(super) fn route(
@@ -179,8 +174,7 @@ impl Anchor {
         }
         // Of the other one all lines count: lines that were offered at one port may be answered at two.
         let ours = |to: Named| {
-            let stream = session.stream(to.stream.index);
-            to.stream.session == id && stream.is_some_and(|stream| stream.inside.id == to.pair)
+            to.stream.session == id && session.streams.iter().any(|stream| stream.inside.id == to.pair)
         };
         records.add(other, None, ours);
         let direct = match records {

@@ -427,9 +427,7 @@ impl Anchor {
                 }
                 self.settle_direct(peer);
             }
-            if let Some(address) = self.advertised(&stream.inside) {
-                self.own.remove(&address);
-            }
+            self.disown(session, &stream);
             self.commands.push_back(Command::Close { stream: id });
         }
     }
@@ -442,9 +440,7 @@ impl Anchor {
             let id = StreamId { session, index };
             let Some(stream) = self.stream(id) else { continue };
             let (names, joined) = (stream.names, stream.joined);
-            let own = Named { stream: id, pair: stream.inside.id };
-            let mutual = names.filter(|peer| self.still(*peer).is_some_and(|other| other.names == Some(own)));
-            let mutual = mutual.map(|peer| peer.stream);
+            let mutual = names.and_then(|_| self.mutual(id)).filter(|peer| self.mutual(*peer) == Some(id));
             if mutual != joined {
                 if let Some(old) = joined {
                     self.commands.push_back(Command::Part { stream: id });
@@ -459,6 +455,29 @@ impl Anchor {
             }
             self.settle_direct(id);
         }
+    }
+
+    /// The stream that this one's inside end names, and whose names this one. Forks share what they are named by: of those
+    /// it is the one that names back.
+    fn mutual(&self, id: StreamId) -> Option<StreamId> {
+        let stream = self.stream(id)?;
+        let (names, own) = (stream.names?, Named { stream: id, pair: stream.inside.id });
+        let Named { stream: StreamId { session, .. }, pair } = names;
+        let others = &self.sessions.get(&session)?.streams;
+        let peer = others.iter().find(|other| other.inside.id == pair && other.names == Some(own))?;
+        Some(StreamId { session, index: peer.index })
+    }
+
+    /// The inside port of a stream that closes is nobody's, unless another fork has it too.
+    fn disown(&mut self, session: u64, closed: &Stream) {
+        let Some(address) = self.advertised(&closed.inside) else { return };
+        let left = self.sessions.get(&session).into_iter().flat_map(|state| &state.streams);
+        let heir =
+            left.into_iter().find(|other| other.inside.id == closed.inside.id).map(|other| other.index);
+        match heir {
+            Some(index) => self.own.insert(address, StreamId { session, index }),
+            None => self.own.remove(&address),
+        };
     }
 
     fn note_joined(&mut self, id: StreamId, joined: Option<StreamId>) {

@@ -199,6 +199,12 @@ fn forget_missing(session: &mut Session) {
     for stream in session.agreed.iter_mut().chain(lines) {
         stream.take_if(|index| !there.contains(index));
     }
+    // A fork that has lost one of its streams answers on those of who answered last.
+    for fork in session.offer.iter_mut().flat_map(|offer| &mut offer.forks) {
+        if !fork.streams.iter().flatten().all(|index| there.contains(index)) {
+            fork.streams.clear();
+        }
+    }
 }
 
 /// A stream of which only the relay's side is known.

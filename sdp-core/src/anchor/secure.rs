@@ -115,6 +115,16 @@ impl Own {
         }));
     }
 
+    /// Those of one side, for a stream that has another's ports there.
+    pub(super) fn only(&self, side: Side) -> Self {
+        let mut own = Self::default();
+        match side {
+            Side::Outside => own.outside.clone_from(&self.outside),
+            Side::Inside => own.inside.clone_from(&self.inside),
+        }
+        own
+    }
+
     /// What is offered to a side.
     fn offered(&self, side: Side) -> Vec<Crypto> {
         (1..).zip(self.side(side)).map(|(tag, key)| Crypto { tag, key: key.clone() }).collect()

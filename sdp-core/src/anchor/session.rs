@@ -17,12 +17,21 @@ use crate::rewrite::Offered;
 
 /// A stream whose relay port a description names. A session that begins anew under its old number has other ports: what
 /// was said of it before does not hold for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Named {
+    /// The one that has the ports, or had them then: of forks that share them another one may be left.
     pub(super) stream: StreamId,
     /// Its inside ports.
     pub(super) pair: PairId,
 }
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        (self.stream.session, self.pair) == (other.stream.session, other.pair)
+    }
+}
+
+impl Eq for Named {}
 
 /// What the anchor knows of one session.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -168,6 +177,9 @@ pub(super) struct Fork {
     pub(super) key: u64,
     pub(super) signalling: IpAddr,
     pub(super) lines: Vec<Option<Described>>,
+    /// Its stream for each line of the offer: those of others too, or of its own.
+    #[serde(default)]
+    pub(super) streams: Vec<Option<u32>>,
 }
 
 /// A media line of an offer.
@@ -205,8 +217,14 @@ impl Offer {
             if self.forks.len() >= FORKS {
                 self.forks.remove(0);
             }
-            self.forks.push(Fork { key, signalling, lines: lines.to_vec() });
+            let streams = self.streams();
+            self.forks.push(Fork { key, signalling, lines: lines.to_vec(), streams });
         }
         other
+    }
+
+    /// The stream of each line, for who answers now.
+    pub(super) fn streams(&self) -> Vec<Option<u32>> {
+        self.lines.iter().map(|line| line.stream).collect()
     }
 }

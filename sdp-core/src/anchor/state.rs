@@ -142,6 +142,13 @@ impl Anchor {
         let mut lines: Vec<usize> =
             (0..).zip(&state.agreed).filter(|(_, at)| mine(**at)).map(|(n, _)| n).collect();
         if lines.is_empty() {
+            // Of a fork that was not the last to answer.
+            let forks = state.offer.iter().flat_map(|offer| &offer.forks);
+            let fork = forks.into_iter().find(|fork| fork.streams.iter().any(|at| mine(*at)));
+            let streams = fork.iter().flat_map(|fork| (0..).zip(&fork.streams));
+            lines = streams.filter(|(_, at)| mine(**at)).map(|(n, _)| n).collect();
+        }
+        if lines.is_empty() {
             let offered = state.offer.iter().flat_map(|offer| (0..).zip(&offer.lines));
             lines = offered.filter(|(_, line)| mine(line.stream)).map(|(n, _)| n).collect();
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::pump::Wake;
-use super::socket::Port;
+use super::socket;
 use crate::relay::Command;
 use crate::relay::report::Pair;
 use crate::relay::table::{Move, Moving, Ticket};
@@ -25,15 +25,15 @@ pub(super) enum Order {
     /// Another worker has closed these ports, which are the first worker's to use again.
     Closed(Pair),
     /// Another worker gives these back to the first, unused: RTP and RTCP.
-    Returned(Pair, Port, Port),
+    Returned(Pair, socket::Port, socket::Port),
 }
 
 /// A stream with its sockets, on its way between two workers.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) moving: Moving,
-    /// RTP and RTCP, outside and inside.
-    pub(super) ports: [(Port, Port); 2],
+    /// Outside and inside.
+    pub(super) ports: [socket::Pair; 2],
 }
 
 /// The way to a worker.

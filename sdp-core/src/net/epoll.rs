@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use nix::sys::socket::{
 };
 
 use super::headers::{MAX_PACKET, Notes};
+use super::mark::Which;
 use super::pump::{COALESCE, Engine, Turn, Wake, clock};
 use super::socket::{Hop, Pair, Port, Ports};
-use crate::relay::Component;
-use crate::relay::stream::Packet;
+use crate::relay::stream::{Packet, Passed};
 use crate::relay::table::{Slot, Table};
 
 /// Packets read from one port before the others have their turn: a flood on one port is that port's trouble.
@@ -50,18 +51,21 @@ impl Epoll {
 
     /// Reads a port's packets and sends each where it belongs; says how many there were.
     fn serve(&mut self, now: Instant, mark: u64, table: &mut Table, ports: &mut Ports) -> usize {
-        let slot = Slot(usize::try_from(mark >> 1).unwrap_or(usize::MAX));
-        let component = if mark & 1 == 0 { Component::Rtp } else { Component::Rtcp };
+        let slot = Slot(usize::try_from(mark >> 2).unwrap_or(usize::MAX));
+        let socket = Which::numbered(mark & 3);
+        let component = socket.component();
+        let Some(fd) = ports.pair(slot).and_then(|pair| pair.raw(socket)) else { return 0 };
         for count in 0..TURN {
-            let Some(port) = ports.port_mut(slot, component) else { return count };
-            let arrival = match self.receiver.receive(port) {
+            let arrival = match self.receiver.receive(fd) {
                 Ok(arrival) => arrival,
                 Err(Errno::EAGAIN) => return count,
                 // An ICMP error of an earlier packet: the next read brings the next packet.
                 Err(_) => continue,
             };
-            if let Some(total) = arrival.notes.lost {
-                table.handle_overflow(slot, port.lost(total));
+            if let Some(total) = arrival.notes.lost
+                && let Some(pair) = ports.pair_mut(slot)
+            {
+                table.handle_overflow(slot, pair.lost(socket, total));
             }
             if arrival.truncated {
                 table.handle_oversize(slot);
@@ -76,8 +80,8 @@ impl Epoll {
                 (_, true) => table.changed(),
                 _ => bytes,
             };
-            let sent = match ports.port_mut(forward.slot, forward.passed.component) {
-                Some(out) => self.sender.send(out, forward.to, forward.passed.hop_limit, bytes),
+            let sent = match ports.pair_mut(forward.slot) {
+                Some(out) => self.sender.send(out, forward.passed, forward.to, bytes),
                 None => Err(Errno::EBADF),
             };
             if sent.is_err() {
@@ -90,10 +94,16 @@ impl Epoll {
 
 impl Engine for Epoll {
     fn watch(&mut self, slot: Slot, pair: &Pair) {
-        for (part, port) in [&pair.rtp, &pair.rtcp].into_iter().enumerate() {
-            let mark = (slot.0 as u64) << 1 | part as u64;
+        let add = |port: &dyn AsFd, socket: Which| {
+            let mark = (slot.0 as u64) << 2 | u64::from(socket.number());
             // Fails only for want of kernel memory: the pair stays deaf, and its stream's counters say so.
-            let _ = self.set.add(port, EpollEvent::new(EpollFlags::EPOLLIN, mark));
+            let _ = self.set.add(port.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, mark));
+        };
+        add(&pair.rtp, Which::Rtp);
+        add(&pair.rtcp, Which::Rtcp);
+        // From a worker that has lines: it is read, and not sent by.
+        if let Some(line) = pair.line() {
+            add(line, Which::Line);
         }
     }
 
@@ -101,6 +111,9 @@ impl Engine for Epoll {
         for port in [&pair.rtp, &pair.rtcp] {
             // It may stay open, with another worker.
             let _ = self.set.delete(port);
+        }
+        if let Some(line) = pair.line() {
+            let _ = self.set.delete(line);
         }
     }
 
@@ -190,18 +203,14 @@ impl Receiver {
         Self { bytes: vec![0; MAX_PACKET].into(), control: nix::cmsg_space!(i32, u32) }
     }
 
-    /// The next packet of a port.
-    fn receive(&mut self, port: &Port) -> Result<Arrival, Errno> {
+    /// The next packet of a socket.
+    fn receive(&mut self, fd: RawFd) -> Result<Arrival, Errno> {
         let mut parts = [IoSliceMut::new(&mut self.bytes)];
         // `cmsg_space!` gives capacity; the call wants length.
         let room = self.control.capacity();
         self.control.resize(room, 0);
-        let message = recvmsg::<SockaddrStorage>(
-            port.raw(),
-            &mut parts,
-            Some(&mut self.control),
-            MsgFlags::MSG_DONTWAIT,
-        )?;
+        let message =
+            recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), MsgFlags::MSG_DONTWAIT)?;
         let mut notes = Notes::default();
         for control in message.cmsgs().into_iter().flatten() {
             match control {
@@ -241,17 +250,16 @@ impl Sender {
         Self { plain: MultiHeaders::preallocate(1, None), marked }
     }
 
-    /// Sends one packet with this hop limit.
-    fn send(&mut self, port: &mut Port, to: SocketAddr, hop_limit: u8, bytes: &[u8]) -> Result<(), Errno> {
-        match port.hop(hop_limit) {
-            Hop::Socket => self.put(port, to, None, bytes),
-            Hop::Message => self.put(port, to, Some(hop_limit), bytes),
-            Hop::Settle => {
-                // Nothing waits to be sent here: the socket may be told now.
-                let control = (!port.settle(hop_limit)).then_some(hop_limit);
-                self.put(port, to, control, bytes)
-            }
-        }
+    /// Sends one packet, by the first socket of its port.
+    fn send(&mut self, out: &mut Pair, passed: Passed, to: SocketAddr, bytes: &[u8]) -> Result<(), Errno> {
+        let Passed { component, hop_limit, .. } = passed;
+        let control = match out.hop(component, hop_limit) {
+            Hop::Socket => None,
+            Hop::Message => Some(hop_limit),
+            // Nothing waits to be sent here: the socket may be told now.
+            Hop::Settle => (!out.settle(component, hop_limit)).then_some(hop_limit),
+        };
+        self.put(out.port(component), to, control, bytes)
     }
 
     fn put(&mut self, port: &Port, to: SocketAddr, control: Option<u8>, bytes: &[u8]) -> Result<(), Errno> {

@@ -5,7 +5,8 @@
 //! stream is one worker's at a time, and moves whole when it has to (`router`, `crew`). Commands cross by a queue with an event
 //! descriptor to wake a worker; reports leave by a callback, one at a time (`funnel`). Packets are carried by one of two engines, chosen when the
 //! thread starts: io_uring where the kernel has what it takes (`uring`), else epoll (`epoll`), which the `Ready` report then
-//! names with the reason.
+//! names with the reason. With io_uring a port that sends to one address all the time has a second socket, connected to it
+//! (`line`).
 //!
 //! `unsafe` is in `uring` and `buffers` only: memory that is shared with the kernel.
 //!
@@ -16,6 +17,9 @@ mod crew;
 mod epoll;
 mod funnel;
 mod headers;
+mod line;
+mod mark;
+mod out;
 mod pump;
 mod router;
 mod socket;
@@ -65,11 +69,12 @@ impl Relay {
     pub fn spawn(mut config: Config, reports: impl FnMut(Report) + Send + 'static) -> io::Result<Handle> {
         check(&config)?;
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        limit(&mut config, usize::try_from(soft).unwrap_or(usize::MAX));
+        let descriptors = limit(&mut config, usize::try_from(soft).unwrap_or(usize::MAX));
         let workers = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
             workers => workers,
         };
+        let descriptors = descriptors / workers.max(1);
         let (crew, desks) = Crew::new(workers)?;
         let router = Mutex::new(Router::new(workers, config.fill));
         let mut handle = Handle { crew, router, threads: Vec::new() };
@@ -77,7 +82,7 @@ impl Relay {
         let desks = match <[Desk; 1]>::try_from(desks) {
             // As good as no workers at all: nothing stands between the thread and the callback.
             Ok([desk]) => {
-                handle.start(desk, config, own, None, reports)?;
+                handle.start(desk, (config, descriptors), own, None, reports)?;
                 return Ok(handle);
             }
             Err(desks) => desks,
@@ -90,7 +95,7 @@ impl Relay {
             let report = move |report| {
                 funnel.lock().unwrap_or_else(PoisonError::into_inner).handle_report(worker, report);
             };
-            fallback = handle.start(desk, config.clone(), own.clone(), fallback, report)?;
+            fallback = handle.start(desk, (config.clone(), descriptors), own.clone(), fallback, report)?;
         }
         Ok(handle)
     }
@@ -98,14 +103,14 @@ impl Relay {
 
 /// The thread. Its engine is made on it: a ring belongs to the thread that made it.
 fn run(
-    mut config: Config,
+    (mut config, descriptors): (Config, usize),
     own: OwnPorts,
     desk: Desk,
     mut fallback: Option<String>,
     reports: impl FnMut(Report),
     started: &mpsc::Sender<io::Result<Option<String>>>,
 ) {
-    let ring = match ring(&config, &desk.wake) {
+    let ring = match ring(&config, descriptors, &desk.wake) {
         Ok(ring) => ring,
         Err(why) if config.engine == Engine::Uring => {
             let _ = started.send(Err(why));
@@ -143,16 +148,20 @@ fn fallen_back(shortage: Option<String>, why: &str) -> String {
 }
 
 /// The ring, unless it is not wanted.
-fn ring(config: &Config, wake: &Arc<Wake>) -> io::Result<Option<Uring>> {
-    if config.engine == Engine::Epoll { Ok(None) } else { Uring::new(Arc::clone(wake)).map(Some) }
+fn ring(config: &Config, descriptors: usize, wake: &Arc<Wake>) -> io::Result<Option<Uring>> {
+    if config.engine == Engine::Epoll {
+        Ok(None)
+    } else {
+        Uring::new(Arc::clone(wake), descriptors).map(Some)
+    }
 }
 
 impl Handle {
-    /// Starts a worker and waits until it runs. `fallback`: why one before it does without io_uring; gives the same.
+    /// Starts a worker, whose ports may have lines up to so many descriptors, and waits until it runs. `fallback`: why one before it does without io_uring; gives the same.
     fn start(
         &mut self,
         desk: Desk,
-        config: Config,
+        config: (Config, usize),
         own: OwnPorts,
         fallback: Option<String>,
         reports: impl FnMut(Report) + Send + 'static,
@@ -220,8 +229,10 @@ fn check(config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Fits the pool to the descriptors: two a pair, and at least half or a quarter of them left for everybody else.
-fn limit(config: &mut Config, descriptors: usize) {
+/// Fits the pool to the descriptors: two a pair, and at least half or a quarter of them left for everybody else. Gives up to how
+/// many ports and lines there may be more lines: two thirds of all that is ours, so that lines, which are one for two ports, leave
+/// others a third of theirs even if all ports are bound after them.
+fn limit(config: &mut Config, descriptors: usize) -> usize {
     let others = (descriptors / 4).max(256).min(descriptors / 2);
     config.capacity = config.capacity.min((descriptors - others) / 2);
     if config.pool > config.capacity {
@@ -231,6 +242,7 @@ fn limit(config: &mut Config, descriptors: usize) {
         ));
         config.pool = config.capacity;
     }
+    (descriptors - others) / 3 * 2
 }
 
 #[cfg(test)]
@@ -248,11 +260,11 @@ mod tests {
     #[test]
     fn descriptors_limit_the_pool_and_are_named() {
         let mut small = config();
-        limit(&mut small, 256);
+        assert_eq!(limit(&mut small, 256), 84);
         assert_eq!((small.pool, small.capacity), (64, 64));
         assert!(small.shortage.as_deref().is_some_and(|text| text.contains("RLIMIT_NOFILE is 256")));
         let mut usual = config();
-        limit(&mut usual, 1024);
+        assert_eq!(limit(&mut usual, 1024), 512);
         assert_eq!((usual.pool, usual.capacity, usual.shortage), (256, 384, None));
     }
 

@@ -119,7 +119,7 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
                 Ok(Order::Closed(pair)) => self.table.handle_closed(now, pair),
                 Ok(Order::Returned(pair, rtp, rtcp)) => {
                     let slot = self.table.handle_returned(pair);
-                    self.watch(slot, rtp, rtcp);
+                    self.watch(slot, Pair::new(rtp, rtcp));
                 }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
@@ -138,8 +138,8 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
     /// A stream has come from another worker, with its ports.
     fn unpack(&mut self, parcel: Parcel) {
         let slots = self.table.handle_arrival(parcel.moving);
-        for (slot, (rtp, rtcp)) in slots.into_iter().zip(parcel.ports) {
-            self.watch(slot, rtp, rtcp);
+        for (slot, pair) in slots.into_iter().zip(parcel.ports) {
+            self.watch(slot, pair);
         }
     }
 
@@ -148,8 +148,7 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
         let parcel = slots.and_then(|slots| {
             let moving = self.table.departed()?;
             let [outside, inside] = slots.map(|slot| self.unwatch(slot));
-            let ports = [outside?, inside?].map(|Pair { rtp, rtcp, .. }| (rtp, rtcp));
-            Some(Parcel { moving, ports })
+            Some(Parcel { moving, ports: [outside?, inside?] })
         });
         self.desk.crew.deliver(order.to, order.ticket, parcel);
     }
@@ -163,7 +162,7 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
                     binds += 1;
                     let dscp = self.table.dscp();
                     match Port::bind(rtp, dscp).and_then(|rtp| Ok((rtp, Port::bind(rtcp, dscp)?))) {
-                        Ok((rtp, rtcp)) => self.install(rtp, rtcp),
+                        Ok((rtp, rtcp)) => self.install(Pair::new(rtp, rtcp)),
                         Err(failure) => self.table.handle_bind_failed(clock(), failure),
                     }
                     if binds == BINDS {
@@ -185,9 +184,9 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
         false
     }
 
-    fn install(&mut self, rtp: Port, rtcp: Port) {
+    fn install(&mut self, pair: Pair) {
         if let Some(slot) = self.table.handle_bound() {
-            self.watch(slot, rtp, rtcp);
+            self.watch(slot, pair);
         }
     }
 
@@ -197,8 +196,8 @@ impl<F: FnMut(Report), E: Engine> Pump<F, E> {
         Some(pair)
     }
 
-    fn watch(&mut self, slot: Slot, rtp: Port, rtcp: Port) {
-        if let Some(pair) = self.ports.install(slot, rtp, rtcp) {
+    fn watch(&mut self, slot: Slot, pair: Pair) {
+        if let Some(pair) = self.ports.install(slot, pair) {
             self.engine.watch(slot, pair);
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! The first worker has the ports: it binds and leases them, and each stream is opened there. There it stays while there are few
 //! ([`Config::fill`](super::Config)): the fewer threads, the more packets are carried at each wake-up. Else it is moved to the
-//! first worker that has few, or to the one that has fewest. What is said of the stream later goes to that worker. Only two things bring a stream elsewhere: other ports,
-//! which the first worker has to give, and a join with a stream of another worker.
+//! first worker that has few, or to the one that has fewest. What is said of the stream later goes to that worker. Three things
+//! bring a stream elsewhere: other ports, which the first worker has to give; a join with a stream of another worker; and
+//! another one of its session that is to share a pair with it (forks of one offer), which both then have at the first worker,
+//! for as long as they last.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +34,8 @@ struct Home {
     worker: usize,
     pairs: [PairId; 2],
     joined: Option<StreamId>,
+    /// It shares a pair, or did: it does not leave the first worker any more.
+    stays: bool,
 }
 
 impl Router {
@@ -97,11 +101,19 @@ impl Router {
 
     /// Changes a stream, at its worker; or where the ports are, if it wants others than it had.
     fn set(&mut self, id: StreamId, pairs: [PairId; 2], bind: bool, command: Command) {
+        let beside: Vec<StreamId> = match self.streams.get(&id) {
+            Some(home) if home.pairs == pairs => Vec::new(),
+            _ => self.beside(id, pairs).collect(),
+        };
+        for other in &beside {
+            self.bring_back(*other);
+            self.bring_back(id);
+        }
         let Some(home) = self.streams.get_mut(&id) else {
-            let worker = self.roomiest();
+            let worker = if beside.is_empty() { self.roomiest() } else { FIRST };
             self.order(FIRST, command);
             self.carry(id, FIRST, worker);
-            self.streams.insert(id, Home { worker, pairs, joined: None });
+            self.streams.insert(id, Home { worker, pairs, joined: None, stays: !beside.is_empty() });
             self.count(worker, 1);
             return;
         };
@@ -124,6 +136,7 @@ impl Router {
         }
         self.part(a);
         self.part(b);
+        let (a, b) = if self.stays(b) { (b, a) } else { (a, b) };
         let (here, there) = (self.home(a), self.home(b));
         self.carry(b, there, here);
         self.count(there, -1);
@@ -134,6 +147,41 @@ impl Router {
             }
         }
         self.order(here, Command::Join { a, b });
+    }
+
+    /// Streams of its session that have one of these pairs too.
+    fn beside(&self, id: StreamId, pairs: [PairId; 2]) -> impl Iterator<Item = StreamId> {
+        let all = StreamId { index: 0, ..id }..=StreamId { index: u32::MAX, ..id };
+        let shares = move |home: &Home| home.pairs.iter().any(|pair| pairs.contains(pair));
+        self.streams
+            .range(all)
+            .filter(move |(other, home)| **other != id && shares(home))
+            .map(|(other, _)| *other)
+    }
+
+    fn stays(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|home| home.stays)
+    }
+
+    /// A stream goes to the first worker and stays there; the one it is joined with comes along.
+    fn bring_back(&mut self, id: StreamId) {
+        let Some(home) = self.streams.get_mut(&id) else { return };
+        home.stays = true;
+        let (worker, joined) = (home.worker, home.joined);
+        if worker == FIRST {
+            return;
+        }
+        for stream in std::iter::once(id).chain(joined) {
+            self.carry(stream, worker, FIRST);
+            self.count(worker, -1);
+            self.count(FIRST, 1);
+            if let Some(home) = self.streams.get_mut(&stream) {
+                home.worker = FIRST;
+            }
+        }
+        if let Some(other) = joined {
+            self.order(FIRST, Command::Join { a: id, b: other });
+        }
     }
 
     fn part(&mut self, stream: StreamId) {

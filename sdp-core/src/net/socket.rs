@@ -1,4 +1,5 @@
-//! One UDP port: bound, told to name the hop limit of what comes, and which hop limit it gives to what leaves.
+//! One UDP port: bound, told to name the hop limit of what comes, and which hop limit it gives to what leaves; and its
+//! [`Line`], where it has one.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,6 +10,8 @@ use nix::sys::socket::sockopt::{
     Ipv4RecvTtl, Ipv4Tos, Ipv4Ttl, Ipv6RecvHopLimit, Ipv6TClass, Ipv6Ttl, RcvBuf, RxqOvfl,
 };
 
+use super::line::{Line, Way, Ways};
+use super::mark::Which;
 use crate::relay::Component;
 use crate::relay::table::{BindFailure, Slot};
 
@@ -57,21 +60,12 @@ impl Port {
             _ => fatal("no socket on", &error),
         })?;
         socket.set_nonblocking(true).map_err(|error| fatal("no socket on", &error))?;
-        let told = match address {
-            SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvTtl, &true),
-            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvHopLimit, &true),
-        };
         // A kernel that does not tell the hop limit can't have it kept: better no port than a wrong one.
-        told.map_err(|error| fatal("the kernel does not tell the hop limit on", &error))?;
+        tell_hop_limit(&socket, address)
+            .map_err(|error| fatal("the kernel does not tell the hop limit on", &error))?;
         // The DSCP is the upper six bits (RFC 2474 §3). A kernel that does not mark packets still sends them.
-        let class = i32::from(dscp) << 2;
-        let _ = match address {
-            SocketAddr::V4(_) => setsockopt(&socket, Ipv4Tos, &class),
-            SocketAddr::V6(_) => setsockopt(&socket, Ipv6TClass, &class),
-        };
-        // Less room is no reason to refuse, nor is a kernel that does not tell what its queue lost.
-        let _ = setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER);
-        let _ = setsockopt(&socket, RxqOvfl, &1);
+        let _ = mark(&socket, address, i32::from(dscp) << 2);
+        make_room(&socket);
         Ok(Self { socket, v6: address.is_ipv6(), hop_limit: Steady::default(), lost: 0 })
     }
 
@@ -80,33 +74,37 @@ impl Port {
         self.socket.as_raw_fd()
     }
 
-    /// How the next packet gets its hop limit. The first packet tells the socket: under a fixed hop limit, and with an end
-    /// that always sends the same, no packet after it needs more.
-    pub(super) fn hop(&mut self, hop_limit: u8) -> Hop {
-        if self.hop_limit.socket.is_none() && self.settle(hop_limit) {
-            return Hop::Socket;
-        }
-        self.hop_limit.next(hop_limit)
-    }
-
-    /// Tells the socket. What is queued for it must have left.
-    pub(super) fn settle(&mut self, hop_limit: u8) -> bool {
-        let value = i32::from(hop_limit);
-        let told = if self.v6 {
-            setsockopt(&self.socket, Ipv6Ttl, &value)
-        } else {
-            setsockopt(&self.socket, Ipv4Ttl, &value)
-        };
-        if told.is_ok() {
-            self.hop_limit = Steady { socket: Some(hop_limit), other: 0, row: 0 };
-        }
-        told.is_ok()
-    }
-
     /// How many packets the queue lost since this was asked last, by the kernel's count of all.
-    pub(super) fn lost(&mut self, total: u32) -> u32 {
+    fn lost(&mut self, total: u32) -> u32 {
         total.wrapping_sub(std::mem::replace(&mut self.lost, total))
     }
+}
+
+/// Asks for the hop limit of what comes.
+pub(super) fn tell_hop_limit(socket: &UdpSocket, local: SocketAddr) -> nix::Result<()> {
+    match local {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4RecvTtl, &true),
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvHopLimit, &true),
+    }
+}
+
+/// Marks what leaves with a traffic class.
+pub(super) fn mark(socket: &UdpSocket, local: SocketAddr, class: i32) -> nix::Result<()> {
+    match local {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4Tos, &class),
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6TClass, &class),
+    }
+}
+
+/// Room for a burst. Less of it is no reason to refuse, nor is a kernel that does not tell what its queue lost.
+pub(super) fn make_room(socket: &UdpSocket) {
+    let _ = setsockopt(socket, RcvBuf, &RECEIVE_BUFFER);
+    let _ = setsockopt(socket, RxqOvfl, &1);
+}
+
+fn give_hop_limit(socket: &impl AsFd, v6: bool, hop_limit: u8) -> bool {
+    let value = i32::from(hop_limit);
+    if v6 { setsockopt(socket, Ipv6Ttl, &value).is_ok() } else { setsockopt(socket, Ipv4Ttl, &value).is_ok() }
 }
 
 impl AsFd for Port {
@@ -131,6 +129,7 @@ impl Steady {
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     pairs: Vec<Option<Pair>>,
+    count: usize,
     last: u32,
 }
 
@@ -139,45 +138,144 @@ pub(super) struct Ports {
 pub(super) struct Pair {
     pub(super) rtp: Port,
     pub(super) rtcp: Port,
+    /// Of the port of RTP.
+    line: Option<Line>,
+    ways: Ways,
     /// Tells these ports from those that had the slot before.
     pub(super) generation: u32,
 }
 
 impl Pair {
-    pub(super) fn port_mut(&mut self, component: Component) -> &mut Port {
+    pub(super) fn new(rtp: Port, rtcp: Port) -> Self {
+        Self { rtp, rtcp, line: None, ways: Ways::default(), generation: 0 }
+    }
+
+    pub(super) fn port(&self, component: Component) -> &Port {
+        match component {
+            Component::Rtp => &self.rtp,
+            Component::Rtcp => &self.rtcp,
+        }
+    }
+
+    fn port_mut(&mut self, component: Component) -> &mut Port {
         match component {
             Component::Rtp => &mut self.rtp,
             Component::Rtcp => &mut self.rtcp,
         }
     }
+
+    /// The descriptor of a socket; `None`: there is no such socket.
+    pub(super) fn raw(&self, which: Which) -> Option<RawFd> {
+        match which {
+            Which::Rtp | Which::Rtcp => Some(self.port(which.component()).raw()),
+            Which::Line => self.line.as_ref().map(Line::raw),
+        }
+    }
+
+    /// How the next packet of a port gets its hop limit. The first packet tells the socket: under a fixed hop limit, and with
+    /// an end that always sends the same, no packet after it needs more.
+    pub(super) fn hop(&mut self, component: Component, hop_limit: u8) -> Hop {
+        if self.port(component).hop_limit.socket.is_none() && self.settle(component, hop_limit) {
+            return Hop::Socket;
+        }
+        self.port_mut(component).hop_limit.next(hop_limit)
+    }
+
+    /// Tells the sockets of a port. What is queued for them must have left.
+    pub(super) fn settle(&mut self, component: Component, hop_limit: u8) -> bool {
+        let line = self.line.as_ref().filter(|_| component == Component::Rtp);
+        let port = self.port(component);
+        let told = give_hop_limit(&port.socket, port.v6, hop_limit)
+            && line.is_none_or(|line| give_hop_limit(line, port.v6, hop_limit));
+        if told {
+            self.port_mut(component).hop_limit = Steady { socket: Some(hop_limit), other: 0, row: 0 };
+        }
+        told
+    }
+
+    /// The line of the port of RTP.
+    pub(super) fn line(&self) -> Option<&Line> {
+        self.line.as_ref()
+    }
+
+    /// By which socket a packet of a port is to go there.
+    pub(super) fn way(&mut self, component: Component, to: SocketAddr) -> Way {
+        match (component, &self.line) {
+            (Component::Rtcp, _) => Way::Port,
+            (Component::Rtp, Some(line)) if line.peer() == to => Way::Line,
+            (Component::Rtp, _) => self.ways.next(to),
+        }
+    }
+
+    /// Gives the port of RTP a line to whom it has been sending to all the time, or lets the one it has lead there.
+    pub(super) fn dial(&mut self) -> io::Result<()> {
+        let Some(to) = self.ways.to() else { return Ok(()) };
+        if let Some(line) = &mut self.line {
+            return line.lead(to);
+        }
+        let line = Line::open(&self.rtp.socket, to)?;
+        let hop_limit = self.rtp.hop_limit.socket;
+        if hop_limit.is_none_or(|hop_limit| give_hop_limit(&line, self.rtp.v6, hop_limit)) {
+            self.line = Some(line);
+        }
+        Ok(())
+    }
+
+    /// Takes the line away; another one will be long in coming.
+    pub(super) fn cut(&mut self) -> Option<Line> {
+        self.ways.discourage();
+        self.line.take()
+    }
+
+    /// How many packets the queue of a socket lost since this was asked last, by the kernel's count of all.
+    pub(super) fn lost(&mut self, which: Which, total: u32) -> u32 {
+        match (which, &mut self.line) {
+            (Which::Rtp | Which::Rtcp, _) => self.port_mut(which.component()).lost(total),
+            (Which::Line, Some(line)) => line.lost(total),
+            (Which::Line, None) => 0,
+        }
+    }
 }
 
 impl Ports {
-    pub(super) fn install(&mut self, slot: Slot, rtp: Port, rtcp: Port) -> Option<&Pair> {
+    pub(super) fn install(&mut self, slot: Slot, pair: Pair) -> Option<&Pair> {
         if self.pairs.len() <= slot.0 {
             self.pairs.resize_with(slot.0 + 1, || None);
         }
         self.last = self.last.wrapping_add(1);
-        let place = self.pairs.get_mut(slot.0)?;
-        Some(place.insert(Pair { rtp, rtcp, generation: self.last }))
+        let place = self.pairs.get_mut(slot.0).filter(|place| place.is_none())?;
+        self.count += 1;
+        Some(place.insert(Pair { generation: self.last, ..pair }))
     }
 
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Pair> {
-        self.pairs.get_mut(slot.0)?.take()
+        let pair = self.pairs.get_mut(slot.0)?.take()?;
+        self.count -= 1;
+        Some(pair)
+    }
+
+    /// How many pairs there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
     pub(super) fn pair(&self, slot: Slot) -> Option<&Pair> {
         self.pairs.get(slot.0)?.as_ref()
     }
 
-    pub(super) fn port_mut(&mut self, slot: Slot, component: Component) -> Option<&mut Port> {
-        Some(self.pairs.get_mut(slot.0)?.as_mut()?.port_mut(component))
+    pub(super) fn pair_mut(&mut self, slot: Slot) -> Option<&mut Pair> {
+        self.pairs.get_mut(slot.0)?.as_mut()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pair() -> Pair {
+        let port = || Port::bind("127.0.0.1:0".parse().unwrap(), 46).unwrap();
+        Pair::new(port(), port())
+    }
 
     #[test]
     fn a_steady_hop_limit_becomes_the_sockets() {
@@ -203,21 +301,21 @@ mod tests {
 
     #[test]
     fn a_port_tells_its_socket_once() {
-        let mut port = Port::bind("127.0.0.1:0".parse().unwrap(), 46).unwrap();
-        assert_eq!([port.hop(64), port.hop(64), port.hop(63)], [Hop::Socket, Hop::Socket, Hop::Message]);
-        assert!(port.settle(63));
-        assert_eq!(port.hop(63), Hop::Socket);
-        assert_eq!([port.lost(5), port.lost(5), port.lost(7)], [5, 0, 2]);
+        let mut pair = pair();
+        let hops = [64, 64, 63].map(|hop_limit| pair.hop(Component::Rtp, hop_limit));
+        assert_eq!(hops, [Hop::Socket, Hop::Socket, Hop::Message]);
+        assert!(pair.settle(Component::Rtp, 63));
+        assert_eq!(pair.hop(Component::Rtp, 63), Hop::Socket);
+        assert_eq!([5, 5, 7].map(|total| pair.lost(Which::Rtp, total)), [5, 0, 2]);
     }
 
     #[test]
     fn a_slot_that_is_used_again_has_another_generation() {
-        let port = || Port::bind("127.0.0.1:0".parse().unwrap(), 46).unwrap();
         let mut ports = Ports::default();
-        let first = ports.install(Slot(3), port(), port()).unwrap().generation;
+        let first = ports.install(Slot(3), pair()).unwrap().generation;
         assert!(ports.pair(Slot(2)).is_none() && ports.pair(Slot(9)).is_none());
         assert!(ports.remove(Slot(3)).is_some() && ports.remove(Slot(3)).is_none());
-        assert_ne!(ports.install(Slot(3), port(), port()).unwrap().generation, first);
+        assert_ne!(ports.install(Slot(3), pair()).unwrap().generation, first);
     }
 
     /// MED-19.

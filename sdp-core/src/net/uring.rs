@@ -13,11 +13,13 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::buffers::Buffers;
-use super::headers::{self, CONTROL, HopLimitRow, NAME};
+use super::headers::{self, CONTROL, NAME};
+use super::line::Way;
+use super::mark::{BELL, CANCEL, Mark, RECEIVE, SEND, Which};
+use super::out::Out;
 use super::pump::{COALESCE, Engine, Turn, Wake, clock};
 use super::socket::{Hop, Pair, Ports};
-use crate::relay::Component;
-use crate::relay::stream::Packet;
+use crate::relay::stream::{Packet, Passed};
 use crate::relay::table::{Forward, Slot, Table};
 
 /// Requests handed over in one call.
@@ -27,7 +29,7 @@ const COMPLETIONS: u32 = 4096;
 /// Completions taken in one turn.
 const BATCH: usize = 256;
 /// Packets that a wait is for, unless [`COALESCE`] is over first.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 /// How long a receive rests that failed. The table's own deadlines end each wait after a second.
 const REST: Duration = Duration::from_secs(1);
 /// Descriptors that may be registered. Ports beyond are named by descriptor, at a little more cost.
@@ -58,6 +60,12 @@ pub(super) struct Uring {
     groups: bool,
     /// So many descriptors may be registered: the kernel finds them without counting who uses them.
     files: u32,
+    /// Ports that are to have a line.
+    dials: Vec<Mark>,
+    /// Lines there are.
+    lines: usize,
+    /// Descriptors of ports and lines up to which there may be more lines.
+    descriptors: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,52 +75,10 @@ struct Done {
     flags: u32,
 }
 
-/// What the kernel reads to send one packet.
-struct Out {
-    name: [u8; NAME],
-    control: HopLimitRow,
-    part: libc::iovec,
-    message: libc::msghdr,
-}
-
-/// Which request a completion is of: 3 bits what, 1 bit the port of the pair, 28 bits slot, 32 bits generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
-    component: Component,
-    slot: Slot,
-    generation: u32,
-}
-
-const RECEIVE: u64 = 0;
-const SEND: u64 = 1;
-const BELL: u64 = 2;
-const CANCEL: u64 = 3;
-
-impl Mark {
-    fn pack(self, what: u64) -> u64 {
-        let part = match self.component {
-            Component::Rtp => 0,
-            Component::Rtcp => 1,
-        };
-        what << 61 | part << 60 | (self.slot.0 as u64 & 0x0fff_ffff) << 32 | u64::from(self.generation)
-    }
-
-    fn unpack(bits: u64) -> (u64, Self) {
-        let component = if bits >> 60 & 1 == 0 { Component::Rtp } else { Component::Rtcp };
-        let slot = Slot((bits >> 32 & 0x0fff_ffff) as usize);
-        (bits >> 61, Self { component, slot, generation: bits as u32 })
-    }
-
-    /// Whether the ports that had the slot then have it still.
-    fn is_live(self, ports: &Ports) -> bool {
-        ports.pair(self.slot).is_some_and(|pair| pair.generation == self.generation)
-    }
-}
-
 impl Uring {
     /// # Errors
     /// What the kernel lacks or forbids. Must be called on the thread that will use it.
-    pub(super) fn new(wake: Arc<Wake>) -> io::Result<Self> {
+    pub(super) fn new(wake: Arc<Wake>, descriptors: usize) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -141,7 +107,7 @@ impl Uring {
         let buffers = Buffers::register(&ring, BUFFERS)?;
         let mut layout = Box::new(empty_message());
         (layout.msg_namelen, layout.msg_controllen) = (NAME as u32, CONTROL);
-        let outs = (0..BATCH).map(|_| Out::empty()).collect();
+        let outs = (0..BATCH).map(|_| Out::new(empty_message())).collect();
         Ok(Self {
             ring,
             buffers,
@@ -157,6 +123,9 @@ impl Uring {
             wake_armed: false,
             groups,
             files: files.unwrap_or(0),
+            dials: Vec::new(),
+            lines: 0,
+            descriptors,
         })
     }
 
@@ -190,19 +159,25 @@ impl Uring {
         }
     }
 
-    /// The place of a port among the registered descriptors.
-    fn place(&self, slot: Slot, component: Component) -> Option<Fixed> {
-        let part = match component {
-            Component::Rtp => 0,
-            Component::Rtcp => 1,
-        };
-        let place = u32::try_from(slot.0).ok()?.checked_mul(2)? | part;
+    /// The place of a socket among the registered descriptors.
+    fn place(&self, slot: Slot, socket: Which) -> Option<Fixed> {
+        let place = u32::try_from(slot.0).ok()?.checked_mul(3)?.checked_add(socket.number())?;
         (place < self.files).then_some(Fixed(place))
+    }
+
+    /// Registers the descriptors of sockets, one behind the other; -1: none.
+    fn register(&mut self, slot: Slot, first: Which, descriptors: &[i32]) {
+        if let Some(place) = self.place(slot, first)
+            && self.ring.submitter().register_files_update(place.0, descriptors).is_err()
+        {
+            // Want of kernel memory: what has no place is not used by place.
+            self.files = self.files.min(place.0);
+        }
     }
 
     #[allow(unsafe_code)]
     fn receive(&mut self, mark: Mark, fd: i32) {
-        let request = match self.place(mark.slot, mark.component) {
+        let request = match self.place(mark.slot, mark.socket) {
             Some(place) => opcode::RecvMsgMulti::new(place, &*self.layout, BUFFERS).build(),
             None => opcode::RecvMsgMulti::new(Fd(fd), &*self.layout, BUFFERS).build(),
         };
@@ -213,17 +188,56 @@ impl Uring {
         }
     }
 
+    #[allow(unsafe_code)]
+    fn cancel(&mut self, mark: Mark) {
+        let request = opcode::AsyncCancel::new(mark.pack(RECEIVE)).build();
+        // SAFETY: it points to nothing.
+        unsafe { self.push(&request.user_data(CANCEL << 61).flags(squeue::Flags::SKIP_SUCCESS)) };
+    }
+
+    /// Gives lines to the ports for which it pays.
+    fn dial(&mut self, ports: &mut Ports) {
+        if !self.dials.is_empty() {
+            // What is queued for a line goes to whom it leads to now.
+            self.flush();
+        }
+        let taken = 2 * ports.len();
+        while let Some(mark) = self.dials.pop() {
+            let Some(pair) = mark.pair(ports) else { continue };
+            let (full, before) = (taken + self.lines >= self.descriptors, pair.line().is_some());
+            // It helps, and nothing depends on it: where no descriptor is to be had for it, the port goes on alone.
+            if (full && !before) || pair.dial().is_err() {
+                continue;
+            }
+            if let Some(fd) = pair.raw(Which::Line).filter(|_| !before) {
+                self.lines += 1;
+                self.register(mark.slot, Which::Line, &[fd]);
+                self.receive(mark, fd);
+            }
+        }
+    }
+
+    /// Takes the line of a port away.
+    fn cut(&mut self, mark: Mark, ports: &mut Ports) {
+        // What is queued names it.
+        self.cancel(mark);
+        self.flush();
+        if let Some(line) = mark.pair(ports).and_then(Pair::cut) {
+            self.register(mark.slot, Which::Line, &[-1]);
+            self.lines = self.lines.saturating_sub(1);
+            drop(line);
+        }
+    }
+
     /// Arms what has ended, after the buffers it may have wanted are back.
-    fn resume(&mut self, ports: &mut Ports) {
+    fn resume(&mut self, ports: &Ports) {
         if !self.resume.is_empty() {
             self.flush();
         }
         for _ in 0..self.resume.len() {
             let Some(mark) = self.resume.pop() else { break };
-            if mark.is_live(ports)
-                && let Some(port) = ports.port_mut(mark.slot, mark.component)
-            {
-                let fd = port.raw();
+            let pair = ports.pair(mark.slot).filter(|pair| pair.generation == mark.generation);
+            if let Some(fd) = pair.and_then(|pair| pair.raw(mark.socket)) {
                 self.receive(mark, fd);
             }
         }
@@ -271,6 +285,8 @@ impl Uring {
         if live && !cqueue::more(done.flags) {
             if done.result >= 0 || done.result == -libc::ENOBUFS {
                 self.resume.push(mark);
+            } else if mark.socket == Which::Line {
+                self.cut(mark, ports);
             } else {
                 self.rest_until = now + REST;
                 self.resting.push(mark);
@@ -290,9 +306,9 @@ impl Uring {
         let Ok(message) = RecvMsgOut::parse(buffer, &self.layout) else { return };
         let notes = headers::notes(message.control_data());
         if let Some(total) = notes.lost
-            && let Some(port) = ports.port_mut(mark.slot, mark.component)
+            && let Some(pair) = ports.pair_mut(mark.slot)
         {
-            table.handle_overflow(mark.slot, port.lost(total));
+            table.handle_overflow(mark.slot, pair.lost(mark.socket, total));
         }
         if message.is_payload_truncated() {
             table.handle_oversize(mark.slot);
@@ -300,7 +316,8 @@ impl Uring {
         }
         let Some(source) = headers::address(message.name_data()) else { return };
         let bytes = message.payload_data();
-        let packet = Packet { component: mark.component, source, hop_limit: notes.hop_limit, bytes };
+        let component = mark.socket.component();
+        let packet = Packet { component, source, hop_limit: notes.hop_limit, bytes };
         let Some(forward) = table.handle_packet(now, mark.slot, &packet) else { return };
         // The table's own are good until its next packet, the buffer of what came until the kernel has read it.
         let bytes = match (forward.answer, forward.changed) {
@@ -314,6 +331,20 @@ impl Uring {
         }
     }
 
+    /// The kernel refused to send a packet that had come by this socket.
+    fn refused(&mut self, mark: Mark, table: &mut Table, ports: &mut Ports) {
+        table.handle_send_error(mark.slot);
+        // Its peer may be unreachable, or somebody says so: what is left is tried without the line.
+        if mark.socket != Which::Rtcp
+            && let Some(slot) = table.way_out(mark.slot)
+            && let Some(pair) = ports.pair(slot)
+            && pair.line().is_some()
+        {
+            let generation = pair.generation;
+            self.cut(Mark { socket: Which::Line, slot, generation }, ports);
+        }
+    }
+
     /// Queues a packet. `part` must stay as it is until the kernel has taken the request.
     #[allow(unsafe_code)]
     fn send(&mut self, from: Mark, forward: &Forward, part: libc::iovec, ports: &mut Ports) -> bool {
@@ -321,41 +352,26 @@ impl Uring {
         if self.queued == self.outs.len() || self.ring.submission().is_full() {
             self.flush();
         }
-        let Some(port) = ports.port_mut(forward.slot, forward.passed.component) else { return false };
-        let hop = port.hop(forward.passed.hop_limit);
+        let Passed { component, hop_limit, .. } = forward.passed;
+        let Some(pair) = ports.pair_mut(forward.slot) else { return false };
+        let hop = pair.hop(component, hop_limit);
         if hop == Hop::Settle {
             self.flush();
-            port.settle(forward.passed.hop_limit);
+            pair.settle(component, hop_limit);
         }
-        let fd = Fd(port.raw());
-        let place = self.place(forward.slot, forward.passed.component);
+        let way = pair.way(component, forward.to);
+        let socket = Which::of(component, way);
+        let Some(fd) = pair.raw(socket).map(Fd) else { return false };
+        if way == Way::Dial {
+            self.dials.push(Mark { socket: Which::Line, slot: forward.slot, generation: pair.generation });
+        }
+        let place = self.place(forward.slot, socket);
         let Some(out) = self.outs.get_mut(self.queued) else { return false };
-        let length = headers::put_address(&mut out.name, forward.to);
-        let request = if hop == Hop::Socket {
-            let (bytes, octets) = (part.iov_base.cast(), u32::try_from(part.iov_len).unwrap_or(0));
-            let request = match place {
-                Some(place) => opcode::Send::new(place, bytes, octets),
-                None => opcode::Send::new(fd, bytes, octets),
-            };
-            request
-                .flags(libc::MSG_DONTWAIT)
-                .dest_addr(out.name.as_ptr().cast())
-                .dest_addr_len(length)
-                .build()
-        } else {
-            headers::put_hop_limit(&mut out.control, forward.to.is_ipv6(), forward.passed.hop_limit);
-            out.part = part;
-            out.message.msg_name = out.name.as_mut_ptr().cast();
-            out.message.msg_namelen = length;
-            out.message.msg_iov = &raw mut out.part;
-            out.message.msg_iovlen = 1;
-            out.message.msg_control = out.control.as_mut_ptr().cast();
-            out.message.msg_controllen = out.control.len();
-            let request = match place {
-                Some(place) => opcode::SendMsg::new(place, &raw const out.message),
-                None => opcode::SendMsg::new(fd, &raw const out.message),
-            };
-            request.flags(libc::MSG_DONTWAIT as u32).build()
+        // A line knows where it leads.
+        out.address((way != Way::Line).then_some(forward.to));
+        let request = match hop {
+            Hop::Socket => out.plain(place, fd, part),
+            _ => out.marked(place, fd, part, forward.to.is_ipv6(), hop_limit),
         };
         let request = request.user_data(from.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: name, message and control lie in `outs`, which is boxed; their place counts as taken, so that nobody touches
@@ -368,30 +384,26 @@ impl Uring {
 
 impl Engine for Uring {
     fn watch(&mut self, slot: Slot, pair: &Pair) {
-        if let Some(place) = self.place(slot, Component::Rtp) {
-            let both = [pair.rtp.raw(), pair.rtcp.raw()];
-            if self.ring.submitter().register_files_update(place.0, &both).is_err() {
-                // Want of kernel memory: what has no place is not used by place.
-                self.files = self.files.min(place.0);
+        let all = Which::ALL.map(|socket| pair.raw(socket));
+        self.register(slot, Which::Rtp, &all.map(|fd| fd.unwrap_or(-1)));
+        // One that comes from another worker brings its line along.
+        self.lines += usize::from(pair.line().is_some());
+        for (socket, fd) in Which::ALL.into_iter().zip(all) {
+            if let Some(fd) = fd {
+                self.receive(Mark { socket, slot, generation: pair.generation }, fd);
             }
-        }
-        for (component, port) in [(Component::Rtp, &pair.rtp), (Component::Rtcp, &pair.rtcp)] {
-            self.receive(Mark { component, slot, generation: pair.generation }, port.raw());
         }
     }
 
-    #[allow(unsafe_code)]
     fn unwatch(&mut self, slot: Slot, pair: &Pair) {
-        for component in [Component::Rtp, Component::Rtcp] {
-            let mark = Mark { component, slot, generation: pair.generation };
-            let request = opcode::AsyncCancel::new(mark.pack(RECEIVE)).build();
-            // SAFETY: it points to nothing.
-            unsafe { self.push(&request.user_data(CANCEL << 61).flags(squeue::Flags::SKIP_SUCCESS)) };
+        for socket in Which::ALL.into_iter().filter(|socket| pair.raw(*socket).is_some()) {
+            self.cancel(Mark { socket, slot, generation: pair.generation });
         }
+        self.lines = self.lines.saturating_sub(usize::from(pair.line().is_some()));
         // Before the descriptors are closed and their numbers used again: what is queued names them.
         self.flush();
-        if let Some(place) = self.place(slot, Component::Rtp) {
-            let _ = self.ring.submitter().register_files_update(place.0, &[-1, -1]);
+        if let Some(place) = self.place(slot, Which::Rtp) {
+            let _ = self.ring.submitter().register_files_update(place.0, &[-1; Which::ALL.len()]);
         }
     }
 
@@ -402,6 +414,7 @@ impl Engine for Uring {
         if !self.resting.is_empty() && clock() >= self.rest_until {
             self.resume.append(&mut self.resting);
         }
+        self.dial(ports);
         self.resume(ports);
         self.enter(wait)?;
         self.done.clear();
@@ -416,7 +429,7 @@ impl Engine for Uring {
             let Some(done) = self.done.get(at).copied() else { break };
             match Mark::unpack(done.mark) {
                 (RECEIVE, mark) => self.arrived(now, mark, done, table, ports),
-                (SEND, mark) if mark.is_live(ports) => table.handle_send_error(mark.slot),
+                (SEND, mark) if mark.is_live(ports) => self.refused(mark, table, ports),
                 (BELL, _) => {
                     self.wake.clear();
                     self.wake_armed = cqueue::more(done.flags);
@@ -441,17 +454,7 @@ impl Drop for Uring {
     }
 }
 
-impl Out {
-    fn empty() -> Self {
-        Self {
-            name: [0; NAME],
-            control: headers::HOP_LIMIT_ROW,
-            part: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
-            message: empty_message(),
-        }
-    }
-}
-
+/// A message header without name, parts and control.
 #[allow(unsafe_code)]
 fn empty_message() -> libc::msghdr {
     // SAFETY: a message header of zeros is one without name, parts and control; some platforms have padding in it that no
@@ -465,16 +468,16 @@ mod tests {
 
     use super::*;
     use crate::net::socket::Port;
-    use crate::relay::stream::Passed;
+    use crate::relay::Component;
 
     #[test]
     fn a_packet_queued_when_there_was_no_room_goes_where_it_should() {
         // A kernel without rings has nothing to be tested.
-        let Ok(mut uring) = Uring::new(Arc::new(Wake::new().unwrap())) else { return };
+        let Ok(mut uring) = Uring::new(Arc::new(Wake::new().unwrap()), 0) else { return };
         let port = || Port::bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let (mut ports, slot) = (Ports::default(), Slot(0));
-        let generation = ports.install(slot, port(), port()).unwrap().generation;
-        let from = Mark { component: Component::Rtp, slot, generation };
+        let generation = ports.install(slot, Pair::new(port(), port())).unwrap().generation;
+        let from = Mark { socket: Which::Rtp, slot, generation };
         let nothing = opcode::Nop::new().build().user_data(CANCEL << 61);
         #[allow(unsafe_code)]
         // SAFETY: it points to nothing.
@@ -499,18 +502,6 @@ mod tests {
         for (end, text) in ends {
             let mut got = [0; 4];
             assert_eq!((end.recv(&mut got).unwrap(), got[0]), (1, text[0]));
-        }
-    }
-
-    #[test]
-    fn a_mark_comes_back_as_it_went() {
-        for component in [Component::Rtp, Component::Rtcp] {
-            for (slot, generation) in [(0, 0), (65_535, u32::MAX), (0x0fff_ffff, 7)] {
-                let mark = Mark { component, slot: Slot(slot), generation };
-                for what in [RECEIVE, SEND, BELL, CANCEL] {
-                    assert_eq!(Mark::unpack(mark.pack(what)), (what, mark));
-                }
-            }
         }
     }
 }

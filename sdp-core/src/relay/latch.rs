@@ -168,6 +168,11 @@ impl Latch {
         self.holder.filter(|_| self.latching).map(|holder| holder.address).or(self.described)
     }
 
+    /// Whether this is where its end was described.
+    pub fn is_described(&self, source: SocketAddr) -> bool {
+        self.described == Some(source)
+    }
+
     /// Whether a report with this SSRC may come from the end that holds this port of RTP: from its address, in the name it
     /// sends with (RFC 3550 §6.4). While nobody holds it, anybody's may.
     pub fn vouches(&self, source: IpAddr, ssrc: u32) -> bool {

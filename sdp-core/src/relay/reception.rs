@@ -18,7 +18,9 @@ const SOURCES: usize = 2;
 /// What comes from one end.
 #[derive(Debug, Clone, Default)]
 pub struct Meter {
-    sources: [Option<Source>; SOURCES],
+    first: Option<Source>,
+    /// Boxed: hardly an end has a second one.
+    second: Option<Box<Source>>,
     /// The last one heard.
     last: usize,
     /// Of sources that made room for others, and of sequences that were restarted.
@@ -129,16 +131,15 @@ impl Totals {
 impl Meter {
     /// Measures a packet.
     pub fn record(&mut self, now: Instant, header: &Header, clocks: &Clocks) {
-        let is = |at: usize, meter: &Self| {
-            meter.sources.get(at).is_some_and(|one| one.as_ref().is_some_and(|one| one.ssrc == header.ssrc))
-        };
+        let is = |at: usize, meter: &Self| meter.source(at).is_some_and(|one| one.ssrc == header.ssrc);
         if !is(self.last, self) {
             self.last = match (0..SOURCES).find(|at| is(*at, self)) {
                 Some(known) => known,
                 None => self.begin(header),
             };
         }
-        let Some(source) = self.sources.get_mut(self.last).and_then(Option::as_mut) else { return };
+        let source = if self.last == 0 { self.first.as_mut() } else { self.second.as_deref_mut() };
+        let Some(source) = source else { return };
         if source.payload_type != header.payload_type {
             // Another clock, perhaps: nothing to compare with.
             let rate = clocks.rate(header.payload_type).unwrap_or(0);
@@ -154,25 +155,31 @@ impl Meter {
 
     /// A place for a new SSRC: an empty one, or that of the one not heard last.
     fn begin(&mut self, header: &Header) -> usize {
-        let empty = self.sources.iter().position(Option::is_none);
+        let empty = (0..SOURCES).find(|at| self.source(*at).is_none());
         let at = empty.unwrap_or((self.last + 1) % SOURCES);
         if let Some(place) = self.ssrcs.get_mut(self.ssrc_count as usize) {
             *place = Some(header.ssrc);
         }
         self.ssrc_count = self.ssrc_count.saturating_add(1);
-        if let Some(place) = self.sources.get_mut(at)
-            && let Some(left) = place.replace(Source::new(header))
-        {
+        if let Some(left) = self.source(at).copied() {
             self.before.add(&left);
         }
+        match at {
+            0 => self.first = Some(Source::new(header)),
+            _ => self.second = Some(Box::new(Source::new(header))),
+        }
         at
+    }
+
+    fn source(&self, at: usize) -> Option<&Source> {
+        if at == 0 { self.first.as_ref() } else { self.second.as_deref() }
     }
 
     /// The sums so far.
     pub fn reception(&self) -> Reception {
         let mut totals = self.before;
-        self.sources.iter().flatten().for_each(|source| totals.add(source));
-        let last = self.sources.get(self.last).and_then(Option::as_ref);
+        (0..SOURCES).filter_map(|at| self.source(at)).for_each(|source| totals.add(source));
+        let last = self.source(self.last);
         let micros = |nanos: u64| u32::try_from(nanos / 1_000).unwrap_or(u32::MAX);
         Reception {
             received: totals.received,

@@ -20,6 +20,7 @@ use changes::Changes;
 
 pub mod changes;
 pub mod continuity;
+mod forked;
 
 /// A packet as it came.
 #[derive(Debug, Clone, Copy)]
@@ -317,14 +318,8 @@ impl Stream {
 
     /// Where a passed packet goes when it leaves by `side`; counts it as sent.
     pub fn leave(&mut self, now: Instant, side: Side, passed: Passed, octets: usize) -> Option<SocketAddr> {
-        let leg = self.leg(side);
-        let to = leg.latch(passed.component).destination()?;
-        leg.statistics.sent += 1;
-        leg.statistics.sent_octets += octets as u64;
-        leg.statistics.hop_limit_sent.record(passed.hop_limit);
-        if let Some(report) = passed.sender_report {
-            leg.round_trip.sent(now, report);
-        }
+        let to = self.leg(side).latch(passed.component).destination()?;
+        self.count_sent(now, side, passed, octets);
         Some(to)
     }
 

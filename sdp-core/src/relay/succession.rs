@@ -88,10 +88,11 @@ impl Holder {
 }
 
 /// Who may come after the holder, and who was before it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct Succession {
     heir: Option<Heir>,
-    displaced: Option<Displaced>,
+    /// Boxed: few ends ever move, and each port would have room for one.
+    displaced: Option<Box<Displaced>>,
     /// Who had borrowed the place.
     borrower: Option<SocketAddr>,
 }
@@ -170,7 +171,7 @@ impl Succession {
         if self.displaced.take().is_some_and(|displaced| displaced.holder.address == to) {
             self.borrower = before.map(|holder| holder.address);
         } else {
-            self.displaced = before.map(|holder| Displaced { holder, since: now, count: 0 });
+            self.displaced = before.map(|holder| Box::new(Displaced { holder, since: now, count: 0 }));
         }
     }
 }

@@ -36,8 +36,12 @@ pub(crate) struct Peer(UdpSocket);
 
 impl Peer {
     pub(crate) fn new(host: &str) -> Self {
-        let socket = UdpSocket::bind((ip(host), 0)).unwrap();
-        match ip(host) {
+        Self::at((ip(host), 0).into())
+    }
+
+    pub(crate) fn at(place: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(place).unwrap();
+        match place.ip() {
             IpAddr::V4(_) => setsockopt(&socket, Ipv4RecvTtl, &true).unwrap(),
             IpAddr::V6(_) => setsockopt(&socket, Ipv6RecvHopLimit, &true).unwrap(),
         }

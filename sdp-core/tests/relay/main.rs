@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // These tests run in real time, some of them with threads.
 
 pub(crate) mod gateway;
+mod lines;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};

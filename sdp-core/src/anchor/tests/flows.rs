@@ -134,39 +134,6 @@ fn an_update_between_answer_and_2xx_is_an_exchange_of_its_own() {
 }
 
 #[test]
-fn where_forks_are_wanted_each_early_tone_is_heard_until_one_wins() {
-    for limit in [SenderLimit::Lock, SenderLimit::LockIp, SenderLimit::Multiple] {
-        let mut rig = Rig::new(|config| {
-            (config.policy.forked, config.policy.sender_limit) = (true, limit);
-        });
-        let (outer, inner) = forked(&mut rig);
-        let tone =
-            |rig: &mut Rig, from: SocketAddr, n| rig.packet(inner, from, 64, &rtp(n)).map(|sent| sent.1);
-        rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
-        for n in 1..4 {
-            for from in [at(DESK, 7000), at(SOFT, 8000)] {
-                assert_eq!(tone(&mut rig, from, n), Some(at(PHONE_A, 61000)), "{limit:?} {from}");
-            }
-            assert_eq!(tone(&mut rig, at("10.0.1.99", 7000), n), None, "nobody else");
-        }
-        // What the phone sends goes to one of them: who answered last.
-        assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(2)).unwrap().1, at(SOFT, 8000));
-        // The winner is the one that is in effect, or the other.
-        for (fork, winner, loser) in
-            [(8, at(SOFT, 8000), at(DESK, 7000)), (7, at(DESK, 7000), at(SOFT, 8000))]
-        {
-            confirm(&mut rig, fork);
-            assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(3)).unwrap().1, winner, "{limit:?}");
-            assert!(tone(&mut rig, winner, 9).is_some(), "{limit:?}");
-            assert_eq!(tone(&mut rig, loser, 9), None, "{limit:?}: who lost is heard no more");
-        }
-        rig.anchor.end(rig.now, 1);
-        rig.settle();
-        assert_eq!((rig.anchor.sessions(), rig.anchor.own.len()), (0, 0));
-    }
-}
-
-#[test]
 fn one_answer_is_no_fork_however_often_it_is_given() {
     let mut rig = Rig::new(|config| config.policy.forked = true);
     rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));

@@ -4,6 +4,7 @@ mod chaos;
 mod direct;
 mod families;
 mod flows;
+mod forks;
 mod ice;
 mod joins;
 mod leases;

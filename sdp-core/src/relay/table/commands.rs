@@ -51,13 +51,19 @@ impl Table {
     pub(super) fn set(&mut self, now: Instant, setup: StreamSetup) {
         let id = setup.id;
         let at = self.by_id.get(&id).copied();
-        let usable = |pair: PairId, side: Side| self.usable(pair, side, at);
+        let usable = |pair: PairId, side: Side| self.usable(pair, side, at, id.session);
         let (Some(outside), Some(inside)) =
             (usable(setup.outside.pair, Side::Outside), usable(setup.inside.pair, Side::Inside))
         else {
             self.reports.push_back(Report::Refused { stream: id });
             return;
         };
+        // A stream that shares a pair has another of its own.
+        let own = |slot: usize| !self.is_others(slot, at);
+        if !own(outside) && !own(inside) {
+            self.reports.push_back(Report::Refused { stream: id });
+            return;
+        }
         let entry = match at {
             Some(at) => match self.streams.get_mut(at).and_then(Option::as_mut) {
                 Some(entry) => {
@@ -65,7 +71,9 @@ impl Table {
                     let old = [(entry.outside, outside), (entry.inside, inside)];
                     (entry.outside, entry.inside) = (outside, inside);
                     for (slot, _) in old.into_iter().filter(|(old, new)| old != new) {
-                        self.unbind(now, slot);
+                        if self.vacate_shared(slot, at) {
+                            self.unbind(now, slot);
+                        }
                     }
                     at
                 }
@@ -85,9 +93,7 @@ impl Table {
             }
         };
         for (slot, side) in [(outside, Side::Outside), (inside, Side::Inside)] {
-            if let Some(bound) = self.slots.get_mut(slot).and_then(Option::as_mut) {
-                bound.usage = Usage::Stream { at: entry, side };
-            }
+            self.occupy(slot, entry, side);
         }
     }
 
@@ -100,13 +106,16 @@ impl Table {
         at
     }
 
-    /// The slot of a pair that a stream may use on a side: leased, or its own already.
-    fn usable(&self, pair: PairId, side: Side, stream: Option<usize>) -> Option<usize> {
+    /// The slot of a pair that a stream may use on a side: leased, its own already, or that of another one of its session.
+    fn usable(&self, pair: PairId, side: Side, stream: Option<usize>, session: u64) -> Option<usize> {
         let at = self.pairs.get(&pair).copied()?;
         let bound = self.slots.get(at)?.as_ref()?;
         let fits = match bound.usage {
             Usage::Leased { .. } | Usage::Kept => true,
-            Usage::Stream { at, side: used } => Some(at) == stream && used == side,
+            Usage::Stream { at: owner, side: used, .. } => {
+                let own = Some(owner) == stream || stream.is_some_and(|stream| self.shares_slot(at, stream));
+                used == side && (own || (stream.is_none() && self.may_share(at, session)))
+            }
             Usage::Free => false,
         };
         (fits && bound.pair.realm.side == side).then_some(at)
@@ -144,6 +153,9 @@ impl Table {
         self.reports.push_back(entry.statistics(true));
         let used = entry.stream.was_used();
         for slot in [entry.outside, entry.inside] {
+            if !self.vacate_shared(slot, at) {
+                continue;
+            }
             if used { self.unbind(now, slot) } else { self.free(slot) }
         }
     }

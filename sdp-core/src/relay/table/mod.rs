@@ -4,6 +4,7 @@ mod commands;
 mod leases;
 mod moving;
 mod restore;
+mod shared;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -193,6 +194,8 @@ pub struct Table {
     away: usize,
     /// Streams that are to leave, in the order of [`Action::Give`].
     leaving: VecDeque<Moving>,
+    /// Slots that several streams share, and those, the owner first.
+    shared: HashMap<usize, Vec<usize>>,
 }
 
 #[derive(Debug)]
@@ -214,7 +217,7 @@ enum Usage {
     Free,
     Leased { until: Instant },
     Kept,
-    Stream { at: usize, side: Side },
+    Stream { at: usize, side: Side, shared: bool },
 }
 
 #[derive(Debug)]
@@ -302,6 +305,7 @@ impl Table {
             binds,
             away: 0,
             leaving: VecDeque::new(),
+            shared: HashMap::new(),
             config,
         }
     }
@@ -309,7 +313,8 @@ impl Table {
     /// Takes a packet that came to a slot. `Some`: send the same bytes there, or what it says. The whole packet path: no allocation, no
     /// lock, no clock of its own.
     pub fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &Packet<'_>) -> Option<Forward> {
-        let Usage::Stream { at, side } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let Usage::Stream { at, side, shared } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let at = if shared { self.belongs(slot, at, side, packet) } else { at };
         let entry = self.streams.get_mut(at)?.as_mut()?;
         let joined = entry.joined.filter(|_| side == Side::Outside);
         let changes = entry.stream.changes(side);
@@ -353,6 +358,10 @@ impl Table {
             let changed = worked.is_changed();
             Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false, changed })
         });
+        let sent = match sent {
+            None if !worked.is_changed() && !replayed => self.found_beside(now, out, leaving, passed, octets),
+            sent => sent,
+        };
         if sent.is_none()
             && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
         {
@@ -384,6 +393,17 @@ impl Table {
         self.count(slot, |dropped| dropped.send += 1);
     }
 
+    /// By which slot what comes to this one leaves.
+    pub fn way_out(&self, slot: Slot) -> Option<Slot> {
+        let Usage::Stream { at, side, .. } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let entry = self.streams.get(at)?.as_ref()?;
+        let (at, leaving) = match entry.joined.filter(|_| side == Side::Outside) {
+            Some(other) => (other, Side::Outside),
+            None => (at, side.other()),
+        };
+        Some(Slot(self.streams.get(at)?.as_ref()?.slot(leaving)))
+    }
+
     /// A packet that came to this slot is larger than the driver takes.
     pub fn handle_oversize(&mut self, slot: Slot) {
         self.count(slot, |dropped| dropped.oversize += 1);
@@ -396,7 +416,7 @@ impl Table {
 
     fn count(&mut self, slot: Slot, act: impl FnOnce(&mut Dropped)) {
         let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
-        if let Some(Usage::Stream { at, side }) = usage
+        if let Some(Usage::Stream { at, side, .. }) = usage
             && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
         {
             act(entry.stream.dropped_mut(side));

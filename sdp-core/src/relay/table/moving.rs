@@ -46,7 +46,9 @@ impl Table {
     }
 
     fn depart(&mut self, stream: StreamId) -> Option<[Slot; 2]> {
-        let at = self.by_id.remove(&stream)?;
+        // One that shares a pair stays with who has it.
+        let at = self.by_id.get(&stream).copied().filter(|at| !self.shares(*at))?;
+        self.by_id.remove(&stream);
         self.part(at);
         let Entry { stream, outside, inside, statistics_due, .. } = self.streams.get_mut(at)?.take()?;
         let mut vacate = |at: usize| self.slots.get_mut(at).and_then(Option::take).map(|bound| bound.pair);
@@ -76,7 +78,7 @@ impl Table {
             *slot = self.vacancy();
             self.pairs.insert(pair.id, *slot);
             if let Some(place) = self.slots.get_mut(*slot) {
-                *place = Some(Bound { pair, usage: Usage::Stream { at, side } });
+                *place = Some(Bound { pair, usage: Usage::Stream { at, side, shared: false } });
             }
         }
         if self.binds {

@@ -47,7 +47,12 @@ impl Table {
             let part = sessions.entry(setup.id.session).or_default();
             part.streams.push(setup.clone());
             let pair = |at: usize| self.slots.get(at).and_then(Option::as_ref).map(|bound| bound.pair);
-            part.pairs.extend([entry.outside, entry.inside].into_iter().filter_map(pair));
+            for pair in [entry.outside, entry.inside].into_iter().filter_map(pair) {
+                // One that is shared is told once.
+                if !part.pairs.contains(&pair) {
+                    part.pairs.push(pair);
+                }
+            }
         }
         for (session, record) in &self.records {
             sessions.entry(*session).or_default().records.push((*session, record.clone()));
@@ -89,7 +94,8 @@ impl Table {
     /// Starts a stream on these pairs, which are bound first where they are not. Ahead of the pool and of leases: somebody
     /// is speaking.
     pub(super) fn restore(&mut self, now: Instant, stream: StreamSetup, mut pairs: Vec<Pair>) {
-        // Those that are bound and free are somebody else's to lease until they are kept for it.
+        // Those that are bound and free are somebody else's to lease until they are kept for it. What another stream of the
+        // session has, or will have before this one's turn comes, is shared.
         pairs.retain(|pair| self.usage(pair.id).is_none_or(|usage| usage == Usage::Free));
         if pairs.is_empty() {
             return self.handle_command(now, Command::Open { stream });
@@ -210,6 +216,13 @@ impl Table {
             exact.leave.into_iter().for_each(|order| self.give(order));
             return None;
         };
+        if matches!(self.usage(pair.id), Some(Usage::Stream { .. })) {
+            // Another stream of its session was first, and shares it.
+            if let Some(exact) = self.wants.front_mut().and_then(|want| want.exact.as_mut()) {
+                exact.missing.pop();
+            }
+            return None;
+        }
         if self.rename(pair) {
             return None;
         }

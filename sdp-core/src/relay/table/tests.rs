@@ -3,6 +3,7 @@ mod guard;
 mod proxy;
 mod reports;
 mod restore;
+mod shared;
 
 use std::num::NonZeroU8;
 

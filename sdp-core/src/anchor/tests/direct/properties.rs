@@ -191,8 +191,9 @@ impl Calls {
             for stream in &state.streams {
                 let id = StreamId { session: *session, index: stream.index };
                 let own = Named { stream: id, pair: stream.inside.id };
-                let peer = stream.names.and_then(|peer| anchor.still(peer));
-                let peer = peer.filter(|peer| peer.names == Some(own));
+                let there =
+                    |named: Named| anchor.stream(named.stream).filter(|peer| peer.inside.id == named.pair);
+                let peer = stream.names.and_then(there).filter(|peer| peer.names == Some(own));
                 assert_eq!(stream.setup.direct, peer.is_some() && stream.direct, "{id:?}");
                 if let Some(peer) = peer {
                     assert_eq!(stream.direct, peer.direct, "{id:?} and {:?} differ", stream.names);
