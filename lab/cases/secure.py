@@ -12,6 +12,7 @@ from cases.audio import dial, hang_up, heard, judge
 from cases.killed_media import Media
 from gateway import Gateway
 from libsrtp import SUITES, Keyed
+from linphone import Linphone
 from net import CALLER, GW_IN4, KAMAILIO, NAT4
 from proc import until
 from rtp import tone
@@ -153,3 +154,36 @@ def secure_libsrtp(lab):
     check("inline:" not in gateway.proc.text(), "a key is in the gateway's log")
     same([call.bye().status for call in calls], [200] * len(calls), "BYE")
     return f"{len(pairs)} calls, {sum(len(end.got) for end in keyed)} packets opened by libsrtp, {lost} not; across roll-overs and kill -9 of the media process"
+
+
+@case("secure-linphone")
+def secure_linphone(lab):
+    """linphone with SDES calls a script's phone with libsrtp and another suite, holds and resumes: its packets are read before and after"""
+    gateway = Gateway(lab, ttl="64", replace=ended("preferred"))
+    outer = Tap(lab, "gw", "eth1")
+    phone = insisting(lab, "phone", "home2", "08000FB52001", "AES_CM_128_HMAC_SHA1_32", 440)
+    soft = Linphone(lab, "home1", "08000FB52002", "soft", encryption="srtp").start()
+    soft.wait("to [LinphoneRegistrationOk]", 15)
+    mark = soft.speak(880).mark()
+    soft.do(f"call sip:inst-{phone.mac}@{KAMAILIO}")
+    soft.wait("LinphoneCallStreamsRunning", since=mark)
+    media = list(phone.calls.values())[-1].media
+
+    def comes(when):
+        before = len(media.got)
+        until(f"the script's phone reads what linphone sends {when}", lambda: len(media.got) > before + 50, 10)
+    comes("at first")
+    for word, state in (("pause", "to LinphoneCallPaused"), ("resume", "LinphoneCallStreamsRunning")):
+        mark = soft.mark()
+        soft.do(word)
+        soft.wait(state, since=mark)
+        time.sleep(1)
+    comes("after the resumption")
+    sealed = [p for p in outer.rtp() if NAT4["home1"] in (p.src[0], p.dst[0])]
+    check(len(sealed) > 100, f"{len(sealed)} packets of linphone's")
+    said = re.findall(r"a=crypto:\S+ \S+", soft.said())
+    mark = soft.mark()
+    soft.do("terminate")
+    soft.wait("LinphoneCallReleased", since=mark)
+    check("inline:" not in gateway.proc.text(), "a key is in the gateway's log")
+    return f"{len(media.got)} packets of linphone's read, {media.unreadable} not; {len(sealed)} outside; it said {sorted(set(said))}"
