@@ -1,9 +1,12 @@
 """linphone's console as a phone that none of us wrote: TLS with a client certificate, commands on its standard input."""
 
+import math
 import os
 import re
 import signal
+import struct
 import subprocess
+import wave
 
 from net import KAMAILIO
 from proc import until
@@ -23,7 +26,7 @@ sip_tls_port={port_tls}
 keepalive_period=30000
 register_only_when_network_is_up=0
 inc_timeout=60
-media_encryption=none
+media_encryption={encryption}
 [net]
 mtu=1300
 [rtp]
@@ -53,16 +56,16 @@ client_cert_key={key}
 class Linphone:
     _count = 0
 
-    def __init__(self, lab, home, mac, user, switch=KAMAILIO, calls=10):
+    def __init__(self, lab, home, mac, user, switch=KAMAILIO, calls=10, encryption="none"):
         Linphone._count += 1
         self.lab, self.home, self.mac, self.user, self.switch = lab, home, mac, user, switch
-        self.name = f"linphone-{user}"
+        self.name, self.encryption = f"linphone-{user}", encryption
         self.folder = f"{lab.folder}/{self.name}-{Linphone._count}"
         os.makedirs(f"{self.folder}/.local/share/linphone")
         host, port = lab.edge
         cert, key = lab.pki.phone(mac)
         with open(f"{self.folder}/rc", "w") as out:
-            out.write(CONFIG.format(roots=lab.edge_roots, cert=cert, key=key, user=user, switch=switch, host=host, port=port, mac=mac, port_tls=25060 + Linphone._count, calls=calls, rtp=23000 + 100 * Linphone._count))
+            out.write(CONFIG.format(roots=lab.edge_roots, cert=cert, key=key, user=user, switch=switch, host=host, port=port, mac=mac, port_tls=25060 + Linphone._count, calls=calls, encryption=encryption, rtp=23000 + 100 * Linphone._count))
         self.log, self.trace = f"{self.folder}/said", f"{self.folder}/log"
         open(self.trace, "w").close()
         lab.opened.append(self)
@@ -72,6 +75,14 @@ class Linphone:
         self.proc = subprocess.Popen(self.lab.net.argv(self.home, "linphonec", "-c", f"{self.folder}/rc", "-S", "-d", "5", "-l", self.trace), stdin=subprocess.PIPE,
                                      stdout=open(self.log, "wb"), stderr=subprocess.STDOUT, start_new_session=True, env=env, cwd=self.folder)
         return self
+
+    def speak(self, hertz):
+        """A tone in place of a sound card."""
+        path = f"{self.folder}/tone.wav"
+        with wave.open(path, "wb") as out:
+            out.setnchannels(1), out.setsampwidth(2), out.setframerate(8000)
+            out.writeframes(struct.pack("<80000h", *(int(9000 * math.sin(2 * math.pi * hertz * n / 8000)) for n in range(80_000))))
+        return self.do("soundcard use files").do(f"play {path}")
 
     def do(self, command):
         self.proc.stdin.write(f"{command}\n".encode())

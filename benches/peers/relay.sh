@@ -7,7 +7,9 @@
 # Prints CPU-seconds per million packets, their ratio to rtpengine's and the bar it must keep, delay, loss; medians of N
 # rounds. Exits with 1 when a bar is broken.
 #   N=3 SECS=5 CALLS=1000               rounds, seconds a test, calls that are set up
-#   SERVERS="rtpengine reset keep"      in the order they run in each round; also epoll (reset on the fallback)
+#   SERVERS="rtpengine reset keep"      in the order they run in each round; also epoll (reset on the fallback), workers1, workers2, …
+#                                       (reset with so many threads, on the cores WORKERS_AT, by default 0-3: those of the generator too)
+#   FILL=200                            streams of a worker before the next one gets any
 #   PEERS=../shared/peers/sip           where the generators are: rtpload, ng.py
 #   RELAY=path                          a relay_calls binary; default: cargo build --release
 #   CORE=0 SEND=2 RECV=3                cores of the relay and of the generator's two threads
@@ -52,9 +54,10 @@ if [ -z "${RELAY:-}" ]; then
 fi
 ng() { python3 "$PEERS/rtpengine/ng.py" "$@"; }
 pss() { awk '/^Pss:/{print $2}' "/proc/$server/smaps_rollup"; }
-pinned() { exec "${first[@]}" taskset -c "$CORE" "$@"; }
+pinned() { exec "${first[@]}" taskset -c "$at" "$@"; }
 
 start() { # server, calls; sets `server` and `before`
+  local at=$CORE
   case $1 in
   rtpengine)
     (pinned /usr/bin/rtpengine --config-file=none --table=-1 --foreground --log-stderr --log-level=4 --interface=127.0.0.4 \
@@ -64,8 +67,9 @@ start() { # server, calls; sets `server` and `before`
     for _ in $(seq 50); do ng ping >/dev/null 2>&1 && break; sleep 0.2; done
     before=$(pss)
     ng setup --calls "$2" --map "$run/map" >/dev/null || fail "rtpengine refused a call";;
-  reset | keep | epoll)
+  reset | keep | epoll | workers[1-9]*)
     local ttl=$1 more=
+    case $1 in workers*) ttl=reset at=${WORKERS_AT:-0-3} more="${1#workers} auto ${FILL:-200}";; esac
     [ "$1" = epoll ] && ttl=reset more="1 epoll"
     : >"$run/$1.log"
     # shellcheck disable=SC2086

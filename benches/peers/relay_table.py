@@ -61,10 +61,11 @@ def main():
         good.append(value >= bar if over else value <= bar)
         return "ok" if good[-1] else "OVER"
 
+    several = sorted({server for server, _ in table if server.startswith("workers")})
     print(f"{'CPU-s per million packets, medians':38}{'cpu':>8}{'ratio':>7}{'bar':>6}      {'pps':>8}{'core':>6}{'lost':>7}{'p50 us':>8}{'p99 us':>8}  runs")
     for test, (name, bar) in TESTS.items():
         theirs = median("rtpengine", test, "cpu")
-        for server in ("rtpengine", *OURS):
+        for server in ("rtpengine", *OURS, *several):
             cpu = median(server, test, "cpu")
             if cpu is None:
                 continue

@@ -12,6 +12,7 @@ from cases.audio import dial, hang_up, heard, judge
 from cases.killed_media import Media
 from gateway import Gateway
 from libsrtp import SUITES, Keyed
+from linphone import Linphone
 from net import CALLER, GW_IN4, KAMAILIO, NAT4
 from proc import until
 from rtp import tone
@@ -58,7 +59,7 @@ def called(lab, phone, outer, inner):
 
 @case("secure")
 def secure(lab):
-    """a baresip that insists on SRTP, called by a script with plain RTP, and calling a baresip without SRTP: all hear; outside no octet in clear, inside all; 488 where SRTP is required and not offered; a baresip that can do both gets SRTP"""
+    """a baresip that insists on SRTP, called by a script with plain RTP, and calling a baresip without SRTP: all hear; outside no octet in clear, inside all; 488 where SRTP is required and not offered; a baresip that can do both gets SRTP, and where SRTP is preferred so does the one that insists on it"""
     gateway = Gateway(lab, ttl="64", replace=ended("required"))
     outer, inner = Tap(lab, "gw", "eth1"), Tap(lab, "gw", "eth0")
     a = Baresip(lab, "home1", "08000FB5000A", hertz=440, encryption="srtp-mand").start().registered()
@@ -80,6 +81,8 @@ def secure(lab):
     packets = outer.rtp()[mark:]
     same({len(p.payload) for p in packets if NAT4["home1"] in (p.src[0], p.dst[0])}, {SILENT + TAG}, "octets to and from the phone with SRTP")
     same({len(p.payload) for p in packets if NAT4["home2"] in (p.src[0], p.dst[0])}, {SILENT}, "octets to and from the phone without")
+    # It answers RTP/AVP with 488, and hears of the second offer alone.
+    called(lab, a, outer, inner)
     either = Baresip(lab, "home1", "08000FB5000C", hertz=440, encryption="srtp").start().registered()
     called(lab, either, outer, inner)
     keys = {key for phone in (a, either) for key in re.findall(r"inline:([A-Za-z0-9+/=]+)", phone.proc.text())}
@@ -151,3 +154,36 @@ def secure_libsrtp(lab):
     check("inline:" not in gateway.proc.text(), "a key is in the gateway's log")
     same([call.bye().status for call in calls], [200] * len(calls), "BYE")
     return f"{len(pairs)} calls, {sum(len(end.got) for end in keyed)} packets opened by libsrtp, {lost} not; across roll-overs and kill -9 of the media process"
+
+
+@case("secure-linphone")
+def secure_linphone(lab):
+    """linphone with SDES calls a script's phone with libsrtp and another suite, holds and resumes: its packets are read before and after"""
+    gateway = Gateway(lab, ttl="64", replace=ended("preferred"))
+    outer = Tap(lab, "gw", "eth1")
+    phone = insisting(lab, "phone", "home2", "08000FB52001", "AES_CM_128_HMAC_SHA1_32", 440)
+    soft = Linphone(lab, "home1", "08000FB52002", "soft", encryption="srtp").start()
+    soft.wait("to [LinphoneRegistrationOk]", 15)
+    mark = soft.speak(880).mark()
+    soft.do(f"call sip:inst-{phone.mac}@{KAMAILIO}")
+    soft.wait("LinphoneCallStreamsRunning", since=mark)
+    media = list(phone.calls.values())[-1].media
+
+    def comes(when):
+        before = len(media.got)
+        until(f"the script's phone reads what linphone sends {when}", lambda: len(media.got) > before + 50, 10)
+    comes("at first")
+    for word, state in (("pause", "to LinphoneCallPaused"), ("resume", "LinphoneCallStreamsRunning")):
+        mark = soft.mark()
+        soft.do(word)
+        soft.wait(state, since=mark)
+        time.sleep(1)
+    comes("after the resumption")
+    sealed = [p for p in outer.rtp() if NAT4["home1"] in (p.src[0], p.dst[0])]
+    check(len(sealed) > 100, f"{len(sealed)} packets of linphone's")
+    said = re.findall(r"a=crypto:\S+ \S+", soft.said())
+    mark = soft.mark()
+    soft.do("terminate")
+    soft.wait("LinphoneCallReleased", since=mark)
+    check("inline:" not in gateway.proc.text(), "a key is in the gateway's log")
+    return f"{len(media.got)} packets of linphone's read, {media.unreadable} not; {len(sealed)} outside; it said {sorted(set(said))}"

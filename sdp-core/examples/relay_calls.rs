@@ -1,6 +1,6 @@
 //! Calls for a load generator: an anchor sets them up, a relay carries them until it is killed.
 //!
-//! `relay_calls MAP CALLS keep|reset [WORKERS [auto|uring|epoll]]` writes a line a call into MAP: the phone's address, ours for it,
+//! `relay_calls MAP CALLS keep|reset [WORKERS [auto|uring|epoll [FILL]]]` writes a line a call into MAP: the phone's address, ours for it,
 //! the switch's, ours for it. `benches/peers/relay.sh` runs it.
 
 use std::error::Error;
@@ -33,6 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut relay = net::Config::new(outside.into(), inside.into(), [7; 32]);
     relay.engine = engine(rest)?;
     relay.workers = rest.first().map_or(Ok(1), |workers| workers.parse())?;
+    if let Some(fill) = rest.get(2) {
+        relay.fill = fill.parse()?;
+    }
     let relay = net::Relay::spawn(relay, move |report| drop(reports.send(report)))?;
     let mut config = Config::new(outside.into(), inside.into());
     if ttl == "reset" {

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use super::headers::{MAX_PACKET, Notes};
 use super::mark::Which;
-use super::pump::{COALESCE, Engine, Turn, Wake, clock};
+use super::pump::{COALESCE, Engine, Moment, Turn, Wake, clock};
 use super::socket::{Hop, Pair, Port, Ports};
 use crate::relay::stream::{Packet, Passed};
 use crate::relay::table::{Slot, Table};
@@ -50,7 +50,7 @@ impl Epoll {
     }
 
     /// Reads a port's packets and sends each where it belongs; says how many there were.
-    fn serve(&mut self, now: Instant, mark: u64, table: &mut Table, ports: &mut Ports) -> usize {
+    fn serve(&mut self, moment: Moment, mark: u64, table: &mut Table, ports: &mut Ports) -> usize {
         let slot = Slot(usize::try_from(mark >> 2).unwrap_or(usize::MAX));
         let socket = Which::numbered(mark & 3);
         let component = socket.component();
@@ -74,7 +74,9 @@ impl Epoll {
             let bytes = self.receiver.bytes(&arrival);
             let packet =
                 Packet { component, source: arrival.source, hop_limit: arrival.notes.hop_limit, bytes };
-            let Some(forward) = table.handle_packet(now, slot, &packet) else { continue };
+            let Some(forward) = table.handle_packet(moment.of(arrival.notes.arrived), slot, &packet) else {
+                continue;
+            };
             let bytes = match (forward.answer, forward.changed) {
                 (true, _) => table.answer(),
                 (_, true) => table.changed(),
@@ -131,7 +133,7 @@ impl Engine for Epoll {
             // The descriptor is ours and open: nothing else can go wrong with it.
             Err(error) => return Err(error),
         };
-        let now = clock();
+        let moment = Moment::now();
         let (mut woken, mut packets) = (false, 0);
         for at in 0..count {
             match self.events.get(at).map_or(WAKE, |event| event.data()) {
@@ -139,10 +141,10 @@ impl Engine for Epoll {
                     self.wake.clear();
                     woken = true;
                 }
-                mark => packets += self.serve(now, mark, table, ports),
+                mark => packets += self.serve(moment, mark, table, ports),
             }
         }
-        self.nap.note(now, packets);
+        self.nap.note(moment.now, packets);
         Ok(Turn { woken, busy: false })
     }
 }
@@ -200,7 +202,10 @@ struct Receiver {
 
 impl Receiver {
     fn new() -> Self {
-        Self { bytes: vec![0; MAX_PACKET].into(), control: nix::cmsg_space!(i32, u32) }
+        Self {
+            bytes: vec![0; MAX_PACKET].into(),
+            control: nix::cmsg_space!(i32, u32, nix::sys::time::TimeSpec),
+        }
     }
 
     /// The next packet of a socket.
@@ -218,6 +223,7 @@ impl Receiver {
                     notes.hop_limit = u8::try_from(value).ok();
                 }
                 ControlMessageOwned::RxqOvfl(total) => notes.lost = Some(total),
+                ControlMessageOwned::ScmTimestampns(time) => notes.arrived = Some(Duration::from(time)),
                 _ => {}
             }
         }

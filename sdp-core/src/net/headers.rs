@@ -1,13 +1,14 @@
 //! Addresses and control messages as the kernel lays them out, read from and written into plain bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use nix::libc;
 
 /// Room for the address of a sender: `sockaddr_in6`, the larger of the two, rounded up to whole words.
 pub(super) const NAME: usize = 32;
-/// Room for two control messages of four octets: the hop limit, and what the queue has lost.
-pub(super) const CONTROL: usize = 2 * ROW;
+/// Room for two control messages of four octets, the hop limit and what the queue has lost, and one with a time.
+pub(super) const CONTROL: usize = 2 * ROW + HEAD + 16;
 
 /// Octets of a buffer for one packet and what comes with it.
 pub(super) const BUFFER: usize = 2048;
@@ -28,6 +29,8 @@ pub(super) struct Notes {
     pub(super) hop_limit: Option<u8>,
     /// Packets that the port's queue had no room for, since it was bound.
     pub(super) lost: Option<u32>,
+    /// When it came, by the kernel's clock: since 1970.
+    pub(super) arrived: Option<Duration>,
 }
 
 /// Reads a `sockaddr_in` or `sockaddr_in6`.
@@ -86,6 +89,7 @@ pub(super) fn notes(mut control: &[u8]) -> Notes {
             (Some(libc::SOL_SOCKET), Some(libc::SO_RXQ_OVFL), Some(value)) => {
                 notes.lost = Some(u32::from_ne_bytes(*value));
             }
+            (Some(libc::SOL_SOCKET), Some(libc::SCM_TIMESTAMPNS), _) => notes.arrived = time(rest),
             _ => {}
         }
         // The next one starts at a whole word; a length that leads nowhere ends the walk.
@@ -99,6 +103,17 @@ pub(super) fn notes(mut control: &[u8]) -> Notes {
         }
     }
     notes
+}
+
+/// Reads a `timespec`, whose two numbers are words.
+fn time(bytes: &[u8]) -> Option<Duration> {
+    let (seconds, rest) = bytes.split_first_chunk()?;
+    let nanos = usize::from_ne_bytes(*rest.first_chunk()?);
+    let seconds = u64::try_from(usize::from_ne_bytes(*seconds)).ok()?;
+    u32::try_from(nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)
+        .map(|nanos| Duration::new(seconds, nanos))
 }
 
 /// Writes the control message that sets the hop limit of one packet.
@@ -151,7 +166,7 @@ mod tests {
         for (v6, value) in [(false, 1), (false, 255), (true, 64), (true, 0)] {
             let mut row = HOP_LIMIT_ROW;
             put_hop_limit(&mut row, v6, value);
-            assert_eq!(notes(&row), Notes { hop_limit: Some(value), lost: None });
+            assert_eq!(notes(&row), Notes { hop_limit: Some(value), ..Notes::default() });
         }
     }
 
@@ -164,9 +179,20 @@ mod tests {
         let mut hop = HOP_LIMIT_ROW;
         put_hop_limit(&mut hop, true, 9);
         let both = [lost, hop].concat();
-        assert_eq!(both.len(), CONTROL);
-        assert_eq!(notes(&both), Notes { hop_limit: Some(9), lost: Some(7) });
-        assert_eq!(notes(&both[..ROW + 3]), Notes { hop_limit: None, lost: Some(7) });
+        let mut stamp =
+            [((HEAD + 16).to_ne_bytes()), [0; WORD], 5usize.to_ne_bytes(), 999_999_999usize.to_ne_bytes()]
+                .concat();
+        stamp[WORD..WORD + 4].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+        stamp[WORD + 4..HEAD].copy_from_slice(&libc::SCM_TIMESTAMPNS.to_ne_bytes());
+        let all = [stamp.clone(), both.clone()].concat();
+        assert_eq!(all.len(), CONTROL);
+        let arrived = Some(Duration::new(5, 999_999_999));
+        assert_eq!(notes(&all), Notes { hop_limit: Some(9), lost: Some(7), arrived });
+        assert_eq!(notes(&stamp[..HEAD + 15]), Notes::default());
+        stamp[HEAD + WORD..].copy_from_slice(&1_000_000_000usize.to_ne_bytes());
+        assert_eq!(notes(&stamp), Notes::default(), "no time");
+        assert_eq!(notes(&both), Notes { hop_limit: Some(9), lost: Some(7), arrived: None });
+        assert_eq!(notes(&both[..ROW + 3]), Notes { lost: Some(7), ..Notes::default() });
         // A length of nothing must not be walked forever, nor one beyond the end.
         for length in [0usize, 1, usize::MAX, 10_000] {
             let mut row = both.clone();

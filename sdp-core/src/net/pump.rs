@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TryRecvError;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -209,11 +209,46 @@ pub(super) fn clock() -> Instant {
     Instant::now()
 }
 
+/// A wake-up, by two clocks: what the kernel stamps packets with is not what durations are measured by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// Since 1970.
+    wall: Duration,
+}
+
+/// A packet that waited for longer was stamped by a clock that was set since.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+impl Moment {
+    #[allow(clippy::disallowed_methods)] // The driver is where time comes from.
+    pub(super) fn now() -> Self {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { now: clock(), wall }
+    }
+
+    /// When a packet with this stamp came. Several wait for one wake-up: that is no jitter of the network's.
+    pub(super) fn of(&self, stamp: Option<Duration>) -> Instant {
+        let waited = stamp.and_then(|stamp| self.wall.checked_sub(stamp)).filter(|time| *time < LONGEST_WAIT);
+        waited.and_then(|time| self.now.checked_sub(time)).unwrap_or(self.now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;
 
     use super::*;
+
+    #[test]
+    fn a_packet_came_when_it_was_stamped() {
+        let moment = Moment { now: clock(), wall: Duration::from_secs(100) };
+        let at = |millis| moment.of(Some(Duration::from_millis(millis)));
+        assert_eq!(at(99_997), moment.now - Duration::from_millis(3));
+        for odd in [None, Some(Duration::from_millis(100_001)), Some(Duration::from_millis(99_000))] {
+            assert_eq!(moment.of(odd), moment.now, "{odd:?}");
+        }
+    }
 
     #[test]
     fn a_bell_is_rung_once_until_it_is_heard() {

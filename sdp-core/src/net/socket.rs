@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{
-    Ipv4RecvTtl, Ipv4Tos, Ipv4Ttl, Ipv6RecvHopLimit, Ipv6TClass, Ipv6Ttl, RcvBuf, RxqOvfl,
+    Ipv4RecvTtl, Ipv4Tos, Ipv4Ttl, Ipv6RecvHopLimit, Ipv6TClass, Ipv6Ttl, RcvBuf, ReceiveTimestampns, RxqOvfl,
 };
 
 use super::line::{Line, Way, Ways};
@@ -96,8 +96,10 @@ pub(super) fn mark(socket: &UdpSocket, local: SocketAddr, class: i32) -> nix::Re
     }
 }
 
-/// Room for a burst. Less of it is no reason to refuse, nor is a kernel that does not tell what its queue lost.
+/// Room for a burst. Less of it is no reason to refuse, nor is a kernel that does not tell what its queue lost or when a packet
+/// came.
 pub(super) fn make_room(socket: &UdpSocket) {
+    let _ = setsockopt(socket, ReceiveTimestampns, &true);
     let _ = setsockopt(socket, RcvBuf, &RECEIVE_BUFFER);
     let _ = setsockopt(socket, RxqOvfl, &1);
 }

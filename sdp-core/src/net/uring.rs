@@ -17,7 +17,7 @@ use super::headers::{self, CONTROL, NAME};
 use super::line::Way;
 use super::mark::{BELL, CANCEL, Mark, RECEIVE, SEND, Which};
 use super::out::Out;
-use super::pump::{COALESCE, Engine, Turn, Wake, clock};
+use super::pump::{COALESCE, Engine, Moment, Turn, Wake, clock};
 use super::socket::{Hop, Pair, Ports};
 use crate::relay::stream::{Packet, Passed};
 use crate::relay::table::{Forward, Slot, Table};
@@ -273,11 +273,11 @@ impl Uring {
     }
 
     /// A receive has a packet, or has ended.
-    fn arrived(&mut self, now: Instant, mark: Mark, done: Done, table: &mut Table, ports: &mut Ports) {
+    fn arrived(&mut self, moment: Moment, mark: Mark, done: Done, table: &mut Table, ports: &mut Ports) {
         let live = mark.is_live(ports);
         if let Some(id) = cqueue::buffer_select(done.flags) {
             if live && let Ok(length) = usize::try_from(done.result) {
-                self.relay(now, mark, (id, length), table, ports);
+                self.relay(moment, mark, (id, length), table, ports);
             }
             self.used.push(id);
         }
@@ -288,7 +288,7 @@ impl Uring {
             } else if mark.socket == Which::Line {
                 self.cut(mark, ports);
             } else {
-                self.rest_until = now + REST;
+                self.rest_until = moment.now + REST;
                 self.resting.push(mark);
             }
         }
@@ -296,7 +296,7 @@ impl Uring {
 
     fn relay(
         &mut self,
-        now: Instant,
+        moment: Moment,
         mark: Mark,
         filled: (u16, usize),
         table: &mut Table,
@@ -318,7 +318,7 @@ impl Uring {
         let bytes = message.payload_data();
         let component = mark.socket.component();
         let packet = Packet { component, source, hop_limit: notes.hop_limit, bytes };
-        let Some(forward) = table.handle_packet(now, mark.slot, &packet) else { return };
+        let Some(forward) = table.handle_packet(moment.of(notes.arrived), mark.slot, &packet) else { return };
         // The table's own are good until its next packet, the buffer of what came until the kernel has read it.
         let bytes = match (forward.answer, forward.changed) {
             (true, _) => self.buffers.put(filled.0, table.answer()),
@@ -424,11 +424,11 @@ impl Engine for Uring {
             result: entry.result(),
             flags: entry.flags(),
         }));
-        let (now, mut woken) = (clock(), false);
+        let (moment, mut woken) = (Moment::now(), false);
         for at in 0..self.done.len() {
             let Some(done) = self.done.get(at).copied() else { break };
             match Mark::unpack(done.mark) {
-                (RECEIVE, mark) => self.arrived(now, mark, done, table, ports),
+                (RECEIVE, mark) => self.arrived(moment, mark, done, table, ports),
                 (SEND, mark) if mark.is_live(ports) => self.refused(mark, table, ports),
                 (BELL, _) => {
                     self.wake.clear();
@@ -487,7 +487,8 @@ mod tests {
         let ends = [b"a", b"b"].map(|text| {
             let end = UdpSocket::bind("127.0.0.1:0").unwrap();
             end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let passed = Passed { component: Component::Rtp, hop_limit: 64, sender_report: None };
+            let passed =
+                Passed { component: Component::Rtp, hop_limit: 64, sender_report: None, borrowed: false };
             let to = end.local_addr().unwrap();
             let part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: 1 };
             assert!(uring.send(

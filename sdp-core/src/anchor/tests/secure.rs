@@ -365,6 +365,38 @@ fn who_may_not_send_costs_no_look_into_what_it_sends() {
     assert_eq!(outside.refused, Some(at(PHONE_B, 61000)));
 }
 
+/// RFC 3711 §3.3.1: one packet far ahead in the name of a source would silence it for as long.
+#[test]
+fn a_neighbour_uses_up_no_numbers_of_who_speaks() {
+    for proxy in [crate::policy::MediaProxy::No, crate::policy::MediaProxy::Use] {
+        let mut rig = Rig::new(|config| {
+            config.policy.srtp = Some(SrtpSides { outside: Off, inside: Required });
+            config.policy.sender_limit = SenderLimit::Multiple;
+            config.policy.proxy = proxy;
+            config.seed = Some([3; 32].into());
+        });
+        let offer = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+        let pbx = speaks("10.0.1.60", 5000, "RTP/SAVP", &[theirs(1, Suite::AesCm80).write()]);
+        let answer = rig.answer(1, Side::Inside, PBX, &pbx);
+        let ours = cryptos(&offer).into_iter().find(|crypto| crypto.key.suite() == Suite::AesCm80).unwrap();
+        let mut heard = Context::new(&ours.key).unwrap();
+        let outer = at(OUTER, ports(&answer)[0]);
+        let (phone, neighbour) = (at(PHONE_A, 61000), at(PHONE_A, 62000));
+        for sequence in 1..100 {
+            let mut sealed = through(&mut rig, outer, phone, &rtp(sequence)).unwrap();
+            let opened = heard.unprotect(&mut sealed).unwrap();
+            heard.accept(opened);
+            let ahead = rtp(sequence + 2_000);
+            assert_eq!(rig.packet(outer, neighbour, 60, &ahead), None, "{proxy:?}");
+            rig.now += Duration::from_millis(20);
+        }
+        // In a name of its own it may, as anywhere.
+        let mut own = rtp(7);
+        own[11] = 99;
+        assert!(rig.packet(outer, neighbour, 60, &own).is_some());
+    }
+}
+
 #[test]
 fn two_phones_that_meet_in_one_hop_have_a_key_each() {
     let mut rig = rig(Required, Off);
@@ -390,4 +422,51 @@ fn two_phones_that_meet_in_one_hop_have_a_key_each() {
     let mut heard = rig.table.changed().to_vec();
     let _ = Context::new(&ours_b.key).unwrap().unprotect(&mut heard).unwrap();
     assert_eq!(heard, rtp(7));
+}
+
+/// `preferred`: who takes SRTP alone refuses the first form of the offer, and gets the other once.
+#[test]
+fn who_refuses_either_is_offered_srtp_alone_once() {
+    for (from, rule, host) in
+        [(Side::Inside, (Preferred, Off), PBX), (Side::Outside, (Off, Preferred), PHONE_A)]
+    {
+        let mut rig = rig(rule.0, rule.1);
+        let to = from.other();
+        let plain = audio(if from == Side::Inside { "10.0.1.60" } else { "192.168.1.7" }, 5000);
+        let first = rig.offer(1, from, host, &plain);
+        assert_eq!((tokens(&first), cryptos(&first).len()), (vec!["RTP/AVP"], 4));
+        assert!(!rig.anchor.insist(1, from), "who offers has refused nothing");
+        assert!(rig.anchor.insist(1, to));
+        let second = rig.offer(1, from, host, &plain);
+        assert_eq!(second, first.replace("RTP/AVP", "RTP/SAVP"), "the same ports and keys");
+        assert!(!rig.anchor.insist(1, to), "once");
+        let (host, phone) = if to == Side::Outside { (PHONE_A, "192.168.1.7") } else { (PBX, "10.0.1.60") };
+        let key = theirs(1, Suite::AesCm80);
+        let answer = rig.answer(1, to, host, &speaks(phone, 30000, "RTP/SAVP", &[key.write()]));
+        assert_eq!(tokens(&answer), ["RTP/AVP"], "the other end has not heard of it");
+        assert!(!rig.anchor.insist(1, to), "it was answered");
+    }
+    // Where there is no choice, and where SRTP passes, there is no other form.
+    for rule in [(Required, Off), (Off, Off)] {
+        let mut rig = rig(rule.0, rule.1);
+        rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+        assert!(!rig.anchor.insist(1, Side::Outside), "{rule:?}");
+        assert!(!rig.anchor.insist(2, Side::Outside));
+    }
+}
+
+/// A re-INVITE to a phone that has spoken SRTP is no step back, and one to a phone that left it is.
+#[test]
+fn who_has_spoken_srtp_is_offered_it_again() {
+    let mut rig = rig(Preferred, Off);
+    let key = theirs(1, Suite::AesCm80);
+    rig.offer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[key.write()]));
+    rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    let again = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!((tokens(&again), cryptos(&again).len()), (vec!["RTP/SAVP"], 4));
+    rig.answer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[key.write()]));
+    rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    let again = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!((tokens(&again), cryptos(&again).len()), (vec!["RTP/AVP"], 4));
 }

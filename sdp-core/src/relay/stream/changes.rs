@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::continuity::{Continuity, Passage};
-use super::{Packet, Stream};
+use super::{Packet, Passed, Stream};
 use crate::relay::command::{LegSetup, Side};
 use crate::relay::crypt::Crypt;
 use crate::relay::report::{Component, Report};
@@ -170,8 +170,8 @@ impl Stream {
         Some(if holds { Speaker::Holder } else { Speaker::Beside })
     }
 
-    /// Makes of a packet what leaves by `side`, if anything is to be sent there; sealed where it is known where to. Of a stream that is not continued (no
-    /// `speaker`) nothing is continued on another.
+    /// Makes of a packet what leaves by `side`, if anything is to be sent there; sealed where it is known where to. Of a stream
+    /// that is not continued (no `speaker`) nothing is continued on another.
     ///
     /// # Errors
     /// It must not leave.
@@ -179,7 +179,7 @@ impl Stream {
         &mut self,
         now: Instant,
         side: Side,
-        component: Component,
+        passed: Passed,
         speaker: Option<Speaker>,
         worked: &mut Worked<'_>,
     ) -> Result<(), Fault> {
@@ -187,7 +187,7 @@ impl Stream {
             return Ok(());
         }
         let (leg, clocks) = self.leg_and_clocks(side);
-        let there = leg.latch(component).destination().is_some();
+        let there = leg.latch(passed.component).destination().is_some();
         let Some(changes) = &mut leg.changes else { return Ok(()) };
         if let (Some(continuity), Some(speaker)) = (&mut changes.continuity, speaker) {
             let holds = speaker == Speaker::Holder;
@@ -205,6 +205,8 @@ impl Stream {
             }
         }
         match &mut changes.crypt {
+            // A number that is sent once can't be sent again: somebody else's packets in the name of who speaks would use up his.
+            Some(_) if there && passed.borrowed => Err(Fault::Replay),
             Some(crypt) if there => crypt.seal(worked.room()),
             _ => Ok(()),
         }
