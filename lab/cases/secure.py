@@ -59,7 +59,7 @@ def called(lab, phone, outer, inner):
 
 @case("secure")
 def secure(lab):
-    """a baresip that insists on SRTP, called by a script with plain RTP, and calling a baresip without SRTP: all hear; outside no octet in clear, inside all; 488 where SRTP is required and not offered; a baresip that can do both gets SRTP"""
+    """a baresip that insists on SRTP, called by a script with plain RTP, and calling a baresip without SRTP: all hear; outside no octet in clear, inside all; 488 where SRTP is required and not offered; a baresip that can do both gets SRTP, and where SRTP is preferred so does the one that insists on it"""
     gateway = Gateway(lab, ttl="64", replace=ended("required"))
     outer, inner = Tap(lab, "gw", "eth1"), Tap(lab, "gw", "eth0")
     a = Baresip(lab, "home1", "08000FB5000A", hertz=440, encryption="srtp-mand").start().registered()
@@ -81,6 +81,8 @@ def secure(lab):
     packets = outer.rtp()[mark:]
     same({len(p.payload) for p in packets if NAT4["home1"] in (p.src[0], p.dst[0])}, {SILENT + TAG}, "octets to and from the phone with SRTP")
     same({len(p.payload) for p in packets if NAT4["home2"] in (p.src[0], p.dst[0])}, {SILENT}, "octets to and from the phone without")
+    # It answers RTP/AVP with 488, and hears of the second offer alone.
+    called(lab, a, outer, inner)
     either = Baresip(lab, "home1", "08000FB5000C", hertz=440, encryption="srtp").start().registered()
     called(lab, either, outer, inner)
     keys = {key for phone in (a, either) for key in re.findall(r"inline:([A-Za-z0-9+/=]+)", phone.proc.text())}

@@ -135,6 +135,13 @@ pub trait Media {
         let _ = (now, session, side);
     }
 
+    /// The offer of this session that `side` got was refused as not acceptable (488). `true`: there is another form of it, which
+    /// the next [`Media::rewrite`] of the same offer gives; at most once for an offer.
+    fn insist(&mut self, now: Instant, session: SessionId, side: Side) -> bool {
+        let _ = (now, session, side);
+        false
+    }
+
     /// Of several dialogs that answered one offer this one was confirmed, or is the one that is left: its answer holds, even
     /// where another's came later and its 2xx repeats none (RFC 6337 §3.1).
     fn confirm(&mut self, now: Instant, session: SessionId, fork: Fork) {

@@ -71,6 +71,10 @@ impl Anchor {
             self.replace(&mut session, id, index, side, pair);
         }
         let mut accepted = self.accept(now, id, &mut session, &mut offer, described);
+        for line in &accepted {
+            session.insists.hear(offer.from, &line.offered);
+            session.insists.hear(from, &line.answered);
+        }
         self.find_ways(id, &session, &offer, &mut accepted);
         for (at, line) in accepted.iter().enumerate() {
             if accepted.iter().take(at).all(|earlier| earlier.index != line.index) {
@@ -80,6 +84,7 @@ impl Anchor {
             }
         }
         self.silence_others(&mut session, &offer, &accepted);
+        self.release_streams(&mut session);
         let placements = placements(&session, &offer, &accepted);
         offer.answered = true;
         session.agreed = offer.streams();

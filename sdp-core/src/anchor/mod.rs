@@ -19,6 +19,7 @@ mod ports;
 mod restore;
 mod secure;
 mod session;
+mod silence;
 mod state;
 mod writing;
 
@@ -270,8 +271,13 @@ impl Anchor {
         let kept = state.agreed.clone();
         self.give_back(&offer);
         self.close_streams(session, |stream| !kept.contains(&Some(stream.index)));
-        if self.sessions.get(&session).is_some_and(|state| state.streams.is_empty()) {
-            self.end(now, session);
+        if let Some(mut state) = self.sessions.remove(&session) {
+            self.release_streams(&mut state);
+            let empty = state.streams.is_empty();
+            self.sessions.insert(session, state);
+            if empty {
+                self.end(now, session);
+            }
         }
         self.keep(session);
     }

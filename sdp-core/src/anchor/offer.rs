@@ -88,6 +88,7 @@ impl Anchor {
             })
             .collect();
         self.adopt(id, &mut session, ends, plan);
+        self.hold_streams(&mut session);
         self.sessions.insert(id, session);
         // What an earlier, unanswered offer had opened and this one does not use.
         let Some(state) = self.sessions.get(&id) else { return Ok(Bytes::new()) };

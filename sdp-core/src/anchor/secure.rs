@@ -2,8 +2,9 @@
 //!
 //! Each side has a rule of its own ([`Srtp`]). An author's line can be RTP (`RTP/AVP`), SRTP (`RTP/SAVP` with a key we can
 //! follow), or either (`RTP/AVP` with a key). Of lines at one port, which are alternatives (SDP-02), the first is taken that
-//! fits the rule best; the others are declined. Where a side is to have SRTP if it can, it is offered `RTP/AVP` with keys:
-//! one line, as the number of lines must not change, and who does not know them passes over them (RFC 4568 §7.1.2).
+//! fits the rule best; the others are declined. Where a side is to have SRTP if it can, it is offered `RTP/AVP` with keys
+//! (RFC 8643): one line, as the number of lines must not change, and who does not know them passes over them. Who refuses that
+//! (488) gets `RTP/SAVP` instead, once ([`Anchor::insist`]); and who has spoken it in this session is offered nothing else.
 //!
 //! Our keys are a stream's own, one for each suite and side, and stay its own while it lasts: an offer that comes again
 //! does not begin anew (RFC 4568 §7.1.4).
@@ -59,6 +60,37 @@ const FRESH: Duration = Duration::from_secs(60);
 pub(super) struct Own {
     outside: Vec<Key>,
     inside: Vec<Key>,
+}
+
+/// Ends that are offered `RTP/SAVP` where either would do: they have said so last, or refused the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Insists {
+    outside: bool,
+    inside: bool,
+}
+
+impl Insists {
+    fn of(self, side: Side) -> bool {
+        match side {
+            Side::Outside => self.outside,
+            Side::Inside => self.inside,
+        }
+    }
+
+    fn set(&mut self, side: Side, insists: bool) {
+        match side {
+            Side::Outside => self.outside = insists,
+            Side::Inside => self.inside = insists,
+        }
+    }
+
+    /// An end was described so: the last word counts.
+    pub(super) fn hear(&mut self, side: Side, described: &Described) {
+        if let Some(settled) = &described.srtp {
+            self.set(side, settled.profile.secure);
+        }
+    }
 }
 
 impl Own {
@@ -201,12 +233,31 @@ fn read(
 }
 
 impl Anchor {
+    /// `to` has refused the offer it got (SIP: 488). `true`: it was offered RTP that could have been SRTP, and is offered SRTP
+    /// alone when the same offer comes again; at most once.
+    pub fn insist(&mut self, session: u64, to: Side) -> bool {
+        let Some(state) = self.sessions.get_mut(&session) else { return false };
+        let offer = state.offer.as_ref().filter(|offer| !offer.answered && offer.from == to.other());
+        let either = |offer: &Offer| offer.srtp.is_some_and(|sides| sides.of(to) == Srtp::Preferred);
+        let asked = |offer: &Offer| offer.lines.iter().any(|line| line.settled().is_some());
+        if state.insists.of(to)
+            || self.random.is_none()
+            || !offer.is_some_and(|offer| either(offer) && asked(offer))
+        {
+            return false;
+        }
+        state.insists.set(to, true);
+        self.keep(session);
+        true
+    }
+
     /// What the lines of an offer say to `to`, which gets keys of ours.
     pub(super) fn secure_offer(&mut self, id: u64, to: Side) -> Vec<Option<Secured>> {
         let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
         let Some(offer) = &session.offer else { return Vec::new() };
         let Some(rule) = offer.srtp.map(|sides| sides.of(to)) else { return Vec::new() };
         let lines: Vec<_> = offer.lines.iter().map(|line| (line.stream, line.settled().cloned())).collect();
+        let firm = rule == Srtp::Required || (rule == Srtp::Preferred && session.insists.of(to));
         let secure = |(stream, settled): (Option<u32>, Option<Settled>)| {
             // Declined: as it was, without its author's keys.
             let Some(settled) = settled else { return Some(Secured::default()) };
@@ -216,7 +267,7 @@ impl Anchor {
                 stream.own.make(to, self.random.as_mut());
                 crypto = stream.own.offered(to);
             }
-            let profile = Profile { secure: rule == Srtp::Required, ..settled.profile };
+            let profile = Profile { secure: firm, ..settled.profile };
             Some(Secured { profile: Some(profile), crypto })
         };
         lines.into_iter().map(secure).collect()

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::direct::{Place, Route};
 use super::path::Described;
-use super::secure::{Own, Told};
+use super::secure::{Insists, Own, Told};
 use super::state::{Refused, Said};
 use crate::policy::SrtpSides;
 use crate::relay::{LegStatistics, Pair, PairId, Side, StreamId, StreamSetup};
@@ -49,6 +49,8 @@ pub(super) struct Session {
     pub(super) signalling: Option<IpAddr>,
     /// What the phone calls itself.
     pub(super) host: Option<IpAddr>,
+    /// Who is offered SRTP alone.
+    pub(super) insists: Insists,
     /// Whose answers come next, where several may answer.
     pub(super) fork: Option<u64>,
     /// For those who look on.

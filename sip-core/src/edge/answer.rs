@@ -43,6 +43,9 @@ impl Edge {
             self.clients.remove(&client);
             return self.park(exchange);
         }
+        if status == 488 && sound && self.offered_again(now, &mut exchange, index) {
+            return self.park(exchange);
+        }
         let actions = if sound {
             let redirection = match status {
                 300..=399 => self.redirected(now, &mut exchange, index, message),

@@ -28,6 +28,7 @@ mod flows;
 mod forward;
 mod hiding;
 mod inbound;
+mod insist;
 mod intake;
 mod keepalive;
 mod limits;

@@ -36,7 +36,7 @@ fn re_invite_update_and_prack() {
     let update = world.hear_start(call.phone, "UPDATE ");
     world.say(call.phone, &reply(&update, "200 OK", "", &sdp("Contact: <sips:117@192.168.1.7>\n")));
     assert!(body(&world.hear_start(call.pbx, "SIP/2.0 200 ")).contains("a=relay:Answer 1 from Outside"));
-    // An INFO carries what it likes.
+    // An INFO neither offers nor answers.
     world.say(call.pbx, &call.of_pbx("INFO", 3, &sdp("")));
     assert!(!world.hear_start(call.phone, "INFO ").contains("relay"));
     // A re-INVITE that fails does not end the session.
@@ -277,6 +277,41 @@ fn descriptions_that_are_no_offer_and_no_answer_stay_inside() {
     assert_eq!(calls(&world), ["Offer 1", "End 1"]);
 }
 
+/// SIP-64: an INFO or a MESSAGE has no session, so nothing could be put in the place of inside addresses.
+#[test]
+fn a_description_in_another_request_is_kept_from_the_phone() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.events.clear();
+    let multipart = mixed("multipart/mixed;boundary=b1", "application/sdp");
+    let cases = [
+        ("INFO", sdp("")),
+        ("MESSAGE", sdp("")),
+        ("NOTIFY", multipart),
+        ("BYEBYE", format!("X: 1\n\n{SDP}")),
+    ];
+    for (n, (method, more)) in (2..).zip(cases) {
+        world.say(call.pbx, &call.of_pbx(method, n, &more));
+        let request = world.hear_start(call.phone, method);
+        assert_eq!((body(&request), rows(&request, "Content-Type").len()), ("", 0), "{request}");
+        assert_eq!(row(&request, "Content-Length"), "0");
+        assert!(!request.contains("10.0.1.50:4000") && !request.contains("c=IN"), "{request}");
+        world.say(call.phone, &reply(&request, "200 OK", "", "X: 1"));
+        world.hear_start(call.pbx, "SIP/2.0 200 ");
+    }
+    let concealed = |event: &Event| match event {
+        Event::Concealed { call_id, method } => Some((call_id.clone(), method.clone())),
+        _ => None,
+    };
+    let told: Vec<_> = world.events.iter().filter_map(concealed).collect();
+    let methods = ["INFO", "MESSAGE", "NOTIFY", "BYEBYE"];
+    assert_eq!(told, methods.map(|method| ("c".to_owned(), method.to_owned())));
+    // A phone's own has nothing to hide, and the media side hears of none.
+    world.say(call.phone, &call.of_phone("INFO", 2, &sdp("")));
+    assert_eq!(body(&world.hear_start(call.own, "INFO ")), SDP.replace('\n', "\r\n") + "\r\n");
+    assert_eq!(calls(&world), ["Offer 1", "Answer 1"]);
+}
+
 /// It would tell the phone of an address that no relay stands for.
 #[test]
 fn an_ack_that_answers_nothing_has_no_description() {
@@ -290,4 +325,55 @@ fn an_ack_that_answers_nothing_has_no_description() {
     let route = format!("Route: {}\n", row(&ok, "Record-Route"));
     world.say(pbx, &from_pbx("ACK", &target(&token), "c", 1, "a", &sdp(&route)));
     assert_eq!(body(&world.hear_start(phone, "ACK ")), "");
+}
+
+/// SDP-05: an offer that can be made in another form is, before the caller hears of a 488.
+#[test]
+fn an_offer_that_was_refused_is_made_in_its_other_form_once() {
+    let mut world = World::new();
+    let (phone, own, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    let offer = || format!("{}\na=either", sdp(""));
+    let refused = |invite: &str| reply(invite, "488 Not Acceptable Here", "a", "Warning: 304 x \"y\"");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "c", 1, "", &offer()));
+    let first = world.hear_start(phone, "INVITE ");
+    world.say(phone, &refused(&first));
+    world.hear_start(phone, "ACK ");
+    let second = world.hear_start(phone, "INVITE ");
+    assert_ne!(row(&first, "Via"), row(&second, "Via"), "another branch");
+    for same in ["Call-ID", "CSeq", "From", "To", "Record-Route", "Contact"] {
+        assert_eq!(row(&first, same), row(&second, same));
+    }
+    world.silent(pbx);
+    world.say(phone, &reply(&second, "200 OK", "b", &sdp("Contact: <sips:117@192.168.1.7>\n")));
+    assert!(body(&world.hear_start(pbx, "SIP/2.0 200 ")).contains("a=relay:Answer 1 from Outside"));
+    assert_eq!(calls(&world), ["Offer 1", "Insist 1 to Outside", "Offer 1", "Answer 1"]);
+    // A second refusal is the caller's, and so is one after it rang.
+    for (call, rings) in [("d", false), ("e", true)] {
+        world.say(pbx, &from_pbx("INVITE", &target(&token), call, 1, "", &offer()));
+        let invite = world.hear_start(phone, "INVITE ");
+        if rings {
+            world.say(phone, &reply(&invite, "180 Ringing", "a", "X: 1"));
+            world.hear_start(pbx, "SIP/2.0 180 ");
+        }
+        world.say(phone, &refused(&invite));
+        world.hear_start(phone, "ACK ");
+        if !rings {
+            let again = world.hear_start(phone, "INVITE ");
+            world.say(phone, &refused(&again));
+            world.hear_start(phone, "ACK ");
+        }
+        world.hear_start(pbx, "SIP/2.0 488 ");
+        world.silent(phone);
+        assert!(calls(&world).last().is_some_and(|last| last.starts_with("End ")), "{:?}", calls(&world));
+    }
+    // A switch is asked like a phone.
+    world.say(phone, &from_phone("INVITE", "sips:200@10.0.1.50", "f", 1, "", &offer()));
+    let invite = world.hear_start(own, "INVITE ");
+    world.say(own, &refused(&invite));
+    world.hear_start(own, "ACK ");
+    let again = world.hear_start(own, "INVITE ");
+    assert!(calls(&world).iter().any(|line| line.ends_with(" to Inside")));
+    world.say(own, &reply(&again, "486 Busy Here", "u", "X: 1"));
+    world.hear_start(phone, "SIP/2.0 486 ");
 }

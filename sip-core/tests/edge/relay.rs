@@ -24,6 +24,8 @@ pub(crate) struct Relay {
     pub(crate) seen: Arc<Mutex<Vec<SessionId>>>,
     pub(crate) records: Kept,
     pub(crate) forks: Forks,
+    /// Sessions whose offer has another form: `a=either`.
+    either: Arc<Mutex<Vec<SessionId>>>,
 }
 
 impl Relay {
@@ -49,6 +51,10 @@ impl Media for Relay {
         if text.contains("a=refuse") {
             return Err(Refusal::NotAcceptable);
         }
+        let either = text.contains("a=either") && role == Role::Offer;
+        if either && !self.seen.lock().unwrap().contains(&session) {
+            self.either.lock().unwrap().push(session);
+        }
         self.forks.lock().unwrap().push(leg.fork);
         let line = format!(
             "{role:?} {} from {:?} {} to {}, phone at {}",
@@ -69,6 +75,17 @@ impl Media for Relay {
     fn rollback(&mut self, _: Instant, session: SessionId, side: Side) {
         let line = format!("Rollback {} from {side:?}", self.number(session));
         self.calls.lock().unwrap().push(line);
+    }
+
+    fn insist(&mut self, _: Instant, session: SessionId, side: Side) -> bool {
+        let mut either = self.either.lock().unwrap();
+        let found = either.iter().position(|known| *known == session).map(|at| either.swap_remove(at));
+        drop(either);
+        if found.is_some() {
+            let line = format!("Insist {} to {side:?}", self.number(session));
+            self.calls.lock().unwrap().push(line);
+        }
+        found.is_some()
     }
 
     fn confirm(&mut self, _: Instant, session: SessionId, fork: Fork) {

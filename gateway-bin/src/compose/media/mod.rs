@@ -419,6 +419,10 @@ impl Media for MediaPlane {
         self.with(|anchor| anchor.rollback(now, session.0, side_of(side)));
     }
 
+    fn insist(&mut self, _: Instant, session: SessionId, side: sip_core::flow::Side) -> bool {
+        self.with(|anchor| anchor.insist(session.0, side_of(side)))
+    }
+
     fn confirm(&mut self, now: Instant, session: SessionId, fork: Fork) {
         self.with(|anchor| anchor.confirm_fork(now, session.0, fork.0));
     }

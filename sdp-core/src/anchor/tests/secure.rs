@@ -391,3 +391,50 @@ fn two_phones_that_meet_in_one_hop_have_a_key_each() {
     let _ = Context::new(&ours_b.key).unwrap().unprotect(&mut heard).unwrap();
     assert_eq!(heard, rtp(7));
 }
+
+/// `preferred`: who takes SRTP alone refuses the first form of the offer, and gets the other once.
+#[test]
+fn who_refuses_either_is_offered_srtp_alone_once() {
+    for (from, rule, host) in
+        [(Side::Inside, (Preferred, Off), PBX), (Side::Outside, (Off, Preferred), PHONE_A)]
+    {
+        let mut rig = rig(rule.0, rule.1);
+        let to = from.other();
+        let plain = audio(if from == Side::Inside { "10.0.1.60" } else { "192.168.1.7" }, 5000);
+        let first = rig.offer(1, from, host, &plain);
+        assert_eq!((tokens(&first), cryptos(&first).len()), (vec!["RTP/AVP"], 4));
+        assert!(!rig.anchor.insist(1, from), "who offers has refused nothing");
+        assert!(rig.anchor.insist(1, to));
+        let second = rig.offer(1, from, host, &plain);
+        assert_eq!(second, first.replace("RTP/AVP", "RTP/SAVP"), "the same ports and keys");
+        assert!(!rig.anchor.insist(1, to), "once");
+        let (host, phone) = if to == Side::Outside { (PHONE_A, "192.168.1.7") } else { (PBX, "10.0.1.60") };
+        let key = theirs(1, Suite::AesCm80);
+        let answer = rig.answer(1, to, host, &speaks(phone, 30000, "RTP/SAVP", &[key.write()]));
+        assert_eq!(tokens(&answer), ["RTP/AVP"], "the other end has not heard of it");
+        assert!(!rig.anchor.insist(1, to), "it was answered");
+    }
+    // Where there is no choice, and where SRTP passes, there is no other form.
+    for rule in [(Required, Off), (Off, Off)] {
+        let mut rig = rig(rule.0, rule.1);
+        rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+        assert!(!rig.anchor.insist(1, Side::Outside), "{rule:?}");
+        assert!(!rig.anchor.insist(2, Side::Outside));
+    }
+}
+
+/// A re-INVITE to a phone that has spoken SRTP is no step back, and one to a phone that left it is.
+#[test]
+fn who_has_spoken_srtp_is_offered_it_again() {
+    let mut rig = rig(Preferred, Off);
+    let key = theirs(1, Suite::AesCm80);
+    rig.offer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[key.write()]));
+    rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    let again = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!((tokens(&again), cryptos(&again).len()), (vec!["RTP/SAVP"], 4));
+    rig.answer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[key.write()]));
+    rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    let again = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!((tokens(&again), cryptos(&again).len()), (vec!["RTP/AVP"], 4));
+}
