@@ -60,6 +60,7 @@ class Media:
             Media._count += 1
             self.ssrc = 0x5EED0000 + Media._count  # the homes have the same ports; a capture tells streams apart by this
         self.remote = None
+        self.also = []  # others that get the same
         self.begin = 0  # the first sequence number
         self.sent = 0  # packets
         self.quiet = False  # a pause in what it says
@@ -124,7 +125,8 @@ class Media:
             at = n * FRAME % len(samples)
             packet = struct.pack("!BBHII", 0x80, self.kind, n & 0xFFFF, n * FRAME & 0xFFFFFFFF, self.ssrc) + samples[at:at + FRAME]
             try:
-                self.sock.sendto(packet, self.remote)
+                for remote in (self.remote, *self.also):
+                    self.sock.sendto(packet, remote)
             except OSError:
                 if self._stop.is_set():
                     return

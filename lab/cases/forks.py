@@ -1,5 +1,6 @@
 """A switch that rings two and lets both answer early (MED-13, SDP-03): two 183s of one INVITE, each with its own tag and tone."""
 
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ from net import LITERAL
 from proc import until
 from sip import Call, Phone, token, uri_of
 from switch import Switch
+from tap import Tap
 
 
 class Forking(Switch):
@@ -28,53 +30,98 @@ class Forking(Switch):
         self.respond(wire, msg, 200, "OK", f"Contact: {self.contact(wire)}\r\n", to_tag=self.tags[fork])
 
 
-def run(lab, forked, mac):
-    """What the phone heard of each fork while it rang, and in the second after the first was confirmed."""
+def port(body):
+    """Where a description asks for audio."""
+    return int(re.search(rb"^m=audio (\d+)", body, re.M).group(1))
+
+
+def bound(lab):
+    """The UDP ports of the gateway."""
+    sockets = lab.net.run("gw", "ss", "-Hlnu").stdout
+    return {int(line.split()[3].rsplit(":", 1)[1]) for line in sockets.splitlines()}
+
+
+def heard_by_port(packets, fork):
+    """How many packets of a fork left towards the phone, by our port."""
+    ports = {}
+    for p in packets:
+        if p.out and p.rtp and p.ssrc == fork.ssrc:
+            ports[p.src[1]] = ports.get(p.src[1], 0) + 1
+    return ports
+
+
+def run(lab, forked, mac, winner):
+    """What the phone heard of each fork while it rang, and in the second after one was confirmed."""
     key = "forked = true\n" if forked else ""
     gateway = Gateway(lab, ttl="64", replace=(('sender_limit = "multiple"', 'sender_limit = "lock"'), ("max_senders = 10\n", f"max_senders = 10\n{key}")))
     switch = Forking(lab)
     switch.forks = [rtp.Media(lab, "inside", LITERAL, tone=hertz) for hertz in (600, 1000)]
-    phone = Phone(lab, f"forked-{forked}", "home1", 7, mac, LITERAL).connect()
+    phone = Phone(lab, f"forked-{forked}-{winner}", "home1", 7, mac, LITERAL).connect()
     same(phone.register().status, 200, "REGISTER")
     media = phone.open_media()
+    tap = Tap(lab, "gw", "eth1")
     early, made = [], []
     local, call_id = f"<sips:anonymous@{LITERAL}>;tag={token()}", f"{token()}@lab"
     text = phone.invite_text(phone.wire, f"sips:200@{LITERAL}", call_id, local, media.sdp())
     threading.Thread(target=lambda: made.append(phone.transact(phone.wire, text, provisional=early)), daemon=True).start()
-    until("two 183s", lambda: len([answer for answer in early if answer.status == 183]) == 2)
-    media.aim([answer for answer in early if answer.status == 183][0].body)
+    progress = lambda: [answer for answer in early if answer.status == 183]  # noqa: E731
+    until("two 183s", lambda: len(progress()) == 2)
+    told = [port(answer.body) for answer in progress()]
+    check((told[0] != told[1]) == forked, f"the 183s name the ports {told}")
+    media.aim(progress()[0].body, start=False)
+    # a phone behind NAT speaks to each early dialog that it wants to hear (RFC 6263)
+    media.also = [(media.remote[0], told[1])] if forked else []
+    media.talk()
     time.sleep(1.5)
     before = [len(media.heard_of(fork)) for fork in switch.forks]
-    # the first is accepted, and its 200 says nothing of media: its 183 did
-    switch.accept(0)
+    spoken = [len(fork.heard_of(media)) for fork in switch.forks]
+    if forked:
+        for fork, at in zip(switch.forks, told):
+            same(set(heard_by_port(tap.read(), fork)), {at}, "the port that a tone left by")
+            check(rtp.goertzel(tone_of(media, fork), fork.hertz) > 0.9, "each tone is whole")
+        check(min(spoken) > 40, f"the phone reaches both: {spoken}")
+        check(set(told) <= bound(lab), "both ports are open")
+    # one is accepted, and its 200 says nothing of media: its 183 did
+    switch.accept(winner)
     until("the 200", lambda: made)
+    media.remote, media.also = (media.remote[0], told[winner]), []
     final = made[0]
     call = Call(phone, phone.wire, call_id, local, final.one("to"), uri_of(final.one("contact")), final.values("record-route")[::-1], 1)
     call.request("ACK")
     time.sleep(0.3)
+    open_ports = bound(lab)
+    check(told[winner] in open_ports and (not forked or told[1 - winner] not in open_ports), f"{told} of {sorted(open_ports)} after the 200")
     counts = [len(media.heard_of(fork)) for fork in switch.forks]
     sent = [len(fork.heard_of(media)) for fork in switch.forks]
     time.sleep(1)
     after = [len(media.heard_of(fork)) - count for fork, count in zip(switch.forks, counts)]
     reached = [len(fork.heard_of(media)) - count for fork, count in zip(switch.forks, sent)]
     call.bye()
+    until("the ports are closed", lambda: not set(told) & bound(lab))
     for fork in [*switch.forks, media]:
         fork.close()
-    for thing in (phone, switch):
+    for thing in (phone, switch, tap):
         thing.close()
         lab.opened.remove(thing)
     gateway.stop()
     return before, after, reached
 
 
+def tone_of(media, fork):
+    """The samples of one of several tones that come to one port."""
+    packets = [p for _, _, p in media.got if len(p) >= 12 and int.from_bytes(p[8:12], "big") == fork.ssrc]
+    return [rtp.LINEAR[b] for p in packets[-25:] for b in p[12:]]
+
+
 @case("forks")
 def forks(lab):
-    """two early answers to one call: the last is heard, with media.forked both; the one that is accepted stays, and it is talked to"""
+    """two early answers to one call: the last is heard, with media.forked both, each by a port of its own; the one that is accepted stays, and the other's port closes"""
     said = []
-    for forked, mac in ((False, "08000FA00011"), (True, "08000FA00012")):
-        before, after, reached = run(lab, forked, mac)
+    for forked, mac, winner in ((False, "08000FA00011", 0), (True, "08000FA00012", 0), (True, "08000FA00013", 1)):
+        before, after, reached = run(lab, forked, mac, winner)
+        loser = 1 - winner
         said.append(f"forked = {str(forked).lower()}: {before} packets early, {after} after the 200, {reached} from the phone")
         check(before[1] > 40 and (before[0] > 40 if forked else before[0] < 25), said[-1])
-        check(after[0] > 35 and after[1] == 0, said[-1])
-        check(reached[0] > 35 and reached[1] == 0, said[-1])
+        check(after[winner] > 35 and after[loser] == 0, said[-1])
+        check(reached[winner] > 35 and reached[loser] == 0, said[-1])
     return "; ".join(said)

@@ -171,6 +171,12 @@ fn log<'t>(event: &Event, tag_of: &dyn Fn(&InstanceId) -> &'t str) {
         Event::Unlocated { name } => warn!(name, "a monitored name has no address that may be asked"),
         Event::Judged { switch, verdict } => judged(*switch, *verdict),
         Event::Unnamed { call_id, name, fault } => unnamed(call_id, name, *fault),
+        Event::Concealed { call_id, method } => {
+            info!(
+                call_id,
+                method, "a session description that is no offer and no answer was kept from the phone"
+            );
+        }
         Event::MediaRefused { call_id, status } => info!(call_id, status, "session description refused"),
         Event::Snapshot(snapshot) => log_snapshot(snapshot),
         _ => {}

@@ -273,6 +273,13 @@ pub enum Event {
         /// The status it stands for.
         status: u16,
     },
+    /// A request of the inside went to a phone without its body, which described inside addresses and no session (SIP-64).
+    Concealed {
+        /// The Call-ID.
+        call_id: String,
+        /// The request's method.
+        method: String,
+    },
     /// A name in a session description stays a name: `sdp.resolve_fqdn` did not help.
     Unnamed {
         /// The Call-ID.

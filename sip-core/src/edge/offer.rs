@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Edge;
 use super::answer::remote_target;
 use super::dialogs::DialogKey;
+use super::event::shown;
 use super::exchange::{Exchange, Hop, Incoming, Plan};
 use super::forward::OWN;
 use crate::flow::{Side, Transmit};
@@ -28,8 +29,11 @@ impl Edge {
     ) -> Result<Option<Bytes>, Refusal> {
         let carries = matches!(exchange.incoming.method(), Method::Invite | Method::Update | Method::Prack);
         let across = exchange.branches.get(index).is_some_and(|b| matches!(b.way.hop, Hop::Shard(_)));
-        if !carries || across || described(&exchange.incoming.message).is_none() {
+        if across || described(&exchange.incoming.message).is_none() {
             return Ok(None);
+        }
+        if !carries {
+            return Ok(self.conceal(exchange, index));
         }
         let Some(session) = self.session_of(exchange, index) else { return Ok(None) };
         let Some(branch) = exchange.branches.get_mut(index) else { return Ok(None) };
@@ -54,6 +58,27 @@ impl Edge {
             branch.offer = self.dialogs.offered(session, exchange.key);
         }
         Ok(Some(body))
+    }
+
+    /// Whether a request would change a call that has ended a moment ago (RFC 3261 §12.2.2).
+    pub(super) fn is_too_late(&self, now: Instant, exchange: &Exchange) -> bool {
+        let changes = matches!(exchange.incoming.method(), Method::Invite | Method::Update);
+        let key = exchange.dialog.as_ref().filter(|_| changes);
+        key.is_some_and(|key| self.dialogs.get(key).is_none() && self.dialogs.gone.contains(now, key))
+    }
+
+    /// A description in a request that neither offers nor answers, an INFO or a MESSAGE, has no session whose relay could stand
+    /// for it (RFC 3264 §4, RFC 6337 §2): it shows inside addresses, and no phone can do anything with them. Towards a phone
+    /// the request goes on without its body (SIP-64); a phone's own goes on as it is.
+    fn conceal(&mut self, exchange: &Exchange, index: usize) -> Option<Bytes> {
+        let outwards =
+            exchange.branches.get(index).is_some_and(|branch| branch.way.hop.side() == Side::Outside);
+        if !outwards || exchange.incoming.peer.side == Side::Outside || !self.media.conceals() {
+            return None;
+        }
+        let method = shown(exchange.incoming.method().as_bytes());
+        self.tell(super::Event::Concealed { call_id: exchange.incoming.call_id(), method });
+        Some(Bytes::new())
     }
 
     /// Whether another offer of this call waits for its answer: nobody would take this one (RFC 3261 §14.2, RFC 3311 §5.2),

@@ -77,6 +77,9 @@ impl Edge {
         }
         if let Some(body) = body {
             edit.set_body(body);
+            if body.is_empty() {
+                edit.remove(Name::ContentType);
+            }
         }
         if self.config.interop.headers.pretend_privacy {
             edit.remove(Name::ProxyRequire);

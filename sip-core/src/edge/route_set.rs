@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Edge;
 use super::exchange::Incoming;
+use super::offer::described;
 use super::outbound::OwnRoutes;
 use super::rewrite::{has_to_tag, records};
 use super::uri_codec::host_of;
@@ -78,6 +79,10 @@ impl Edge {
     pub(super) fn cancel_body(&self, cancel: &Message) -> Option<(String, Bytes)> {
         let answers = &self.config.interop.answers;
         if !(answers.cancel_body_forward || answers.cancel_body_in_ack) || cancel.body().is_empty() {
+            return None;
+        }
+        // No phone is shown what the inside describes there.
+        if self.media.conceals() && described(cancel).is_some() {
             return None;
         }
         let kind = String::from_utf8_lossy(cancel.raw(Name::ContentType)?).into_owned();

@@ -36,7 +36,7 @@ fn re_invite_update_and_prack() {
     let update = world.hear_start(call.phone, "UPDATE ");
     world.say(call.phone, &reply(&update, "200 OK", "", &sdp("Contact: <sips:117@192.168.1.7>\n")));
     assert!(body(&world.hear_start(call.pbx, "SIP/2.0 200 ")).contains("a=relay:Answer 1 from Outside"));
-    // An INFO carries what it likes.
+    // An INFO neither offers nor answers.
     world.say(call.pbx, &call.of_pbx("INFO", 3, &sdp("")));
     assert!(!world.hear_start(call.phone, "INFO ").contains("relay"));
     // A re-INVITE that fails does not end the session.
@@ -275,6 +275,41 @@ fn descriptions_that_are_no_offer_and_no_answer_stay_inside() {
     let refused = world.hear_start(phone, "SIP/2.0 488 ");
     assert_eq!((body(&refused), rows(&refused, "Content-Type").len()), ("", 0));
     assert_eq!(calls(&world), ["Offer 1", "End 1"]);
+}
+
+/// SIP-64: an INFO or a MESSAGE has no session, so nothing could be put in the place of inside addresses.
+#[test]
+fn a_description_in_another_request_is_kept_from_the_phone() {
+    let mut world = World::new();
+    let call = Call::from_pbx(&mut world, "c");
+    world.events.clear();
+    let multipart = mixed("multipart/mixed;boundary=b1", "application/sdp");
+    let cases = [
+        ("INFO", sdp("")),
+        ("MESSAGE", sdp("")),
+        ("NOTIFY", multipart),
+        ("BYEBYE", format!("X: 1\n\n{SDP}")),
+    ];
+    for (n, (method, more)) in (2..).zip(cases) {
+        world.say(call.pbx, &call.of_pbx(method, n, &more));
+        let request = world.hear_start(call.phone, method);
+        assert_eq!((body(&request), rows(&request, "Content-Type").len()), ("", 0), "{request}");
+        assert_eq!(row(&request, "Content-Length"), "0");
+        assert!(!request.contains("10.0.1.50:4000") && !request.contains("c=IN"), "{request}");
+        world.say(call.phone, &reply(&request, "200 OK", "", "X: 1"));
+        world.hear_start(call.pbx, "SIP/2.0 200 ");
+    }
+    let concealed = |event: &Event| match event {
+        Event::Concealed { call_id, method } => Some((call_id.clone(), method.clone())),
+        _ => None,
+    };
+    let told: Vec<_> = world.events.iter().filter_map(concealed).collect();
+    let methods = ["INFO", "MESSAGE", "NOTIFY", "BYEBYE"];
+    assert_eq!(told, methods.map(|method| ("c".to_owned(), method.to_owned())));
+    // A phone's own has nothing to hide, and the media side hears of none.
+    world.say(call.phone, &call.of_phone("INFO", 2, &sdp("")));
+    assert_eq!(body(&world.hear_start(call.own, "INFO ")), SDP.replace('\n', "\r\n") + "\r\n");
+    assert_eq!(calls(&world), ["Offer 1", "Answer 1"]);
 }
 
 /// It would tell the phone of an address that no relay stands for.

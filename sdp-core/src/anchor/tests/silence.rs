@@ -94,15 +94,45 @@ fn clocks_and_kind_come_from_the_descriptions() {
     assert_eq!(rig.packet(inner, at("10.0.1.60", 5000), 64, &idle).unwrap().1, at(PHONE_A, 61000));
 }
 
-/// A re-INVITE moves the phone to the other family, and its answer comes after the stream was closed.
+/// A stream may fall silent while a re-INVITE waits: its ports were promised by then, and its answer names them.
+#[test]
+fn an_offer_that_waits_keeps_the_streams_it_is_about() {
+    let mut rig = rig();
+    let (outer, inner) = rig.call(1);
+    wait(&mut rig, 5);
+    let offer = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+    assert_eq!(ports(&offer), [inner.port()]);
+    wait(&mut rig, 40);
+    assert_eq!(silences(&rig), [(Silence::Rtp, false)], "told, and not closed");
+    let answer = rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    assert_eq!(ports(&answer), [outer.port()], "the line is not declined");
+    assert_eq!(rig.packet(outer, at(PHONE_A, 61000), 55, &rtp(1)).unwrap().0, inner);
+    // From then on silence counts anew.
+    wait(&mut rig, 9);
+    assert_eq!(rig.anchor.sessions[&1].streams.len(), 1);
+    wait(&mut rig, 3);
+    assert_eq!(silences(&rig).last(), Some(&(Silence::Rtp, true)));
+    // So it does after an offer that was refused.
+    rig.call(1);
+    rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
+    wait(&mut rig, 40);
+    assert_eq!(rig.anchor.sessions[&1].streams.len(), 1);
+    rig.anchor.rollback(rig.now, 1, Side::Inside);
+    wait(&mut rig, 12);
+    assert!(rig.anchor.sessions[&1].streams.is_empty());
+}
+
+/// A re-INVITE moves the phone to the other family, and its answer comes after the stream was lost.
 #[test]
 fn what_waited_for_a_stream_that_is_closed_goes_back() {
     let mut rig = rig();
     rig.call(1);
     rig.offer(1, Side::Outside, "2001:db8::77", &audio("2001:db8::77", 30000));
     assert_eq!(rig.table.kept(), 1);
-    wait(&mut rig, 12);
-    assert!(rig.anchor.sessions[&1].streams.is_empty(), "{:?}", silences(&rig));
+    let stream = StreamId { session: 1, index: 0 };
+    rig.table.handle_command(rig.now, Command::Close { stream });
+    rig.anchor.handle_report(rig.now, Report::Refused { stream });
+    assert!(rig.anchor.sessions[&1].streams.is_empty());
     rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
     assert_eq!(rig.table.kept(), 0);
     // The next one speaks again.

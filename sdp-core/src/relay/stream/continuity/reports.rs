@@ -260,7 +260,8 @@ fn each(compound: &mut Vec<u8>, mut edit: impl FnMut(&mut [u8]) -> Option<usize>
         }
         at += octets;
     }
-    compound.truncate(to);
+    // Names of nobody and nothing else: less than a compound is.
+    compound.truncate(if to < HEAD { 0 } else { to });
 }
 
 /// Octets of padding behind a part (RFC 3550 §6.4.1).
