@@ -147,6 +147,7 @@ impl Anchor {
     fn replace(&mut self, session: &mut Session, id: u64, index: u32, side: Side, pair: Pair) {
         let Some(stream) = session.stream_mut(index) else {
             // Closed meanwhile: nobody needs what was kept for it.
+            self.forget_port(&pair);
             return self.commands.push_back(Command::Return { pairs: vec![pair.id] });
         };
         let old = std::mem::replace(
@@ -157,9 +158,7 @@ impl Anchor {
             pair,
         );
         if side == Side::Inside {
-            if let Some(address) = self.advertised(&old) {
-                self.own.remove(&address);
-            }
+            self.forget_port(&old);
             if let Some(address) = self.advertised(&pair) {
                 self.own.insert(address, StreamId { session: id, index });
             }

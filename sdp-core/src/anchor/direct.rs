@@ -9,6 +9,10 @@
 //! a record, and whoever names the other next follows the records there are. Only an *offer* from inside that finds none
 //! starts a direct route; an answer never does. One record that says "relay" settles it for as long as they name each other.
 //!
+//! *A phone that moves is seen to move.* What the PBX is told of a phone is our own port, which says nothing of where the phone
+//! receives; a PBX that compares descriptions would keep to itself that one has taken another port. So the offer of a phone on a
+//! direct route that names another place names another inside port of ours, too (RFC 3264 §8.3.1), which counts from then on.
+//!
 //! *Nothing is let go.* The streams stay joined (MED-18) and keep their ports, for the PBX may put itself between the two at
 //! any moment: its next description names another address, and the route is the relay's again.
 
@@ -20,7 +24,7 @@ use super::path::Described;
 use super::session::{Named, Session, Stream};
 use super::{Anchor, Event};
 use crate::policy::{Address, Addresses, Family};
-use crate::relay::{Command, Side, StreamId};
+use crate::relay::{Command, Pair, PairId, Side, StreamId};
 use crate::rewrite::Placement;
 
 /// Phones that named a media address outside their own network, at most; the oldest is forgotten.
@@ -140,6 +144,34 @@ impl Session {
         offered.or_else(|| self.stream(index)?.said)
     }
 
+    /// The inside ports by which a stream may be named: those it has, and those that its offer has told already.
+    fn inside_pairs(&self, index: u32) -> [Option<&Pair>; 2] {
+        let replaced = |(at, side, _): &&(u32, Side, Pair)| *at == index && *side == Side::Inside;
+        let waiting = self.offer.iter().flat_map(|offer| &offer.replacements).find(replaced);
+        [self.stream(index).map(|stream| &stream.inside), waiting.map(|(_, _, pair)| pair)]
+    }
+
+    /// Whether a stream may be named by this pair.
+    pub(super) fn is_at(&self, index: u32, pair: PairId) -> bool {
+        self.inside_pairs(index).into_iter().flatten().any(|inside| inside.id == pair)
+    }
+
+    /// Whether a stream has to name another inside port in this offer of its phone: it is direct, and the phone has moved.
+    pub(super) fn moves(&self, index: u32, from: Side, described: &Described) -> bool {
+        let place = Place::of(described).filter(|_| from == Side::Outside);
+        self.stream(index).is_some_and(|stream| {
+            stream.setup.direct
+                && stream.said.is_some()
+                && place.is_some_and(|place| stream.said != Some(place))
+        })
+    }
+
+    /// Whether the phone's own network has such a place: no re-INVITE of another aims it elsewhere.
+    fn is_near(&self, place: Place) -> bool {
+        let near = |ip| self.host.is_some_and(|host| same_net(host, ip));
+        near(place.rtp.ip()) && near(place.rtcp.ip())
+    }
+
     fn phone(&self, index: Option<u32>) -> Option<Phone> {
         let said = index.and_then(|index| self.said(index));
         Some(Phone { signalling: self.signalling?, host: self.host?, said })
@@ -150,7 +182,9 @@ impl Anchor {
     /// The stream of another session whose relay port an inside description names.
     pub(super) fn named(&self, session: u64, described: &Described) -> Option<Named> {
         let stream = self.own.get(&described.rtp).copied().filter(|other| other.session != session)?;
-        Some(Named { stream, pair: self.stream(stream)?.inside.id })
+        let pair = |pair: &&Pair| self.advertised(pair) == Some(described.rtp);
+        let inside = self.sessions.get(&stream.session)?.inside_pairs(stream.index);
+        Some(Named { stream, pair: inside.into_iter().flatten().find(pair)?.id })
     }
 
     /// What the inside description of a stream leads to. `stream` is the stream's number if it has one already; only an
@@ -179,7 +213,10 @@ impl Anchor {
         records.add(other, None, ours);
         let direct = match records {
             Records { relay: true, .. } => false,
-            Records { direct: true, .. } => self.holds(session, other, place),
+            // An answer can't undo what the other phone was told in the offer before.
+            Records { direct: true, .. } => {
+                self.holds(session, other, place) && (!start || session.is_near(place))
+            }
             _ => start && self.may_start(session.phone(stream), other.phone(Some(peer.index))),
         };
         Route { direct: direct.then_some(place), ..relay }

@@ -33,7 +33,7 @@ use thiserror::Error;
 pub use self::ice::Seed;
 use self::ports::Ports;
 pub use self::restore::Left;
-use self::session::{Named, Offer, Session, Stream};
+use self::session::{Offer, Session, Stream};
 pub use self::state::{Said, StreamState};
 use crate::doctor::Line;
 use crate::policy::{Addresses, Family, Policy};
@@ -406,6 +406,7 @@ impl Anchor {
 
     /// Pairs that an offer kept for its answer go back.
     fn give_back(&mut self, offer: &Offer) {
+        offer.replacements.iter().for_each(|(_, _, pair)| self.forget_port(pair));
         let pairs: Vec<PairId> = offer.replacements.iter().map(|(_, _, pair)| pair.id).collect();
         self.commands.extend((!pairs.is_empty()).then_some(Command::Return { pairs }));
     }
@@ -435,61 +436,6 @@ impl Anchor {
             }
             self.disown(session, &stream);
             self.commands.push_back(Command::Close { stream: id });
-        }
-    }
-
-    /// Joins and parts what has changed: two streams are joined while each one's inside end names the other's port.
-    fn settle_joins(&mut self, session: u64) {
-        let Some(state) = self.sessions.get(&session) else { return };
-        let indices: Vec<u32> = state.streams.iter().map(|stream| stream.index).collect();
-        for index in indices {
-            let id = StreamId { session, index };
-            let Some(stream) = self.stream(id) else { continue };
-            let (names, joined) = (stream.names, stream.joined);
-            let mutual = names.and_then(|_| self.mutual(id)).filter(|peer| self.mutual(*peer) == Some(id));
-            if mutual != joined {
-                if let Some(old) = joined {
-                    self.commands.push_back(Command::Part { stream: id });
-                    self.note_joined(old, None);
-                    self.settle_direct(old);
-                }
-                if let Some(peer) = mutual {
-                    self.commands.push_back(Command::Join { a: id, b: peer });
-                    self.note_joined(peer, Some(id));
-                }
-                self.note_joined(id, mutual);
-            }
-            self.settle_direct(id);
-        }
-    }
-
-    /// The stream that this one's inside end names, and whose names this one. Forks share what they are named by: of those
-    /// it is the one that names back.
-    fn mutual(&self, id: StreamId) -> Option<StreamId> {
-        let stream = self.stream(id)?;
-        let (names, own) = (stream.names?, Named { stream: id, pair: stream.inside.id });
-        let Named { stream: StreamId { session, .. }, pair } = names;
-        let others = &self.sessions.get(&session)?.streams;
-        let peer = others.iter().find(|other| other.inside.id == pair && other.names == Some(own))?;
-        Some(StreamId { session, index: peer.index })
-    }
-
-    /// The inside port of a stream that closes is nobody's, unless another fork has it too.
-    fn disown(&mut self, session: u64, closed: &Stream) {
-        let Some(address) = self.advertised(&closed.inside) else { return };
-        let left = self.sessions.get(&session).into_iter().flat_map(|state| &state.streams);
-        let heir =
-            left.into_iter().find(|other| other.inside.id == closed.inside.id).map(|other| other.index);
-        match heir {
-            Some(index) => self.own.insert(address, StreamId { session, index }),
-            None => self.own.remove(&address),
-        };
-    }
-
-    fn note_joined(&mut self, id: StreamId, joined: Option<StreamId>) {
-        if let Some(stream) = self.sessions.get_mut(&id.session).and_then(|state| state.stream_mut(id.index))
-        {
-            stream.joined = joined;
         }
     }
 

@@ -163,7 +163,7 @@ impl Anchor {
                 Some(twin) => twin.stream,
                 None if plan.streams.len() >= max_streams => None,
                 None => {
-                    let index = self.plan_stream(now, ends, families, session, line, plan)?;
+                    let index = self.plan_stream(now, ends, families, session, (line, &wants), plan)?;
                     Some(index)
                 }
             };
@@ -180,7 +180,7 @@ impl Anchor {
         ends: Ends,
         (from_family, to_family): (Family, Family),
         session: &Session,
-        line: usize,
+        (line, described): (usize, &Described),
         plan: &mut Plan,
     ) -> Result<u32, Refusal> {
         let known = session
@@ -197,10 +197,17 @@ impl Anchor {
                 };
                 offer.replacements.iter().find(replaced).map(|(_, _, pair)| *pair)
             });
-            if let Some(pair) = held.or_else(|| waiting.filter(|pair| pair.realm == realm)) {
+            let waiting = waiting.filter(|pair| pair.realm == realm);
+            let moves =
+                side == Side::Inside && known.is_some_and(|s| session.moves(s.index, ends.from, described));
+            let kept = if moves { waiting } else { held.or(waiting) };
+            if let Some(pair) = kept {
                 return Ok(pair);
             }
-            let leased = self.ports.take(now, realm).ok_or(Refusal::Unavailable { side, family })?;
+            let Some(leased) = self.ports.take(now, realm) else {
+                // Better one that the PBX may overlook than none.
+                return held.ok_or(Refusal::Unavailable { side, family });
+            };
             plan.taken.push(leased);
             Ok(leased.pair)
         };
@@ -252,11 +259,20 @@ impl Anchor {
         }
         let mut waiting: Vec<PairId> =
             replacements.iter().map(|(_, _, pair): &(u32, Side, Pair)| pair.id).collect();
+        for (index, side, pair) in &replacements {
+            // The PBX may name it before the answer comes.
+            if let Some(address) = self.advertised(pair).filter(|_| *side == Side::Inside) {
+                self.own.insert(address, StreamId { session: id, index: *index });
+            }
+        }
         let mut unused = Vec::new();
         for (_, _, pair) in old.into_iter().flat_map(|offer| offer.replacements) {
             match waiting.iter().position(|kept| *kept == pair.id) {
                 Some(at) => drop(waiting.swap_remove(at)),
-                None => unused.push(pair.id),
+                None => {
+                    self.forget_port(&pair);
+                    unused.push(pair.id);
+                }
             }
         }
         // An answer may take longer than a lease lasts.

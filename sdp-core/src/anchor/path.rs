@@ -9,12 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::NotAcceptable;
 use super::attributes;
 use super::ice;
 use super::secure::Settled;
+use super::session::{Named, Stream};
+use super::{Anchor, NotAcceptable};
 use crate::policy::{Family, Policy, Rules, Source, Transport, bit};
-use crate::relay::{Kind, Payloads, Remote, Side};
+use crate::relay::{Command, Kind, Pair, Payloads, Remote, Side, StreamId};
 use crate::rewrite::meant;
 use crate::rtp::clock::Clocks;
 use crate::sdp::{Direction, Host, Media, Sdp};
@@ -201,4 +202,69 @@ fn fits(ip: IpAddr, local: IpAddr) -> bool {
         && !ip.is_multicast()
         && !broadcast
         && (!ip.is_loopback() || local.is_loopback())
+}
+
+impl Anchor {
+    /// Joins and parts what has changed: two streams are joined while each one's inside end names the other's port.
+    pub(super) fn settle_joins(&mut self, session: u64) {
+        let Some(state) = self.sessions.get(&session) else { return };
+        let indices: Vec<u32> = state.streams.iter().map(|stream| stream.index).collect();
+        for index in indices {
+            let id = StreamId { session, index };
+            let Some(stream) = self.stream(id) else { continue };
+            let (names, joined) = (stream.names, stream.joined);
+            let mutual = names.and_then(|_| self.mutual(id)).filter(|peer| self.mutual(*peer) == Some(id));
+            if mutual != joined {
+                if let Some(old) = joined {
+                    self.commands.push_back(Command::Part { stream: id });
+                    self.note_joined(old, None);
+                    self.settle_direct(old);
+                }
+                if let Some(peer) = mutual {
+                    self.commands.push_back(Command::Join { a: id, b: peer });
+                    self.note_joined(peer, Some(id));
+                }
+                self.note_joined(id, mutual);
+            }
+            self.settle_direct(id);
+        }
+    }
+
+    /// The stream that this one's inside end names, and whose names this one. Forks share what they are named by: of those
+    /// it is the one that names back.
+    fn mutual(&self, id: StreamId) -> Option<StreamId> {
+        let own = self.sessions.get(&id.session)?;
+        let Named { stream: StreamId { session, .. }, pair } = own.stream(id.index)?.names?;
+        let others = self.sessions.get(&session)?;
+        let back = |to: Named| to.stream.session == id.session && own.is_at(id.index, to.pair);
+        let names_back = |other: &&Stream| others.is_at(other.index, pair) && other.names.is_some_and(back);
+        let peer = others.streams.iter().find(names_back)?;
+        Some(StreamId { session, index: peer.index })
+    }
+
+    /// The inside port of a stream that closes is nobody's, unless another fork has it too.
+    pub(super) fn disown(&mut self, session: u64, closed: &Stream) {
+        let Some(address) = self.advertised(&closed.inside) else { return };
+        let left = self.sessions.get(&session).into_iter().flat_map(|state| &state.streams);
+        let heir =
+            left.into_iter().find(|other| other.inside.id == closed.inside.id).map(|other| other.index);
+        match heir {
+            Some(index) => self.own.insert(address, StreamId { session, index }),
+            None => self.own.remove(&address),
+        };
+    }
+
+    fn note_joined(&mut self, id: StreamId, joined: Option<StreamId>) {
+        if let Some(stream) = self.sessions.get_mut(&id.session).and_then(|state| state.stream_mut(id.index))
+        {
+            stream.joined = joined;
+        }
+    }
+
+    /// No description leads to a pair any more.
+    pub(super) fn forget_port(&mut self, pair: &Pair) {
+        if let Some(address) = self.advertised(pair) {
+            self.own.remove(&address);
+        }
+    }
 }

@@ -80,6 +80,10 @@ impl Anchor {
         let ended: Vec<u64> = left.sessions().filter(|id| !self.sessions.contains_key(id)).collect();
         self.commands.extend(ended.into_iter().map(|session| Command::End { session }));
         let mut restored = 0;
+        let waiting = self.sessions.values().flat_map(|session| &session.offer);
+        let waiting: Vec<Pair> =
+            waiting.flat_map(|offer| &offer.replacements).map(|(_, _, pair)| *pair).collect();
+        waiting.iter().for_each(|pair| self.forget_port(pair));
         for (id, session) in &mut self.sessions {
             drop_replacements(session);
             let known: HashSet<u32> = session.streams.iter().map(|stream| stream.index).collect();

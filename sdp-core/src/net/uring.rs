@@ -487,7 +487,8 @@ mod tests {
         let ends = [b"a", b"b"].map(|text| {
             let end = UdpSocket::bind("127.0.0.1:0").unwrap();
             end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let passed = Passed { component: Component::Rtp, hop_limit: 64, sender_report: None };
+            let passed =
+                Passed { component: Component::Rtp, hop_limit: 64, sender_report: None, borrowed: false };
             let to = end.local_addr().unwrap();
             let part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: 1 };
             assert!(uring.send(

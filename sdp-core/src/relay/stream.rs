@@ -44,6 +44,8 @@ pub struct Passed {
     pub hop_limit: u8,
     /// The time that its sender report is known by (RFC 3550 §6.4.1, LSR), where it has one.
     pub sender_report: Option<u32>,
+    /// From somebody beside who holds the port, in the name (SSRC) of him.
+    pub borrowed: bool,
 }
 
 /// What becomes of a packet.
@@ -246,7 +248,12 @@ impl Stream {
         let class = self.class(packet);
         if matches!(class, Class::Stun) && self.check(now, side, packet, own, answer, reports) {
             let hop_limit = hop_limit::own(self.setup.hop_limit);
-            return Verdict::Answer(Passed { component: packet.component, hop_limit, sender_report: None });
+            return Verdict::Answer(Passed {
+                component: packet.component,
+                hop_limit,
+                sender_report: None,
+                borrowed: false,
+            });
         }
         let Some(evidence) = self.evidence(now, side, packet, class, own) else { return Verdict::Drop };
         let (id, policy, secure) = (self.setup.id, self.setup.hop_limit, self.setup.secure);
@@ -313,7 +320,9 @@ impl Stream {
             }
             return Verdict::Drop;
         };
-        Verdict::Pass(Passed { component, hop_limit, sender_report })
+        let borrowed = matches!(admission, Admission::Known | Admission::Extra)
+            && evidence.ssrc.is_some_and(|ssrc| leg.latch(component).is_holders_name(ssrc));
+        Verdict::Pass(Passed { component, hop_limit, sender_report, borrowed })
     }
 
     /// Where a passed packet goes when it leaves by `side`; counts it as sent.

@@ -1,5 +1,6 @@
 //! Two phones behind one NAT: the direct route (MED-03), and when it is the relay's (MED-11, MED-18).
 
+mod moving;
 mod properties;
 
 use super::*;

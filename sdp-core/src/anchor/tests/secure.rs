@@ -365,6 +365,38 @@ fn who_may_not_send_costs_no_look_into_what_it_sends() {
     assert_eq!(outside.refused, Some(at(PHONE_B, 61000)));
 }
 
+/// RFC 3711 §3.3.1: one packet far ahead in the name of a source would silence it for as long.
+#[test]
+fn a_neighbour_uses_up_no_numbers_of_who_speaks() {
+    for proxy in [crate::policy::MediaProxy::No, crate::policy::MediaProxy::Use] {
+        let mut rig = Rig::new(|config| {
+            config.policy.srtp = Some(SrtpSides { outside: Off, inside: Required });
+            config.policy.sender_limit = SenderLimit::Multiple;
+            config.policy.proxy = proxy;
+            config.seed = Some([3; 32].into());
+        });
+        let offer = rig.offer(1, Side::Outside, PHONE_A, &audio("192.168.1.7", 30000));
+        let pbx = speaks("10.0.1.60", 5000, "RTP/SAVP", &[theirs(1, Suite::AesCm80).write()]);
+        let answer = rig.answer(1, Side::Inside, PBX, &pbx);
+        let ours = cryptos(&offer).into_iter().find(|crypto| crypto.key.suite() == Suite::AesCm80).unwrap();
+        let mut heard = Context::new(&ours.key).unwrap();
+        let outer = at(OUTER, ports(&answer)[0]);
+        let (phone, neighbour) = (at(PHONE_A, 61000), at(PHONE_A, 62000));
+        for sequence in 1..100 {
+            let mut sealed = through(&mut rig, outer, phone, &rtp(sequence)).unwrap();
+            let opened = heard.unprotect(&mut sealed).unwrap();
+            heard.accept(opened);
+            let ahead = rtp(sequence + 2_000);
+            assert_eq!(rig.packet(outer, neighbour, 60, &ahead), None, "{proxy:?}");
+            rig.now += Duration::from_millis(20);
+        }
+        // In a name of its own it may, as anywhere.
+        let mut own = rtp(7);
+        own[11] = 99;
+        assert!(rig.packet(outer, neighbour, 60, &own).is_some());
+    }
+}
+
 #[test]
 fn two_phones_that_meet_in_one_hop_have_a_key_each() {
     let mut rig = rig(Required, Off);
@@ -437,4 +469,15 @@ fn who_has_spoken_srtp_is_offered_it_again() {
     rig.answer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
     let again = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
     assert_eq!((tokens(&again), cryptos(&again).len()), (vec!["RTP/AVP"], 4));
+}
+
+/// Lync's `cryptoscale` is a key as well.
+#[test]
+fn no_key_of_the_author_is_left_in_whatever_attribute() {
+    let mut rig = rig(Preferred, Off);
+    let key = theirs(1, Suite::AesCm80).write();
+    let scale = key.replace("crypto:1 ", "cryptoscale:1 client ");
+    let offer =
+        rig.offer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[scale, key]));
+    assert_eq!(offer, audio(INNER, ports(&offer)[0]));
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::continuity::{Continuity, Passage};
-use super::{Packet, Stream};
+use super::{Packet, Passed, Stream};
 use crate::relay::command::{LegSetup, Side};
 use crate::relay::crypt::Crypt;
 use crate::relay::report::{Component, Report};
@@ -170,12 +170,12 @@ impl Stream {
         &mut self,
         now: Instant,
         side: Side,
-        component: Component,
+        passed: Passed,
         speaker: Option<Speaker>,
         worked: &mut Worked<'_>,
     ) -> Result<(), Fault> {
         let (leg, clocks) = self.leg_and_clocks(side);
-        if leg.latch(component).destination().is_none() {
+        if leg.latch(passed.component).destination().is_none() {
             return Ok(());
         }
         let Some(changes) = &mut leg.changes else { return Ok(()) };
@@ -195,6 +195,8 @@ impl Stream {
             }
         }
         match &mut changes.crypt {
+            // A number that is sent once can't be sent again: somebody else's packets in the name of who speaks would use up his.
+            Some(_) if passed.borrowed => Err(Fault::Replay),
             Some(crypt) => crypt.seal(worked.room()),
             None => Ok(()),
         }

@@ -348,8 +348,7 @@ impl Table {
         let mut replayed = false;
         let sent = self.streams.get_mut(out).and_then(Option::as_mut).and_then(|entry| {
             if entry.stream.changes(leaving) {
-                let component = passed.component;
-                replayed = entry.stream.change(now, leaving, component, speaker, &mut worked).is_err();
+                replayed = entry.stream.change(now, leaving, passed, speaker, &mut worked).is_err();
             }
             if replayed {
                 return None;

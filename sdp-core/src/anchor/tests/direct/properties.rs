@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::anchor::session::Named;
 
 const PHONES: [Phone; 5] =
     [A, B, Phone { host: "192.168.1.10", media: "192.168.1.10", port: 33000, ..A }, C, {
