@@ -354,3 +354,14 @@ fn who_has_spoken_srtp_is_offered_it_again() {
     let again = rig.offer(1, Side::Inside, PBX, &audio("10.0.1.60", 5000));
     assert_eq!((tokens(&again), cryptos(&again).len()), (vec!["RTP/AVP"], 4));
 }
+
+/// Lync's `cryptoscale` is a key as well.
+#[test]
+fn no_key_of_the_author_is_left_in_whatever_attribute() {
+    let mut rig = rig(Preferred, Off);
+    let key = theirs(1, Suite::AesCm80).write();
+    let scale = key.replace("crypto:1 ", "cryptoscale:1 client ");
+    let offer =
+        rig.offer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[scale, key]));
+    assert_eq!(offer, audio(INNER, ports(&offer)[0]));
+}
