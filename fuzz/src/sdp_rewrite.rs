@@ -114,6 +114,7 @@ fn same_lines(before: &[u8], after: &[u8], rules: &Rules) {
             b"a=candidate:",
             b"a=remote-candidates:",
             b"a=ice-",
+            b"a=x-candidate",
             // These name an address, and go from lines that do not stay their author's.
             b"a=altc:",
             b"a=ccap:",
@@ -121,7 +122,7 @@ fn same_lines(before: &[u8], after: &[u8], rules: &Rules) {
             b"a=path:",
             b"a=alt:",
         ];
-        let lesser = [&b"a=altc:"[..], b"a=ccap:", b"a=source-filter:", b"a=path:", b"a=alt:"];
+        let lesser = [&b"a=oldcip:"[..], b"a=oldoip:", b"a=oldmip:", b"a=oldmediaip:"];
         let more = [&b"a=rtpmap:"[..], b"a=fmtp:", b"a=rtcp-fb:", b"a=imageattr:"];
         starts.iter().chain(&more).chain(&lesser).any(|start| line.starts_with(start))
             || line == b"a=end-of-candidates"

@@ -185,6 +185,11 @@ impl Latch {
         self.holder.is_some_and(|holder| holder.address == source)
     }
 
+    /// Whether who holds the port sends in this name.
+    pub fn is_holders_name(&self, ssrc: u32) -> bool {
+        self.holder.is_some_and(|holder| holder.ssrc() == Some(ssrc))
+    }
+
     /// The senders that were let in.
     pub fn senders(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
         self.senders.iter().map(|sender| sender.address)

@@ -12,7 +12,7 @@ use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
 use super::quality;
 use super::reception::Meter;
-use super::report::{Component, Dropped, LegStatistics, Report, Reported};
+use super::report::{Component, Dropped, LegStatistics, Report, Reported, Undelivered};
 use super::round_trip::RoundTrip;
 use super::silence::{Heard, Watch};
 use crate::rtp::{Class, classify, rtcp, udptl};
@@ -44,6 +44,8 @@ pub struct Passed {
     pub hop_limit: u8,
     /// The time that its sender report is known by (RFC 3550 §6.4.1, LSR), where it has one.
     pub sender_report: Option<u32>,
+    /// From somebody beside who holds the port, in the name (SSRC) of him.
+    pub borrowed: bool,
 }
 
 /// What becomes of a packet.
@@ -246,7 +248,12 @@ impl Stream {
         let class = self.class(packet);
         if matches!(class, Class::Stun) && self.check(now, side, packet, own, answer, reports) {
             let hop_limit = hop_limit::own(self.setup.hop_limit);
-            return Verdict::Answer(Passed { component: packet.component, hop_limit, sender_report: None });
+            return Verdict::Answer(Passed {
+                component: packet.component,
+                hop_limit,
+                sender_report: None,
+                borrowed: false,
+            });
         }
         let Some(evidence) = self.evidence(now, side, packet, class, own) else { return Verdict::Drop };
         let (id, policy, secure) = (self.setup.id, self.setup.hop_limit, self.setup.secure);
@@ -313,7 +320,9 @@ impl Stream {
             }
             return Verdict::Drop;
         };
-        Verdict::Pass(Passed { component, hop_limit, sender_report })
+        let borrowed = matches!(admission, Admission::Known | Admission::Extra)
+            && evidence.ssrc.is_some_and(|ssrc| leg.latch(component).is_holders_name(ssrc));
+        Verdict::Pass(Passed { component, hop_limit, sender_report, borrowed })
     }
 
     /// Where a passed packet goes when it leaves by `side`; counts it as sent.
@@ -321,6 +330,15 @@ impl Stream {
         let to = self.leg(side).latch(passed.component).destination()?;
         self.count_sent(now, side, passed, octets);
         Some(to)
+    }
+
+    /// A packet to `side` did not arrive.
+    pub fn count_undelivered(&mut self, side: Side, why: Undelivered) {
+        let statistics = &mut self.leg(side).statistics;
+        match why {
+            Undelivered::Expired => statistics.expired += 1,
+            Undelivered::Unreachable => statistics.unreachable += 1,
+        }
     }
 
     /// A packet from `side` had nowhere to go.

@@ -151,8 +151,9 @@ impl<'a> Writer<'_, 'a> {
             let _ = write!(self.out, "{ptime}");
             return self.copy(digits.end..line.end);
         }
-        if section.secured.is_some() && line.value.starts_with(b"crypto:") {
-            // Keys of its author: on the other side they would open nothing.
+        let keys = [&b"crypto:"[..], b"cryptoscale:"];
+        if section.secured.is_some() && keys.iter().any(|start| line.value.starts_with(start)) {
+            // Keys of its author: on the other side they would open nothing. (The second form is Lync's.)
             return;
         }
         if section.removed != 0

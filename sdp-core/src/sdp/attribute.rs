@@ -77,17 +77,21 @@ impl Direction {
     }
 }
 
-/// Whether an attribute belongs to ICE (RFC 8839 §5, RFC 8840 §4).
+/// Whether an attribute belongs to ICE (RFC 8839 §5, RFC 8840 §4); `x-candidate-ipv6` is Lync's.
 pub fn is_ice(value: &[u8]) -> bool {
-    [&b"candidate:"[..], b"remote-candidates:", b"ice-"].iter().any(|start| value.starts_with(start))
+    [&b"candidate:"[..], b"remote-candidates:", b"ice-", b"x-candidate"]
+        .iter()
+        .any(|start| value.starts_with(start))
         || value == b"end-of-candidates"
 }
 
 /// Whether an attribute names an address besides `c=` and `a=rtcp`, at which its author could be met past us: `altc` (RFC 6947
-/// §4), `ccap` (RFC 7006 §3.3.2), `source-filter` (RFC 4570 §3), `path` (RFC 4975 §8), `alt` (of phones before ICE).
+/// §4), `ccap` (RFC 7006 §3.3.2), `source-filter` (RFC 4570 §3), `path` (RFC 4975 §8), `alt` (of phones before ICE); and what
+/// proxies write that put another address in its place: `oldcip`, `oldoip`, `oldmip`, `oldmediaip`.
 pub fn names_address(value: &[u8]) -> bool {
     let names = [&b"altc:"[..], b"ccap:", b"source-filter:", b"path:", b"alt:"];
-    names.iter().any(|start| value.starts_with(start))
+    let old = [&b"oldcip:"[..], b"oldoip:", b"oldmip:", b"oldmediaip:"];
+    names.iter().chain(&old).any(|start| value.starts_with(start))
 }
 
 /// The payload type that an attribute speaks of, and what it says: `rtpmap`, `fmtp` (RFC 8866 §6.6, §6.15), `rtcp-fb`
@@ -156,9 +160,13 @@ mod tests {
 
     #[test]
     fn attributes_that_name_an_address() {
-        for other in
-            ["altc:1 IP4 10.0.1.60 4000", "source-filter: incl IN IP4 * 10.0.1.60", "path:msrp://h/s;tcp"]
-        {
+        for other in [
+            "altc:1 IP4 10.0.1.60 4000",
+            "source-filter: incl IN IP4 * 10.0.1.60",
+            "path:msrp://h/s;tcp",
+            "oldcip:10.0.1.60",
+            "oldmediaip:10.0.1.60",
+        ] {
             assert!(names_address(other.as_bytes()), "{other}");
         }
         for other in ["alternate:1", "rtpmap:0 PCMU/8000", "pathology:x", "rtcp:4001 IN IP4 10.0.1.60"] {
@@ -168,7 +176,13 @@ mod tests {
 
     #[test]
     fn attributes_of_ice() {
-        for ice in ["ice-ufrag:a", "ice-lite", "candidate:1 1 UDP 1 a 1 typ host", "end-of-candidates"] {
+        for ice in [
+            "ice-ufrag:a",
+            "ice-lite",
+            "candidate:1 1 UDP 1 a 1 typ host",
+            "end-of-candidates",
+            "x-candidate-ipv6:3 1 UDP 1 2001:db8::7 4 typ host ",
+        ] {
             assert!(is_ice(ice.as_bytes()), "{ice}");
         }
         for other in ["icecream", "candidates:1", "end-of-candidatesx", "rtcp-mux"] {

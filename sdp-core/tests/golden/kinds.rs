@@ -28,8 +28,9 @@ fn starts(line: &str, with: &[&str]) -> bool {
 }
 
 const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
-const ICE: [&str; 3] = ["a=candidate:", "a=remote-candidates:", "a=ice-"];
-const ADDRESSES: [&str; 5] = ["a=altc:", "a=ccap:", "a=source-filter:", "a=path:", "a=alt:"];
+const ICE: [&str; 4] = ["a=candidate:", "a=remote-candidates:", "a=ice-", "a=x-candidate-ipv6:"];
+const ADDRESSES: [&str; 7] =
+    ["a=altc:", "a=ccap:", "a=source-filter:", "a=path:", "a=alt:", "a=oldcip:", "a=oldoip:"];
 /// Of a payload type.
 const FORMATS: [&str; 4] = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=imageattr:"];
 

@@ -301,6 +301,16 @@ impl Edge {
             && let Some(key) = exchange.dialog.clone()
         {
             self.end_dialog(&key, exchange.incoming.peer.side);
+            self.dialogs.gone.note(now, key);
+        }
+        // "If the response for a request within a dialog is a 481 [...] the UAC SHOULD terminate the dialog" (RFC 3261
+        // §12.2.1.2), without a BYE that we would see: the call is one that ended while we did not look. Of other methods a 481
+        // may speak of a subscription or a transaction.
+        if status == 481
+            && matches!(exchange.incoming.method(), Method::Invite | Method::Update)
+            && let Some(key) = exchange.dialog.clone()
+        {
+            self.end_dialog(&key, exchange.incoming.peer.side.opposite());
         }
     }
 
@@ -388,6 +398,7 @@ impl Edge {
         if self.dialogs.get(key).is_some()
             || !matches!(exchange.incoming.method(), Method::Invite | Method::Update)
             || self.dialogs.len() >= self.config.limits.dialogs
+            || self.dialogs.gone.contains(now, key)
         {
             return;
         }

@@ -1,11 +1,13 @@
 //! The calls that run, and whose media session is whose. Bounded; forgotten at their BYE, or when idle.
 
+mod gone;
 pub(super) mod record;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::gone::Gone;
 use super::event::shown;
 use crate::flow::{Dial, Peer, Side, Source};
 use crate::header::{CallId, From, To};
@@ -87,6 +89,8 @@ pub(super) struct Dialogs {
     changed: Vec<SessionId>,
     /// Sessions that were shared by several answered dialogs, of which one has ended.
     left: Vec<SessionId>,
+    /// Dialogs that have ended a moment ago.
+    pub(super) gone: Gone,
 }
 
 /// Who holds a session.

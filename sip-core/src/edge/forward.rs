@@ -140,6 +140,10 @@ impl Edge {
             let answer = Answer::Own(491, "Request Pending", Reason::Pending);
             return self.fail_branch(now, exchange, index, answer);
         }
+        if self.is_too_late(now, exchange) {
+            let answer = Answer::Own(481, "Call/Transaction Does Not Exist", Reason::NoDialog);
+            return self.fail_branch(now, exchange, index, answer);
+        }
         let body = match self.offer_request(now, exchange, index) {
             Ok(body) => body,
             Err(refusal) => {

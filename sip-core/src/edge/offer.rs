@@ -60,6 +60,13 @@ impl Edge {
         Ok(Some(body))
     }
 
+    /// Whether a request would change a call that has ended a moment ago (RFC 3261 §12.2.2).
+    pub(super) fn is_too_late(&self, now: Instant, exchange: &Exchange) -> bool {
+        let changes = matches!(exchange.incoming.method(), Method::Invite | Method::Update);
+        let key = exchange.dialog.as_ref().filter(|_| changes);
+        key.is_some_and(|key| self.dialogs.get(key).is_none() && self.dialogs.gone.contains(now, key))
+    }
+
     /// A description in a request that neither offers nor answers, an INFO or a MESSAGE, has no session whose relay could stand
     /// for it (RFC 3264 §4, RFC 6337 §2): it shows inside addresses, and no phone can do anything with them. Towards a phone
     /// the request goes on without its body (SIP-64); a phone's own goes on as it is.

@@ -290,3 +290,82 @@ fn calls_of_before_count_for_the_ceilings() {
     let calls: usize = taken(&world).len();
     assert_eq!(calls, 1);
 }
+
+/// A re-INVITE that comes after the BYE of its call: whoever might answer it 200 is not asked, and nothing is opened for it.
+#[test]
+fn what_comes_after_the_bye_does_not_make_the_call_anew() {
+    for method in ["INVITE", "UPDATE"] {
+        let mut world = World::new();
+        let call = Call::from_pbx(&mut world, "c");
+        world.say(call.phone, &call.of_phone("BYE", 2, ""));
+        let bye = world.hear_start(call.own, "BYE ");
+        world.say(call.own, &reply(&bye, "200 OK", "", "X: 1"));
+        world.hear_start(call.phone, "SIP/2.0 200 ");
+        let before = media(&world);
+        world.say(call.phone, &call.of_phone(method, 3, &sdp("")));
+        world.hear_start(call.phone, "SIP/2.0 481 ");
+        world.say(call.pbx, &call.of_pbx(method, 3, &sdp("")));
+        world.hear_start(call.pbx, "SIP/2.0 481 ");
+        assert_eq!(media(&world), before, "{method}");
+        assert_eq!((world.edge.snapshot(world.now).dialogs, kept(&world)), (0, vec![]));
+        // Another BYE of the other end is answered by that end, or by nobody: it passes.
+        world.say(call.pbx, &call.of_pbx("BYE", 4, ""));
+        world.hear_start(call.phone, "BYE ");
+    }
+}
+
+/// kill -9 between the 200 of a BYE and the word of it to the relay: the next process takes the call over. The first that
+/// anybody says in it shows that it is none.
+#[test]
+fn a_call_that_had_ended_is_let_go_at_the_first_481() {
+    for method in ["INVITE", "UPDATE"] {
+        let mut world = World::new();
+        let call = Call::from_pbx(&mut world, "c");
+        same(&mut world);
+        let session = kept(&world);
+        assert_eq!((session.len(), world.edge.snapshot(world.now).dialogs), (1, 1));
+        let (phone, pbx) = back(&mut world);
+        world.say(phone, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
+        // An INFO may meet a 481 of its own.
+        world.say(pbx, &call.of_pbx("INFO", 2, ""));
+        let info = world.hear_start(phone, "INFO ");
+        world.say(phone, &reply(&info, "481 No Such Package", "", "X: 1"));
+        world.hear_start(pbx, "SIP/2.0 481 ");
+        assert_eq!(world.edge.snapshot(world.now).dialogs, 1);
+        world.say(pbx, &call.of_pbx(method, 3, &sdp("")));
+        let request = world.hear_start(phone, method);
+        world.say(phone, &reply(&request, "481 Call Does Not Exist", "", "X: 1"));
+        world.hear_start(pbx, "SIP/2.0 481 ");
+        assert_eq!((world.edge.snapshot(world.now).dialogs, kept(&world)), (0, vec![]), "{method}");
+        assert_eq!(media(&world).last().map(String::as_str), Some("End 1"));
+    }
+}
+
+/// A call that rings when signalling dies has no record: who takes over finds nobody's session and ends it, and answers that
+/// come for it later open nothing (MED-22).
+#[test]
+fn a_call_that_rang_leaves_nothing_behind() {
+    let mut world = World::new();
+    let (phone, _, token) = registered(&mut world, MAC_A, "198.51.100.7:40000", "192.168.1.7");
+    let pbx = world.switch("10.0.1.50:33000");
+    world.say(pbx, &from_pbx("INVITE", &target(&token), "r", 1, "", &sdp("")));
+    let invite = world.hear_start(phone, "INVITE ");
+    let contact = "Contact: <sips:117@192.168.1.7>\n";
+    world.say(phone, &reply(&invite, "183 Progress", "a", &sdp(contact)));
+    world.hear_start(pbx, "SIP/2.0 183 ");
+    assert_eq!(kept(&world), [], "early dialogs are not recorded");
+    same(&mut world);
+    assert_eq!(taken(&world), []);
+    let (phone, pbx) = back(&mut world);
+    world.say(phone, &from_phone("OPTIONS", "sips:x@10.0.1.50", "o", 1, "", ""));
+    let asked = media(&world);
+    // The phone is picked up: nobody waits for that any more.
+    world.say(phone, &reply(&invite, "200 OK", "a", &sdp(contact)));
+    world.say(phone, &reply(&invite, "200 OK", "a", &sdp(contact)));
+    // The PBX sends its INVITE no more over a stream, and gives up.
+    world.say(pbx, &from_pbx("CANCEL", &target(&token), "r", 1, "", ""));
+    world.hear_start(pbx, "SIP/2.0 481 ");
+    world.wait(Duration::from_secs(300));
+    assert_eq!(media(&world), asked, "nothing was opened");
+    assert_eq!((world.edge.snapshot(world.now).dialogs, kept(&world)), (0, vec![]));
+}
