@@ -90,6 +90,8 @@ def keep(lab):
     same(sick.bye().status, 200, "BYE")
     verdict, sentence = diagnosis(gateway, since)
     same(verdict, "hop-limit-low", f"verdict on it: {sentence}")
+    rings = "carried with epoll" not in gateway.proc.text()
+    check(not rings or "on the way answered" in sentence, f"the ICMP answers of the routers are not in: {sentence}")
     check(f"TTL {64 - ROUTERS - 1}" in sentence and f"about {ROUTERS} routers" in sentence, f"the sentence has the figures: {sentence}")
     return (f"80 namespaces in {took:.1f} s; sent 64: 0 packets heard either way, \"{sentence}\"; sent 128: arrives as {PLENTY - 2 * ROUTERS - 1} over IPv4 and IPv6; "
             f"sent {ROUTERS + 1}: {counted} captured with 1, {counted} counted as expired")

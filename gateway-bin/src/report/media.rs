@@ -134,6 +134,8 @@ fn leg(stream: StreamId, side: &str, leg: &LegStatistics, ended: bool) {
             ttl_maximum = (ttl.count > 0).then_some(ttl.maximum),
             ttl_sent,
             ttl_expired,
+            ttl_expired_beyond = leg.expired,
+            unreachable = leg.unreachable,
             dropped,
             drops = drops(&leg.dropped),
             "stream ended"

@@ -32,6 +32,8 @@ pub const SUPPRESSED: Duration = Duration::from_secs(60);
 pub const MANY: u64 = 250;
 /// From so many per cent of lost packets on nobody follows a sentence, with G.711 and its concealment.
 pub const LOSS: u8 = 10;
+/// Anybody on the way can say once that packets don't arrive; the relay asks again only after hundreds of packets.
+pub const TOLD: u64 = 2;
 /// Comfort noise (RFC 3551 §6).
 const CN: u8 = 13;
 
@@ -141,6 +143,8 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
         .or_else(|| profiles(near, far))
         .or_else(|| too_far(near))
         .or_else(|| too_far(far))
+        .or_else(|| unreachable(near))
+        .or_else(|| unreachable(far))
         .or_else(|| unheard(near))
         .or_else(|| unheard(far))
         .or_else(|| lossy(near))
@@ -276,7 +280,20 @@ fn too_far(end: &End<'_>) -> Option<Verdict> {
     let (sent, came) = (counters.hop_limit_sent.average()?, counters.hop_limit_received.average()?);
     let away = [64, 128, 255].into_iter().find(|start| *start >= came)? - came;
     // A router takes one, and drops what has none left (RFC 1812 §5.3.1).
-    (sent <= away).then_some(Verdict::HopLimitLow { to: end.party, sent, away })
+    let (near, told) = (sent > away, counters.expired);
+    (!near || told >= TOLD).then_some(Verdict::HopLimitLow {
+        to: end.party,
+        sent,
+        away: (!near).then_some(away),
+        told,
+    })
+}
+
+/// Whether it was said that nobody takes what is sent to an end.
+fn unreachable(end: &End<'_>) -> Option<Verdict> {
+    let (told, receiver) = (end.counters.unreachable, end.counters.receiver);
+    let to = end.party;
+    (told >= TOLD).then(|| Verdict::Unreachable { to, receiver, says: end.says(), told })
 }
 
 /// Whether an end says that what we send it is lost: its own report (RFC 3550 §6.4.1) is the only word of it.

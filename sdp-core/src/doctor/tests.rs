@@ -362,6 +362,19 @@ fn it_leaves_and_does_not_arrive() {
         case.phone.1.hop_limit_received = hops(88, 500);
         case.phone.1.hop_limit_sent = hops(41, 500);
     });
+    says("hop-limit-low", &["TTL 20", "40 routers", "a router on the way answered"], |case| {
+        case.phone.1.hop_limit_received = hops(88, 500);
+        case.phone.1.hop_limit_sent = hops(20, 500);
+        case.phone.1.expired = 1;
+    });
+    // Where the distance says that they should arrive: not by one word alone, which anybody can forge.
+    for (told, verdict) in [(1, "healthy"), (2, "hop-limit-low")] {
+        says(verdict, &[], |case| case.switch.1.expired = told);
+    }
+    for (told, verdict) in [(1, "healthy"), (2, "unreachable")] {
+        says(verdict, &[], |case| case.switch.1.unreachable = told);
+    }
+    says("unreachable", &["packets for the phone go to", "2 times"], |case| case.phone.1.unreachable = 2);
     says("profiles-differ", &["agreed to RTP and", "to SRTP"], |case| {
         case.switch.2 = description("10.0.1.60", 5000, "RTP/SAVP 0\r\n");
     });

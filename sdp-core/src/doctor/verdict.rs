@@ -147,8 +147,21 @@ pub enum Verdict {
         to: Party,
         /// Average TTL that they leave with.
         sent: u8,
-        /// How many routers away it is, by the TTL that its own packets come with.
-        away: u8,
+        /// How many routers away it is, by the TTL that its own packets come with, where that says enough.
+        away: Option<u8>,
+        /// How often routers on the way said so.
+        told: u64,
+    },
+    /// Who should get packets answers that it does not take them.
+    Unreachable {
+        /// Who.
+        to: Party,
+        /// Where we send to.
+        receiver: Option<SocketAddr>,
+        /// Where its own description wants packets.
+        says: Option<SocketAddr>,
+        /// How often it was said.
+        told: u64,
     },
     /// It comes, with many packets missing.
     Lossy {
@@ -276,6 +289,7 @@ impl Verdict {
             Self::BothSilent { .. } => "both-silent",
             Self::Stopped { .. } => "stopped",
             Self::HopLimitLow { .. } => "hop-limit-low",
+            Self::Unreachable { .. } => "unreachable",
             Self::Profiles { .. } => "profiles-differ",
             Self::Refused { .. } => "description-refused",
             Self::Lossy { .. } => "loss",
@@ -358,10 +372,21 @@ impl fmt::Display for Verdict {
                 hop_limit.map_or(Ok(()), |average| write!(f, ", with TTL {average}"))
             }
             Self::Dropped { from, count, of, why } => dropped(f, *from, *count, *of, why),
-            Self::HopLimitLow { to, sent, away } => write!(
+            Self::HopLimitLow { to, sent, away, told } => {
+                write!(f, "packets leave for {to} with TTL {sent}")?;
+                away.map_or(Ok(()), |away| write!(f, ", and it is about {away} routers away"))?;
+                match told {
+                    0 => {}
+                    1 => f.write_str(", and a router on the way answered that it ran out there")?,
+                    _ => write!(f, ", and routers on the way answered {told} times that it ran out there")?,
+                }
+                f.write_str(": they don't arrive; set media.ttl = 64")
+            }
+            Self::Unreachable { to, receiver, says, told } => write!(
                 f,
-                "packets leave for {to} with TTL {sent}, and it is about {away} routers away: they don't arrive; set \
-                 media.ttl = 64"
+                "packets for {to} go to {}, from where ICMP answered {told} times that nobody takes them; its description names {}",
+                At(*receiver),
+                At(*says)
             ),
             Self::Refused { author, why } => refused(f, *author, why),
             Self::Lossy { from, lost, of, percent } => write!(

@@ -223,7 +223,7 @@ impl Receiver {
                     notes.hop_limit = u8::try_from(value).ok();
                 }
                 ControlMessageOwned::RxqOvfl(total) => notes.lost = Some(total),
-                ControlMessageOwned::ScmTimestampns(time) => notes.arrived = Some(Duration::from(time)),
+                ControlMessageOwned::ScmTimestampns(time) => notes.arrived = Some(time.into()),
                 _ => {}
             }
         }

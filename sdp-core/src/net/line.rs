@@ -5,24 +5,31 @@
 //! socket stays: by it come packets from everywhere else, and whether one of them moves the stream is decided as if there were
 //! one socket only.
 //!
-//! A connected socket is also told when its peer is unreachable (RFC 1122 §4.1.3.3), and who forges such errors could keep us from
-//! sending. So the first error cuts the line, and each that was cut makes the next one longer in coming.
+//! A connected socket is also told by ICMP when packets don't arrive (RFC 1122 §4.1.3.3): it is known then why nobody hears
+//! anything. But who forges such errors could keep us from sending. So the first error cuts the line, and each that was cut makes
+//! the next one longer in coming.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use nix::sys::socket::sockopt::{Ipv4Tos, Ipv6TClass, ReuseAddr};
+use nix::libc;
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv4Tos, Ipv6RecvErr, Ipv6TClass, ReuseAddr};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn6, SockaddrStorage, bind,
+    connect, getsockopt, recvmsg, setsockopt, socket,
 };
 
 use super::socket::{make_room, mark, tell_hop_limit};
+use crate::relay::report::Undelivered;
 
 /// Packets in a row to one address before it is worth a line.
 const STEADY: u32 = 32;
 /// No line is waited for longer than so many.
 const LONGEST: u32 = 1 << 20;
+
+/// Errors read of a line that is cut.
+const ERRORS: usize = 8;
 
 /// The connected socket.
 #[derive(Debug)]
@@ -99,7 +106,33 @@ impl Line {
         let class = if local.is_ipv6() { getsockopt(port, Ipv6TClass)? } else { getsockopt(port, Ipv4Tos)? };
         let _ = mark(&line.socket, local, class);
         make_room(&line.socket);
+        // Without it only errors that end all hope are told, and not why.
+        let _ = match local {
+            SocketAddr::V4(_) => setsockopt(&line.socket, Ipv4RecvErr, &true),
+            SocketAddr::V6(_) => setsockopt(&line.socket, Ipv6RecvErr, &true),
+        };
         Ok(line)
+    }
+
+    /// Why packets did not arrive: the ICMP answers that it has got, a few of them.
+    pub(super) fn undelivered(&self) -> impl Iterator<Item = Undelivered> {
+        let told = |_| {
+            let mut bytes = [0; 64];
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let mut control = nix::cmsg_space!(libc::sock_extended_err, SockaddrIn6, i32, [u64; 2]);
+            control.resize(control.capacity(), 0);
+            let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+            let message =
+                recvmsg::<SockaddrStorage>(self.raw(), &mut parts, Some(&mut control), flags).ok()?;
+            let mut errors = message.cmsgs().ok()?.filter_map(|control| match control {
+                ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
+                    Some(error)
+                }
+                _ => None,
+            });
+            Some(errors.next().and_then(|error| reason(error.ee_origin, error.ee_type)))
+        };
+        (0..ERRORS).map_while(told).flatten().collect::<Vec<_>>().into_iter()
     }
 
     /// Lets it lead there. What its queue holds of whom it led to before is still read.
@@ -122,6 +155,15 @@ impl Line {
     /// How many packets its queue lost since this was asked last, by the kernel's count of all.
     pub(super) fn lost(&mut self, total: u32) -> u32 {
         total.wrapping_sub(std::mem::replace(&mut self.lost, total))
+    }
+}
+
+/// What an ICMP message means for a packet (RFC 792, RFC 4443 §3).
+fn reason(origin: u8, kind: u8) -> Option<Undelivered> {
+    match (origin, kind) {
+        (libc::SO_EE_ORIGIN_ICMP, 11) | (libc::SO_EE_ORIGIN_ICMP6, 3) => Some(Undelivered::Expired),
+        (libc::SO_EE_ORIGIN_ICMP, 3) | (libc::SO_EE_ORIGIN_ICMP6, 1) => Some(Undelivered::Unreachable),
+        _ => None,
     }
 }
 
@@ -164,6 +206,21 @@ mod tests {
         drop(line);
         other.send_to(b"6", place).unwrap();
         assert_eq!(heard(&port), Some(b"6".to_vec()));
+    }
+
+    #[test]
+    fn it_says_why_nothing_arrives() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let port = UdpSocket::bind(host).unwrap();
+            let gone = UdpSocket::bind(host).unwrap().local_addr().unwrap();
+            let line = Line::open(&port, gone).unwrap();
+            assert_eq!(line.undelivered().next(), None);
+            line.socket.send(b"1").unwrap();
+            assert_eq!(line.undelivered().collect::<Vec<_>>(), [Undelivered::Unreachable], "{host}");
+        }
+        assert_eq!(reason(libc::SO_EE_ORIGIN_ICMP, 11), Some(Undelivered::Expired));
+        assert_eq!(reason(libc::SO_EE_ORIGIN_ICMP6, 3), Some(Undelivered::Expired));
+        assert_eq!(reason(libc::SO_EE_ORIGIN_LOCAL, 11), None);
     }
 
     #[test]

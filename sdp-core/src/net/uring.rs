@@ -218,14 +218,14 @@ impl Uring {
     }
 
     /// Takes the line of a port away.
-    fn cut(&mut self, mark: Mark, ports: &mut Ports) {
+    fn cut(&mut self, mark: Mark, table: &mut Table, ports: &mut Ports) {
         // What is queued names it.
         self.cancel(mark);
         self.flush();
         if let Some(line) = mark.pair(ports).and_then(Pair::cut) {
             self.register(mark.slot, Which::Line, &[-1]);
             self.lines = self.lines.saturating_sub(1);
-            drop(line);
+            line.undelivered().for_each(|why| table.handle_undelivered(mark.slot, why));
         }
     }
 
@@ -286,7 +286,7 @@ impl Uring {
             if done.result >= 0 || done.result == -libc::ENOBUFS {
                 self.resume.push(mark);
             } else if mark.socket == Which::Line {
-                self.cut(mark, ports);
+                self.cut(mark, table, ports);
             } else {
                 self.rest_until = moment.now + REST;
                 self.resting.push(mark);
@@ -341,7 +341,7 @@ impl Uring {
             && pair.line().is_some()
         {
             let generation = pair.generation;
-            self.cut(Mark { socket: Which::Line, slot, generation }, ports);
+            self.cut(Mark { socket: Which::Line, slot, generation }, table, ports);
         }
     }
 

@@ -215,6 +215,13 @@ pub struct LegStatistics {
     /// Connectivity checks that were answered.
     #[serde(default)]
     pub checks: u64,
+    /// How often routers said that the hop limit of our packets to this end ran out on the way (ICMP Time Exceeded). Not each
+    /// packet is asked after.
+    #[serde(default)]
+    pub expired: u64,
+    /// How often it was said that nobody takes our packets to this end (ICMP Destination Unreachable).
+    #[serde(default)]
+    pub unreachable: u64,
     /// Where packets to this end go.
     pub receiver: Option<SocketAddr>,
     /// Packets from this end that were dropped.
@@ -294,6 +301,15 @@ impl HopLimits {
     pub fn average(&self) -> Option<u8> {
         self.sum.checked_div(self.count).and_then(|mean| u8::try_from(mean).ok())
     }
+}
+
+/// Why a packet of ours did not arrive, by ICMP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undelivered {
+    /// Its hop limit ran out on the way.
+    Expired,
+    /// There is no way to the end, or nobody at its port.
+    Unreachable,
 }
 
 /// Why packets from an end were dropped.

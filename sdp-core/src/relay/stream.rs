@@ -12,7 +12,7 @@ use super::latch::{Admission, Denial, Evidence, Latch};
 use super::loop_guard::{Budget, OwnPorts};
 use super::quality;
 use super::reception::Meter;
-use super::report::{Component, Dropped, LegStatistics, Report, Reported};
+use super::report::{Component, Dropped, LegStatistics, Report, Reported, Undelivered};
 use super::round_trip::RoundTrip;
 use super::silence::{Heard, Watch};
 use crate::rtp::{Class, classify, rtcp, udptl};
@@ -330,6 +330,15 @@ impl Stream {
         let to = self.leg(side).latch(passed.component).destination()?;
         self.count_sent(now, side, passed, octets);
         Some(to)
+    }
+
+    /// A packet to `side` did not arrive.
+    pub fn count_undelivered(&mut self, side: Side, why: Undelivered) {
+        let statistics = &mut self.leg(side).statistics;
+        match why {
+            Undelivered::Expired => statistics.expired += 1,
+            Undelivered::Unreachable => statistics.unreachable += 1,
+        }
     }
 
     /// A packet from `side` had nowhere to go.

@@ -19,7 +19,7 @@ use super::checks::Answer;
 use super::command::{Realm, Side, StreamId};
 use super::loop_guard::OwnPorts;
 use super::pool::Pool;
-use super::report::{Dropped, Pair, PairId, Report};
+use super::report::{Dropped, Pair, PairId, Report, Undelivered};
 use super::silence::Heard;
 use super::stream::changes::Worked;
 use super::stream::{Packet, Passed, Stream, Verdict};
@@ -357,8 +357,9 @@ impl Table {
             let changed = worked.is_changed();
             Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false, changed })
         });
+        let changed = worked.is_changed();
         let sent = match sent {
-            None if !worked.is_changed() && !replayed => self.found_beside(now, out, leaving, passed, octets),
+            None if !replayed => self.found_beside(now, (out, leaving), passed, octets, changed),
             sent => sent,
         };
         if sent.is_none()
@@ -390,6 +391,16 @@ impl Table {
     /// The kernel refused to send a packet that had come to this slot.
     pub fn handle_send_error(&mut self, slot: Slot) {
         self.count(slot, |dropped| dropped.send += 1);
+    }
+
+    /// Word has come that packets which leave by this slot don't arrive.
+    pub fn handle_undelivered(&mut self, slot: Slot, why: Undelivered) {
+        let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
+        if let Some(Usage::Stream { at, side, .. }) = usage
+            && let Some(entry) = self.streams.get_mut(at).and_then(Option::as_mut)
+        {
+            entry.stream.count_undelivered(side, why);
+        }
     }
 
     /// By which slot what comes to this one leaves.
