@@ -1,5 +1,6 @@
 //! Packets to a running stream, from six sources, at any times: nothing panics; what is sent to an end goes where its
-//! description says or to a source whose packet was taken; an answer is little longer than its question (FUZ-10).
+//! description says or to a source whose packet was taken; an answer is little longer than its question (FUZ-10). Of a stream
+//! that is continued what is said is untouched, and is said in the name of one that has spoken (MED-12).
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
@@ -44,6 +45,10 @@ struct Bench {
     table: Table,
     now: Instant,
     secure: bool,
+    /// The stream is continued.
+    proxy: bool,
+    /// Who has spoken: side and SSRC.
+    spoken: Vec<(Side, u32)>,
     /// Outside, inside.
     slots: [Slot; 2],
     /// Whose packets were taken, by side and port.
@@ -77,6 +82,7 @@ impl Bench {
         let [outside, inside]: [Pair; 2] = pairs.try_into().ok()?;
         let slot = |pair: &Pair| bound.iter().find(|(_, rtp)| *rtp == pair.rtp).map(|(slot, _)| *slot);
         let slots = [slot(&outside)?, slot(&inside)?];
+        let proxy = mode & 6 == 6;
         let leg = |pair: &Pair, remote: &str| {
             let rtp = at(remote)?;
             let inside = pair.realm.side == Side::Inside;
@@ -90,8 +96,12 @@ impl Bench {
                 sources: Vec::new(),
                 preferred: (mode & 1 != 0).then_some(rtp.ip()),
                 latching: pair.realm.side == Side::Outside,
-                sender_limit: [SenderLimit::Lock, SenderLimit::LockIp, SenderLimit::Multiple]
-                    [usize::from(mode >> 1 & 3) % 3],
+                sender_limit: [
+                    SenderLimit::Lock,
+                    SenderLimit::LockIp,
+                    SenderLimit::Multiple,
+                    SenderLimit::Multiple,
+                ][usize::from(mode >> 1 & 3)],
                 max_senders: 3,
                 max_rate: 100,
                 total_rate: (mode & 8 != 0).then_some(50),
@@ -118,10 +128,12 @@ impl Bench {
             clocks: Default::default(),
             timeouts: Timeouts { one_way: Some(5), rtp: Some(10), rtcp: Some(10), teardown: true },
             direct: false,
-            proxy: false,
+            proxy,
         };
+        let proxy = stream.is_continued();
         table.handle_command(now, Command::Open { stream });
-        Some(Self { table, now, secure: mode & 64 != 0, slots, taken: Vec::new() })
+        let (secure, spoken, taken) = (mode & 64 != 0, Vec::new(), Vec::new());
+        Some(Self { table, now, secure, proxy, spoken, slots, taken })
     }
 
     fn packet(&mut self, now: Instant, from: u8, bytes: &[u8]) {
@@ -136,7 +148,13 @@ impl Bench {
             // The planted bug: a talk spurt of somebody who was refused makes it the receiver.
             self.destination(side.other(), component, source);
         }
-        let Some(forward) = forward else { return };
+        let Some(forward) = forward else {
+            // Who holds the port may say what has no number left.
+            if self.proxy && matches!(classify(bytes, false), Class::Rtp(_) | Class::Rtcp(_)) {
+                self.taken.push((side, component, source));
+            }
+            return;
+        };
         if forward.answer {
             assert_eq!((forward.to, forward.slot), (source, self.slots[at_slot]), "an answer goes back");
             assert_eq!(classify(bytes, self.secure), Class::Stun, "only a check is answered");
@@ -148,6 +166,27 @@ impl Bench {
         assert_eq!(forward.slot, self.slots[1 - at_slot], "a packet leaves by the other side");
         self.taken.push((side, component, source));
         self.destination(side, component, forward.to);
+        if let Class::Rtp(header) = classify(bytes, self.secure) {
+            self.spoken.push((side, header.ssrc));
+        }
+        if forward.changed {
+            self.continued(side, bytes);
+        }
+    }
+
+    /// What a packet of this side was changed to.
+    fn continued(&self, side: Side, came: &[u8]) {
+        assert!(self.proxy, "changed, and not continued");
+        let left = self.table.changed();
+        match (classify(came, false), classify(left, false)) {
+            (Class::Rtp(came_as), Class::Rtp(left_as)) => {
+                assert_eq!((came.get(..2), came.get(12..)), (left.get(..2), left.get(12..)), "what is said");
+                assert_eq!(came_as.length, left_as.length);
+                assert!(self.spoken.contains(&(side, left_as.ssrc)), "a name of nobody");
+            }
+            (Class::Rtcp(_), Class::Rtcp(_)) => assert!(left.len() <= came.len(), "a report grows"),
+            (was, is) => panic!("{was:?} was made {is:?}"),
+        }
     }
 
     /// What entered at `side` goes to `to`.

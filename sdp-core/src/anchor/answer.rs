@@ -284,7 +284,11 @@ impl Anchor {
         }
         stream.renew_ice(restarts, ice, &mut setup);
         for (side, _, described) in ends {
-            setup.leg_mut(side).srtp = Self::keys(self.random.as_mut(), &mut stream.own, side, described);
+            let keys = Self::keys(self.random.as_mut(), &mut stream.own, side, described);
+            if keys.is_none() && stream.setup.leg(side).srtp.is_some() {
+                stream.own.retire(side);
+            }
+            setup.leg_mut(side).srtp = keys;
         }
         let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
         setup.secure = both().any(|described| described.transport.is_secure());

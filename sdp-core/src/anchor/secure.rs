@@ -125,6 +125,14 @@ impl Own {
         own
     }
 
+    /// Keys that were in use are over: where their packets were in their numbers is known no more.
+    pub(super) fn retire(&mut self, side: Side) {
+        match side {
+            Side::Outside => self.outside.clear(),
+            Side::Inside => self.inside.clear(),
+        }
+    }
+
     /// What is offered to a side.
     fn offered(&self, side: Side) -> Vec<Crypto> {
         (1..).zip(self.side(side)).map(|(tag, key)| Crypto { tag, key: key.clone() }).collect()

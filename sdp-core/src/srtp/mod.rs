@@ -49,7 +49,8 @@ impl Suite {
 
     /// The suite of a name.
     pub fn parse(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.name().as_bytes() == name)
+        // A name in ABNF is the same in any case (RFC 4568 §9.1, RFC 5234 §2.3).
+        Self::ALL.into_iter().find(|suite| suite.name().as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// Octets of the master key.

@@ -315,6 +315,7 @@ fn lines_that_can_be_followed() {
         format!("001 AES_CM_128_HMAC_SHA1_80 {inline}|2^20"),
         format!("1 AES_CM_128_HMAC_SHA1_80 {inline} WSH=64"),
         format!("1  AES_CM_128_HMAC_SHA1_80  {inline} -X-UNKNOWN"),
+        format!("1 aes_cm_128_hmac_sha1_80 {inline}"),
     ] {
         assert_eq!(line(&good), Some(plain.clone()), "{good}");
     }

@@ -1,6 +1,7 @@
 //! Forks with lanes of their own (MED-13): what the caller hears, whom it reaches, and that nothing of the losers is left.
 
 use super::*;
+use crate::policy::MediaProxy;
 
 const DESK: &str = "10.0.1.61";
 const SOFT: &str = "10.0.1.62";
@@ -93,12 +94,14 @@ fn each_early_dialog_has_ports_of_its_own_until_one_wins() {
 
 #[test]
 fn a_caller_that_talks_to_one_hears_the_other_too() {
-    let mut rig = wanted(|_| {});
-    let (outer, inner) = ringing(&mut rig);
-    for (silent, spoken, from) in [(0, 1, at(DESK, 7000)), (1, 0, at(SOFT, 8000))] {
-        rig.packet(outer[spoken], at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
-        let heard = way(&mut rig, inner, from, 1);
-        assert_eq!(heard, Some((outer[silent].port(), at(PHONE_A, 61000))));
+    for proxy in [MediaProxy::No, MediaProxy::Use] {
+        let mut rig = wanted(|config| config.policy.proxy = proxy);
+        let (outer, inner) = ringing(&mut rig);
+        for (silent, spoken, from) in [(0, 1, at(DESK, 7000)), (1, 0, at(SOFT, 8000))] {
+            rig.packet(outer[spoken], at(PHONE_A, 61000), 55, &rtp(1)).unwrap();
+            let heard = way(&mut rig, inner, from, 1);
+            assert_eq!(heard, Some((outer[silent].port(), at(PHONE_A, 61000))), "{proxy:?}");
+        }
     }
 }
 

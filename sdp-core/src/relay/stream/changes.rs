@@ -86,6 +86,15 @@ impl Stream {
         }
     }
 
+    /// Whether SRTP ends on a side of it.
+    pub fn is_keyed(&self, side: Side) -> bool {
+        let leg = match side {
+            Side::Outside => &self.outside,
+            Side::Inside => &self.inside,
+        };
+        leg.changes.as_ref().is_some_and(|changes| changes.crypt.is_some())
+    }
+
     /// Opens a packet of a side where SRTP ends: it is then in clear, to be handled so; when it was let in, [`Stream::accept`]
     /// is due. `Ok(None)`: it is no SRTP, or nothing is taken from there now: handled as it is.
     ///
@@ -161,8 +170,8 @@ impl Stream {
         Some(if holds { Speaker::Holder } else { Speaker::Beside })
     }
 
-    /// Makes of a packet what leaves by `side`, if there is somewhere to send it to. Of a stream that is not continued (no
-    /// `speaker`) nothing is continued on another.
+    /// Makes of a packet what leaves by `side`, if anything is to be sent there; sealed where it is known where to. Of a stream
+    /// that is not continued (no `speaker`) nothing is continued on another.
     ///
     /// # Errors
     /// It must not leave.
@@ -174,10 +183,11 @@ impl Stream {
         speaker: Option<Speaker>,
         worked: &mut Worked<'_>,
     ) -> Result<(), Fault> {
-        let (leg, clocks) = self.leg_and_clocks(side);
-        if leg.latch(passed.component).destination().is_none() {
+        if !self.setup.leg(side).wanted {
             return Ok(());
         }
+        let (leg, clocks) = self.leg_and_clocks(side);
+        let there = leg.latch(passed.component).destination().is_some();
         let Some(changes) = &mut leg.changes else { return Ok(()) };
         if let (Some(continuity), Some(speaker)) = (&mut changes.continuity, speaker) {
             let holds = speaker == Speaker::Holder;
@@ -196,9 +206,9 @@ impl Stream {
         }
         match &mut changes.crypt {
             // A number that is sent once can't be sent again: somebody else's packets in the name of who speaks would use up his.
-            Some(_) if passed.borrowed => Err(Fault::Replay),
-            Some(crypt) => crypt.seal(worked.room()),
-            None => Ok(()),
+            Some(_) if there && passed.borrowed => Err(Fault::Replay),
+            Some(crypt) if there => crypt.seal(worked.room()),
+            _ => Ok(()),
         }
     }
 }

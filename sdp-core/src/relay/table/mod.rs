@@ -357,8 +357,9 @@ impl Table {
             let changed = worked.is_changed();
             Some(Forward { slot: Slot(entry.slot(leaving)), passed, to, answer: false, changed })
         });
+        let changed = worked.is_changed();
         let sent = match sent {
-            None if !worked.is_changed() && !replayed => self.found_beside(now, out, leaving, passed, octets),
+            None if !replayed => self.found_beside(now, (out, leaving), passed, octets, changed),
             sent => sent,
         };
         if sent.is_none()

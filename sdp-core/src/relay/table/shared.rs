@@ -97,22 +97,22 @@ impl Table {
     pub(super) fn found_beside(
         &mut self,
         now: Instant,
-        at: usize,
-        side: Side,
+        (at, side): (usize, Side),
         passed: Passed,
         octets: usize,
+        changed: bool,
     ) -> Option<Forward> {
         if self.shared.is_empty() {
             return None;
         }
         let entry = self.streams.get(at)?.as_ref()?;
-        if entry.stream.changes(side) || !entry.stream.setup().leg(side).wanted {
+        if entry.stream.is_keyed(side) || !entry.stream.setup().leg(side).wanted {
             return None;
         }
         let to = self.destination_beside(entry.slot(side.other()), side, passed.component)?;
         let entry = self.streams.get_mut(at)?.as_mut()?;
         entry.stream.count_sent(now, side, passed, octets);
-        Some(Forward { slot: Slot(entry.slot(side)), passed, to, answer: false, changed: false })
+        Some(Forward { slot: Slot(entry.slot(side)), passed, to, answer: false, changed })
     }
 
     fn destination_beside(&self, slot: usize, side: Side, component: Component) -> Option<SocketAddr> {
