@@ -1,11 +1,13 @@
 """A switch that rings two and lets both answer early (MED-13, SDP-03): two 183s of one INVITE, each with its own tag and tone."""
 
 import re
+import signal
 import threading
 import time
 
 import rtp
 from cases import case, check, same
+from cases.killed_media import Media
 from gateway import Gateway
 from net import LITERAL
 from proc import until
@@ -30,23 +32,23 @@ class Forking(Switch):
         self.respond(wire, msg, 200, "OK", f"Contact: {self.contact(wire)}\r\n", to_tag=self.tags[fork])
 
 
-def port(body):
+def place(body):
     """Where a description asks for audio."""
-    return int(re.search(rb"^m=audio (\d+)", body, re.M).group(1))
+    return re.search(rb"^c=IN IP[46] (\S+)", body, re.M).group(1).decode(), int(re.search(rb"^m=audio (\d+)", body, re.M).group(1))
 
 
 def bound(lab):
-    """The UDP ports of the gateway."""
-    sockets = lab.net.run("gw", "ss", "-Hlnu").stdout
-    return {int(line.split()[3].rsplit(":", 1)[1]) for line in sockets.splitlines()}
+    """The UDP ports of the gateway, each with its address: another one may have the same number."""
+    ours = [line.split()[3].rsplit(":", 1) for line in lab.net.run("gw", "ss", "-Hanu").stdout.splitlines()]
+    return {(address, int(number)) for address, number in ours}
 
 
 def heard_by_port(packets, fork):
-    """How many packets of a fork left towards the phone, by our port."""
+    """How many packets of a fork left towards the phone, by our address and port."""
     ports = {}
     for p in packets:
         if p.out and p.rtp and p.ssrc == fork.ssrc:
-            ports[p.src[1]] = ports.get(p.src[1], 0) + 1
+            ports[p.src] = ports.get(p.src, 0) + 1
     return ports
 
 
@@ -66,25 +68,25 @@ def run(lab, forked, mac, winner):
     threading.Thread(target=lambda: made.append(phone.transact(phone.wire, text, provisional=early)), daemon=True).start()
     progress = lambda: [answer for answer in early if answer.status == 183]  # noqa: E731
     until("two 183s", lambda: len(progress()) == 2)
-    told = [port(answer.body) for answer in progress()]
+    told = [place(answer.body) for answer in progress()]
     check((told[0] != told[1]) == forked, f"the 183s name the ports {told}")
     media.aim(progress()[0].body, start=False)
     # a phone behind NAT speaks to each early dialog that it wants to hear (RFC 6263)
-    media.also = [(media.remote[0], told[1])] if forked else []
+    media.also = [told[1]] if forked else []
     media.talk()
     time.sleep(1.5)
     before = [len(media.heard_of(fork)) for fork in switch.forks]
     spoken = [len(fork.heard_of(media)) for fork in switch.forks]
     if forked:
         for fork, at in zip(switch.forks, told):
-            same(set(heard_by_port(tap.read(), fork)), {at}, "the port that a tone left by")
+            same(set(heard_by_port(tap.read(), fork)), {at}, "where a tone left from")
             check(rtp.goertzel(tone_of(media, fork), fork.hertz) > 0.9, "each tone is whole")
         check(min(spoken) > 40, f"the phone reaches both: {spoken}")
         check(set(told) <= bound(lab), "both ports are open")
     # one is accepted, and its 200 says nothing of media: its 183 did
     switch.accept(winner)
     until("the 200", lambda: made)
-    media.remote, media.also = (media.remote[0], told[winner]), []
+    media.remote, media.also = told[winner], []
     final = made[0]
     call = Call(phone, phone.wire, call_id, local, final.one("to"), uri_of(final.one("contact")), final.values("record-route")[::-1], 1)
     call.request("ACK")
@@ -125,3 +127,53 @@ def forks(lab):
         check(after[winner] > 35 and after[loser] == 0, said[-1])
         check(reached[winner] > 35 and reached[loser] == 0, said[-1])
     return "; ".join(said)
+
+
+@case("killed-ringing-media")
+def killed_ringing(lab):
+    """kill -9 of signalling while a call rings, with early media of two forks: the next process finds nobody's session and closes all of its ports; the phone, which is back, calls again"""
+    media_process = ("[media]\n", "[media]\nprocess = true\nforked = true\n")
+    process = Media(lab)
+    gateway = Gateway(lab, ttl="64", replace=(media_process,))
+    switch = Forking(lab)
+    switch.forks = [rtp.Media(lab, "inside", LITERAL, tone=hertz) for hertz in (600, 1000)]
+    phone = Phone(lab, "killed-ringing", "home1", 7, "08000FA00014", LITERAL).connect()
+    same(phone.register().status, 200, "REGISTER")
+    media, relay = phone.open_media(), process.one()
+    idle = bound(lab)
+    early = []
+    local, call_id = f"<sips:anonymous@{LITERAL}>;tag={token()}", f"{token()}@lab"
+    text = phone.invite_text(phone.wire, f"sips:200@{LITERAL}", call_id, local, media.sdp())
+
+    def ask():
+        try:
+            phone.transact(phone.wire, text, provisional=early)
+        except (OSError, TimeoutError):
+            pass  # its connection goes with the gateway
+    threading.Thread(target=ask, daemon=True).start()
+    until("two 183s", lambda: len([answer for answer in early if answer.status == 183]) == 2)
+    told = {place(answer.body) for answer in early if answer.status == 183} | {place(switch.asked[1].body)}
+    check(len(told) == 3 and told <= bound(lab), f"{told} of {sorted(bound(lab))}")
+    gateway.proc.stop(signal.SIGKILL)
+    check(told <= bound(lab), "the media process has them still")
+    gateway.start()
+    same(process.one(), relay, "the media process of before")
+    until("the ports of the call that rang are closed", lambda: not told & bound(lab), 5)
+    same(len(gateway.events("nobody's: a session of an earlier process is ended")), 1, "sessions that were ended")
+    same(phone.connect().register().status, 200, "REGISTER")
+    for fork in switch.forks:
+        fork.close()
+    switch.forks = [rtp.Media(lab, "inside", LITERAL, tone=hertz) for hertz in (600, 1000)]
+    made, again = [], []
+    call_id = f"{token()}@lab"
+    text = phone.invite_text(phone.wire, f"sips:200@{LITERAL}", call_id, local, media.sdp())
+    threading.Thread(target=lambda: made.append(phone.transact(phone.wire, text, provisional=again)), daemon=True).start()
+    until("two 183s again", lambda: len([answer for answer in again if answer.status == 183]) == 2)
+    switch.accept(0)
+    until("the 200", lambda: made)
+    final = made[0]
+    call = Call(phone, phone.wire, call_id, local, final.one("to"), uri_of(final.one("contact")), final.values("record-route")[::-1], 1)
+    call.request("ACK")
+    call.bye()
+    until("the ports of the next call are closed", lambda: not {place(answer.body) for answer in again if answer.status == 183} & bound(lab))
+    return f"{len(told)} ports closed after the restart ({len(idle)} bound before the call), and the next call is answered"

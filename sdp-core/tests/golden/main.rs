@@ -216,6 +216,7 @@ fn lines_nobody_reads_are_the_same() {
         "a=end-of-candidates",
         "a=path:",
         "a=alt:",
+        "a=altc:",
         "a=oldcip:",
         "a=oldoip:",
         "a=source-filter:",
