@@ -5,7 +5,8 @@
 #   paced: G.711 at 50 packets a second and stream, both ways; flood: as fast as the relay delivers; mem: PSS per call,
 #   measured after the others ran; calls: how many before the 99th percentile of delay passes 20 ms.
 # Prints CPU-seconds per million packets, their ratio to rtpengine's and the bar it must keep, delay, loss; medians of N
-# rounds. Exits with 1 when a bar is broken.
+# rounds. Lost are the packets that had not come when the time was over, those on the way among them; dropped those that the
+# kernel had no room for on any socket here, which is what the bar is about. Exits with 1 when a bar is broken.
 #   N=3 SECS=5 CALLS=1000               rounds, seconds a test, calls that are set up
 #   SERVERS="rtpengine reset keep"      in the order they run in each round; also epoll (reset on the fallback), workers1, workers2, …
 #                                       (reset with so many threads, on the cores WORKERS_AT, by default 0-3: those of the generator too)
@@ -81,11 +82,14 @@ start() { # server, calls; sets `server` and `before`
   *) fail "no server is called $1";;
   esac
 }
+drops() { awk '/^Udp:/ && $2 ~ /[0-9]/ {print $4 + $7}' /proc/net/snmp; } # no room to receive, none to send
 load() { # label arguments...
-  local label=$1
+  local label=$1 had
   shift
+  had=$(drops)
   "${first[@]}" "$rtpload" --map "$run/map" --pid "$server" --secs "$SECS" --send-cores "$SEND" --recv-cores "$RECV" --label "$label" "$@" |
     tee -a "$run/results" | sed "s/^/    /"
+  echo "  dropped=$(($(drops) - had))" | tee -a "$run/results" | sed "s/^/    /"
 }
 measure() { # server test
   case $2 in

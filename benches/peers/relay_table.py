@@ -20,6 +20,7 @@ OURS = ("reset", "keep", "epoll")
 KEEP, PSS, DELAY, MOST, TOO_LATE = 1.25, 8192, 2000, 2.0, 20_000
 RESULT = re.compile(r"RESULT rtp (\w+)/(\w+) calls=(\d+) offered_pps=(\d+) forwarded_pps=(\d+) lost=(\d+) .*cpu_per_Mpkt=([\d.]+)s core_use=(\d+)%")
 LATENCY = re.compile(r"^\s+latency .*p50=(\d+).*p99=(\d+)")
+DROPPED = re.compile(r"^\s+dropped=(\d+)")
 MEMORY = re.compile(r"(MEM|MOST) (\w+) calls=(\d+)(?: bytes_per_call=(-?\d+))?")
 
 
@@ -34,6 +35,8 @@ def read(path):
         elif last is not None and (found := LATENCY.search(line)):
             last.setdefault("p50", []).append(int(found[1]))
             last.setdefault("p99", []).append(int(found[2]))
+        elif last is not None and (found := DROPPED.search(line)):
+            last.setdefault("dropped", []).append(int(found[1]))
         elif found := MEMORY.search(line):
             cell = table.setdefault((found[2], found[1]), {})
             cell.setdefault("value", []).append(float(found[4] or found[3]))
@@ -62,7 +65,7 @@ def main():
         return "ok" if good[-1] else "OVER"
 
     several = sorted({server for server, _ in table if server.startswith("workers")})
-    print(f"{'CPU-s per million packets, medians':38}{'cpu':>8}{'ratio':>7}{'bar':>6}      {'pps':>8}{'core':>6}{'lost':>7}{'p50 us':>8}{'p99 us':>8}  runs")
+    print(f"{'CPU-s per million packets, medians':38}{'cpu':>8}{'ratio':>7}{'bar':>6}      {'pps':>8}{'core':>6}{'lost':>7}{'dropped':>8}{'p50 us':>8}{'p99 us':>8}  runs")
     for test, (name, bar) in TESTS.items():
         theirs = median("rtpengine", test, "cpu")
         for server in ("rtpengine", *OURS, *several):
@@ -71,11 +74,11 @@ def main():
                 continue
             ratio = cpu / theirs if theirs and server != "rtpengine" else None
             judged = verdict(ratio, bar) if server == "reset" else ""
-            cells = [median(server, test, one) for one in ("pps", "core", "lost", "p50", "p99")]
+            cells = [median(server, test, one) for one in ("pps", "core", "lost", "dropped", "p50", "p99")]
             runs = len(table[server, test]["cpu"])
             print(
                 f"{name + ', ' + server:38}{cpu:8.2f}{'-' if ratio is None else f'{ratio:.2f}':>7}{bar:6.2f} {judged:5}"
-                f"{cells[0]:8.0f}{cells[1]:5.0f}%{cells[2]:7.0f}{cells[3] or 0:8.0f}{cells[4] or 0:8.0f}  {runs}"
+                f"{cells[0]:8.0f}{cells[1]:5.0f}%{cells[2]:7.0f}{cells[3] or 0:8.0f}{cells[4] or 0:8.0f}{cells[5] or 0:8.0f}  {runs}"
             )
         reset, keep = median("reset", test, "cpu"), median("keep", test, "cpu")
         if reset and keep:
@@ -84,9 +87,9 @@ def main():
         if test == "paced500" and late[0] is not None:
             bar = min(DELAY, late[1] or DELAY)
             print(f"{name + ', p99 of delay, us':38}{late[0]:8.0f}{'':7}{bar:6.0f} {verdict(late[0], bar)}")
-        lost = [median(server, test, "lost") for server in ("reset", "rtpengine")]
+        lost = [median(server, test, "dropped") for server in ("reset", "rtpengine")]
         if test == "paced1000" and lost[0] is not None and not lost[1]:
-            print(f"{name + ', lost':38}{lost[0]:8.0f}{'':7}{0:6} {verdict(lost[0], 0)}")
+            print(f"{name + ', dropped':38}{lost[0]:8.0f}{'':7}{0:6} {verdict(lost[0], 0)}")
     for server in ("rtpengine", *OURS):
         if (one := median(server, "MEM")) is not None:
             print(f"{'bytes of PSS per call, ' + server:38}{one:8.0f}{'':7}{PSS:6} {verdict(one, PSS) if server != 'rtpengine' else ''}")

@@ -85,6 +85,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("odd-order-and-letters", "sdp-rs", "tokenizer error: failed to tokenize session name"),
     ("odd-utf8-and-bytes", "sdp-rs", "invalid utf-8 sequence"),
     ("odd-utf8-and-bytes", "sdp-types", "Invalid field encoding in line 7 at Media Title"),
+    ("rfc4091-anat", "sdp-rs", "could not parse part: failed to parse origin ip address"),
     ("rfc4317-2.1-answer", "sdp-rs", "could not parse part: failed to parse origin ip address"),
     ("rfc4317-2.1-offer", "sdp-rs", "could not parse part: failed to parse origin ip address"),
     ("rfc4317-2.2-answer", "sdp-rs", "could not parse part: failed to parse origin ip address"),

@@ -1,6 +1,7 @@
 //! Golden descriptions: what real stacks offer, and what leaves here with each of several settings, byte for byte; and what two
 //! other parsers read in the same bytes. Where they come from is told by `README.md` beside this file.
 
+mod accepted;
 mod differential;
 mod kinds;
 
@@ -216,6 +217,7 @@ fn lines_nobody_reads_are_the_same() {
         "a=end-of-candidates",
         "a=path:",
         "a=alt:",
+        "a=altc:",
         "a=oldcip:",
         "a=oldoip:",
         "a=source-filter:",

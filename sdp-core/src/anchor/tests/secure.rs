@@ -274,7 +274,8 @@ fn keys_are_not_shown_and_need_the_relay() {
     rig.answer(1, Side::Inside, PBX, &speaks("10.0.1.60", 5000, "RTP/SAVP", &[phone.write()]));
     let setup = rig.anchor.streams(1).next().unwrap().setup.clone();
     assert!(setup.outside.srtp.is_some() && setup.inside.srtp.is_some() && !setup.secure);
-    let text = format!("{:?} {setup:?}", rig.anchor.sessions.get(&1));
+    assert!(rig.commands.iter().any(|command| matches!(command, Command::Record { .. })));
+    let text = format!("{:?} {setup:?} {:?} {:?}", rig.anchor.sessions.get(&1), rig.commands, rig.table);
     for secret in ["7, 14, 21", "BwcO", "0, 7, 14"] {
         assert!(!text.contains(secret), "{text}");
     }
