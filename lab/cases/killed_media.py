@@ -68,11 +68,11 @@ class Asking(Caller):
 class Scene:
     """So many calls from inside to phones of two homes, all speaking."""
 
-    def __init__(self, lab, count):
+    def __init__(self, lab, count, gateway=None):
         self.lab, self.count = lab, count
         lab.pki.crowd([self.mac(n) for n in range(count)])
         self.media = Media(lab)
-        self.gateway = Gateway(lab, replace=PROCESS)
+        self.gateway = gateway or Gateway(lab, replace=PROCESS)
         self.choirs = {home: Choir(lab, home, lab.phone_address(home, HOST), 42000, count + 2) for home in HOMES}
         self.choirs["inside"] = Choir(lab, "inside", CALLER, 42000, count + 2)
         self.phones = []

@@ -16,7 +16,7 @@ use rand_core::{RngCore as _, SeedableRng};
 
 pub use self::moving::{Move, Moving, Ticket};
 use super::checks::Answer;
-use super::command::{Realm, Side, StreamId};
+use super::command::{Kept, Realm, Side, StreamId};
 use super::loop_guard::OwnPorts;
 use super::pool::Pool;
 use super::report::{Dropped, Pair, PairId, Report, Undelivered};
@@ -177,7 +177,7 @@ pub struct Table {
     own: OwnPorts,
     streams: Vec<Option<Entry>>,
     by_id: HashMap<StreamId, usize>,
-    records: HashMap<u64, Vec<u8>>,
+    records: HashMap<u64, Kept>,
     wants: VecDeque<Want>,
     binding: Option<(Realm, Pair)>,
     actions: VecDeque<Action>,
