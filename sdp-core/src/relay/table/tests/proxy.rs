@@ -274,3 +274,22 @@ fn junk_is_survived() {
     }
     assert!(left > 1_000, "{left}");
 }
+
+/// A stream that goes to another worker takes its numbers along.
+#[test]
+fn another_worker_goes_on() {
+    let mut rig = Rig::new(|_| {});
+    let (setup, _, inside) = rig.continued(7);
+    let switch = "10.0.1.7:5000";
+    rig.spoken(inside.rtp, switch, (7, 100, 0)).unwrap();
+    rig.after_ms(20).spoken(inside.rtp, switch, (9, 500, 0)).unwrap();
+    rig.table.give(Move { stream: setup.id, to: 1, ticket: Ticket(1) });
+    let gives = |action: Action| matches!(action, Action::Give { slots: Some(_), .. });
+    assert!(std::iter::from_fn(|| rig.table.poll_action(rig.now)).any(gives));
+    let mut other = Table::among(rig.now, rig.table.config.clone(), rig.table.config.own_ports(), false);
+    let [_, slot] = other.handle_arrival(rig.table.departed().unwrap());
+    let bytes = speech(9, 501, 160);
+    let packet = Packet { component: Component::Rtp, source: at(switch), hop_limit: Some(64), bytes: &bytes };
+    assert!(other.handle_packet(rig.now, slot, &packet).unwrap().changed);
+    assert_eq!(seen(other.changed()), (7, 102, 320));
+}
