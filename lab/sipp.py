@@ -117,7 +117,7 @@ class Sipp:
                 files.append(f"{lab.folder}/{name}-{part}.xml")
                 with open(files[-1], "w") as out:
                     out.write(text)
-        command = ["sipp", f"{GW_OUT4}:5060", "-sf", files[0], "-t", {"UDP": "u1", "TCP": "t1"}[over], "-i", HOME4.format(number), "-p", port,
+        command = ["sipp", f"{GW_OUT4}:5060", "-sf", files[0], "-t", {"UDP": "u1", "TCP": "t1"}[over], "-i", HOME4.format(number) if isinstance(number, int) else number, "-p", port,
                    "-m", calls, "-l", calls, "-r", 20, "-nostdin", "-timeout", "40s", "-timeout_error", "-trace_err", "-error_file", f"{lab.folder}/{name}-errors.log",
                    "-trace_msg", "-message_file", f"{lab.folder}/{name}-messages.log", *(["-oocsf", files[1]] if beside else []), *options]
         self.name, self.errors = name, f"{lab.folder}/{name}-errors.log"

@@ -12,6 +12,7 @@ from gateway import Gateway
 from net import LITERAL
 from proc import until
 from sip import Call, Phone, token, uri_of
+from sipp import Sipp, recv, scenario, send
 from switch import Switch
 from tap import Tap
 
@@ -177,3 +178,76 @@ def killed_ringing(lab):
     call.bye()
     until("the ports of the next call are closed", lambda: not {place(answer.body) for answer in again if answer.status == 183} & bound(lab))
     return f"{len(told)} ports closed after the restart ({len(idle)} bound before the call), and the next call is answered"
+
+
+INSIDE_ROW = '''[[sip.ports]]
+name = "plain"
+interface = "inside"
+port = 5060
+transport = "udp+tcp"
+allow_from = "appliances"
+trust_source = true
+[[sip.ports]]
+name = "switches"'''
+ANSWER = """[last_Via:]
+[last_Record-Route:]
+[last_From:]
+[last_To:];tag={tag}
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:[local_ip]:[local_port];transport=[transport]>"""
+
+
+@case("forks-sipp")
+def by_sipp(lab):
+    """SIPp as the switch: 183s of two To tags to one INVITE, each with a tone of its own; both are heard, the second wins and the first one's port closes"""
+    # locked: what a loser still sends from the winner's address is let in beside it otherwise, as from any further sender
+    lock = ('sender_limit = "multiple"', 'sender_limit = "lock"')
+    gateway = Gateway(lab, ttl="64", replace=(lock, ("max_senders = 10\n", "max_senders = 10\nforked = true\n"), ('[[sip.ports]]\nname = "switches"', INSIDE_ROW)))
+    switch, phone = Switch(lab), Phone(lab, "forks-sipp", "home1", 7, "08000FA00015", LITERAL).connect()
+    same(phone.register().status, 200, "REGISTER")
+    tones = [rtp.Media(lab, "inside", LITERAL, tone=hertz) for hertz in (600, 1000)]
+    head = {tag: ANSWER.format(tag=tag) for tag in "ab"}
+    early = [send(f"SIP/2.0 183 Session Progress\n{head[tag]}\n\n{tone.sdp()}") for tag, tone in zip("ab", tones)]
+    done = "[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]"
+    script = scenario(recv("INVITE"), early[0], '<pause milliseconds="200"/>', early[1], '<pause milliseconds="2500"/>',
+                      send(f"SIP/2.0 200 OK\n{head['b']}\n\n{tones[1].sdp()}", retrans=500), recv("ACK"), recv("BYE"), send(f"SIP/2.0 200 OK\n{done}"))
+    sipp = Sipp(lab, "inside", LITERAL, "UDP", script, port=5070)
+    time.sleep(0.5)
+    media = phone.open_media()
+    answers, made = [], []
+    local, call_id = f"<sips:anonymous@{LITERAL}>;tag={token()}", f"{token()}@lab"
+    text = phone.invite_text(phone.wire, f"sip:200@{LITERAL}:5070;transport=udp", call_id, local, media.sdp())
+    threading.Thread(target=lambda: made.append(phone.transact(phone.wire, text, provisional=answers)), daemon=True).start()
+    progress = lambda: [answer for answer in answers if answer.status == 183]  # noqa: E731
+    until("two 183s", lambda: len(progress()) == 2)
+    told = [place(answer.body) for answer in progress()]
+    check(told[0] != told[1] and progress()[0].one("to") != progress()[1].one("to"), f"the 183s name {told}")
+    for tone in tones:
+        tone.aim(sipp.offers()[0].encode())
+    media.aim(progress()[0].body, start=False)
+    media.also = [told[1]]
+    media.talk()
+    time.sleep(1.5)
+    heard = [rtp.goertzel(tone_of(media, tone), tone.hertz) for tone in tones]
+    check(min(heard) > 0.9, f"both tones, whole: {heard}")
+    until("the 200", lambda: made)
+    media.remote, media.also = told[1], []
+    final = made[0]
+    call = Call(phone, phone.wire, call_id, local, final.one("to"), uri_of(final.one("contact")), final.values("record-route")[::-1], 1)
+    call.request("ACK")
+    until("the loser's port is closed", lambda: told[0] not in bound(lab))
+    before = [len(media.heard_of(tone)) for tone in tones]
+    time.sleep(1)
+    after = [len(media.heard_of(tone)) - count for tone, count in zip(tones, before)]
+    check(after[1] > 35 and after[0] == 0, f"{after} packets after the 200")
+    same(call.bye().status, 200, "BYE")
+    sipp.done()
+    until("all ports are closed", lambda: not set(told) & bound(lab))
+    for thing in (*tones, media):
+        thing.close()
+    for thing in (phone, switch):
+        thing.close()
+        lab.opened.remove(thing)
+    gateway.stop()
+    return f"tones at {told[0][1]} and {told[1][1]}, {after} packets a second after the 200"

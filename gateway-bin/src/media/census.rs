@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn record(session: u64) -> Command {
-        Command::Record { session, record: vec![1] }
+        Command::Record { session, record: vec![1].into() }
     }
 
     #[test]

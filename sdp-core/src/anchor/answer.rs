@@ -12,7 +12,7 @@ use super::secure;
 use super::session::{Offer, Session, Stream};
 use super::writing;
 use super::{Anchor, NotAcceptable, Refusal};
-use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId};
+use crate::relay::{Command, Pair, Payloads, Realm, Side, StreamId, StreamSetup};
 use crate::rewrite::Placement;
 use crate::sdp::Sdp;
 
@@ -288,18 +288,9 @@ impl Anchor {
             if keys.is_none() && stream.setup.leg(side).srtp.is_some() {
                 stream.own.retire(side);
             }
-            setup.leg_mut(side).srtp = keys;
+            setup.leg_mut(side).srtp = keys.map(Box::new);
         }
-        let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
-        setup.secure = both().any(|described| described.transport.is_secure());
-        setup.dtls = both().any(|described| described.transport.is_dtls());
-        setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
-        setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
-        setup.hop_limit = self.config.policy.hop_limit;
-        setup.kind = line.answered.kind();
-        setup.clocks = both().flat_map(|described| described.clocks.iter()).collect();
-        setup.timeouts = self.config.policy.timeouts;
-        setup.proxy = self.config.policy.continues() && both().all(|described| !described.keyed);
+        self.carry(&mut setup, line, same);
         // An end sends when it says so and the other says that it receives (RFC 3264 §6.1).
         let (offered, answered) = (line.offered.direction, line.answered.direction);
         setup.leg_mut(offer.from).speaks = offered.sends() && answered.receives();
@@ -310,6 +301,20 @@ impl Anchor {
             stream.setup = setup.clone();
             self.commands.push_back(Command::Update { stream: setup });
         }
+    }
+
+    /// What a stream carries: what all its lines say together.
+    fn carry(&self, setup: &mut StreamSetup, line: &Accepted, same: &[&Accepted]) {
+        let both = || same.iter().flat_map(|line| [&line.offered, &line.answered]);
+        setup.secure = both().any(|described| described.transport.is_secure());
+        setup.dtls = both().any(|described| described.transport.is_dtls());
+        setup.rtcp_mux = line.offered.rtcp_mux && line.answered.rtcp_mux;
+        setup.payloads = both().fold(Payloads::default(), |all, described| all | described.payloads);
+        setup.hop_limit = self.config.policy.hop_limit;
+        setup.kind = line.answered.kind();
+        setup.clocks = both().flat_map(|described| described.clocks.iter()).collect();
+        setup.timeouts = self.config.policy.timeouts;
+        setup.proxy = self.config.policy.continues() && both().all(|described| !described.keyed);
     }
 
     /// Streams that were offered and not accepted keep their ports for the next answer (a fork's, or the final one after

@@ -11,7 +11,9 @@
 //! that shares the lane of who answered last, and the last answer counts, as for all without `forked`. So do those who
 //! answer from outside: behind their NAT one address is as good as another. Who shares a lane may still be heard there.
 //!
-//! With the dialog that is confirmed all other lanes close; so they do with the next offer, whose answer is one dialog's.
+//! With the dialog that is confirmed all other lanes close; so they do with the next offer, whose answer is one dialog's. What a
+//! loser still sends is a stranger's from then on; from the winner's own address it is a further sender's, which
+//! `sender_limit = "multiple"` lets in until it stops.
 
 use std::time::Instant;
 

@@ -302,7 +302,7 @@ impl Anchor {
                 return self.keep(session);
             }
             state.record.clone_from(&record);
-            self.commands.push_back(Command::Record { session, record });
+            self.commands.push_back(Command::Record { session, record: record.into() });
         }
     }
 

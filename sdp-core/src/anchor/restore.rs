@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use super::Anchor;
 use super::session::{Session, Stream};
-use crate::relay::{Command, Pair, PairId, Report, Side, StreamId, StreamSetup, wire};
+use crate::relay::{Command, Kept, Pair, PairId, Report, Side, StreamId, StreamSetup, wire};
 
 /// What a relay says of all its sessions: its [`Report::Snapshot`], put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
     streams: BTreeMap<StreamId, StreamSetup>,
     pairs: BTreeMap<PairId, Pair>,
-    pub(super) records: BTreeMap<u64, Vec<u8>>,
+    pub(super) records: BTreeMap<u64, Kept>,
 }
 
 impl Left {
@@ -120,7 +120,7 @@ impl Anchor {
             return;
         }
         let Some(record) = self.sessions.get(&id).and_then(wire::write_down) else { return };
-        self.commands.push_back(Command::Record { session: id, record });
+        self.commands.push_back(Command::Record { session: id, record: record.into() });
     }
 
     /// What was kept of a session, and what the relay has of it: the relay's streams count. Without a record that can be read

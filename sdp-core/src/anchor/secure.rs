@@ -109,8 +109,8 @@ impl Own {
         };
         let Some(random) = random.filter(|_| keys.is_empty()) else { return };
         keys.extend(Suite::ALL.into_iter().filter_map(|suite| {
-            let mut octets = [0; 64];
-            random.fill_bytes(&mut octets);
+            let mut octets = zeroize::Zeroizing::new([0; 64]);
+            random.fill_bytes(&mut *octets);
             Key::new(suite, octets.get(..suite.key_octets() + suite.salt_octets())?)
         }));
     }

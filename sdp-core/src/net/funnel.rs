@@ -68,7 +68,12 @@ mod tests {
     use crate::relay::command::StreamId;
 
     fn part(name: u64, more: bool) -> Report {
-        Report::Snapshot { streams: Vec::new(), pairs: Vec::new(), records: vec![(name, Vec::new())], more }
+        Report::Snapshot {
+            streams: Vec::new(),
+            pairs: Vec::new(),
+            records: vec![(name, Vec::new().into())],
+            more,
+        }
     }
 
     fn other(session: u64) -> Report {

@@ -225,8 +225,9 @@ impl Pair {
 
     /// Takes the line away; another one will be long in coming.
     pub(super) fn cut(&mut self) -> Option<Line> {
+        let line = self.line.take()?;
         self.ways.discourage();
-        self.line.take()
+        Some(line)
     }
 
     /// How many packets the queue of a socket lost since this was asked last, by the kernel's count of all.
@@ -309,6 +310,19 @@ mod tests {
         assert!(pair.settle(Component::Rtp, 63));
         assert_eq!(pair.hop(Component::Rtp, 63), Hop::Socket);
         assert_eq!([5, 5, 7].map(|total| pair.lost(Which::Rtp, total)), [5, 0, 2]);
+    }
+
+    #[test]
+    fn a_line_is_cut_once() {
+        let (mut pair, to) = (pair(), "127.0.0.1:9".parse().unwrap());
+        let until = |pair: &mut Pair| (1..).find(|_| pair.way(Component::Rtp, to) == Way::Dial);
+        assert_eq!((until(&mut pair), pair.way(Component::Rtcp, to)), (Some(32), Way::Port));
+        pair.dial().unwrap();
+        assert_eq!((pair.way(Component::Rtp, to), pair.way(Component::Rtcp, to)), (Way::Line, Way::Port));
+        assert!(pair.raw(Which::Line).is_some() && pair.cut().is_some());
+        // What the kernel says of it later changes nothing.
+        assert!(pair.raw(Which::Line).is_none() && pair.cut().is_none());
+        assert_eq!(until(&mut pair), Some(256));
     }
 
     #[test]

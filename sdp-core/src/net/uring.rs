@@ -37,6 +37,8 @@ const FILES: u32 = 32_768;
 /// The group of buffers.
 const BUFFERS: u16 = 0;
 
+mod lines;
+
 pub(super) struct Uring {
     // First: it is closed before the memory it was given is freed.
     ring: IoUring,
@@ -195,40 +197,6 @@ impl Uring {
         unsafe { self.push(&request.user_data(CANCEL << 61).flags(squeue::Flags::SKIP_SUCCESS)) };
     }
 
-    /// Gives lines to the ports for which it pays.
-    fn dial(&mut self, ports: &mut Ports) {
-        if !self.dials.is_empty() {
-            // What is queued for a line goes to whom it leads to now.
-            self.flush();
-        }
-        let taken = 2 * ports.len();
-        while let Some(mark) = self.dials.pop() {
-            let Some(pair) = mark.pair(ports) else { continue };
-            let (full, before) = (taken + self.lines >= self.descriptors, pair.line().is_some());
-            // It helps, and nothing depends on it: where no descriptor is to be had for it, the port goes on alone.
-            if (full && !before) || pair.dial().is_err() {
-                continue;
-            }
-            if let Some(fd) = pair.raw(Which::Line).filter(|_| !before) {
-                self.lines += 1;
-                self.register(mark.slot, Which::Line, &[fd]);
-                self.receive(mark, fd);
-            }
-        }
-    }
-
-    /// Takes the line of a port away.
-    fn cut(&mut self, mark: Mark, table: &mut Table, ports: &mut Ports) {
-        // What is queued names it.
-        self.cancel(mark);
-        self.flush();
-        if let Some(line) = mark.pair(ports).and_then(Pair::cut) {
-            self.register(mark.slot, Which::Line, &[-1]);
-            self.lines = self.lines.saturating_sub(1);
-            line.undelivered().for_each(|why| table.handle_undelivered(mark.slot, why));
-        }
-    }
-
     /// Arms what has ended, after the buffers it may have wanted are back.
     fn resume(&mut self, ports: &Ports) {
         if !self.resume.is_empty() {
@@ -285,6 +253,8 @@ impl Uring {
         if live && !cqueue::more(done.flags) {
             if done.result >= 0 || done.result == -libc::ENOBUFS {
                 self.resume.push(mark);
+            } else if mark.socket == Which::Line && done.result == -libc::ECANCELED {
+                // The line it was of is cut already.
             } else if mark.socket == Which::Line {
                 self.cut(mark, table, ports);
             } else {
@@ -328,20 +298,6 @@ impl Uring {
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         if !self.send(mark, &forward, part, ports) {
             table.handle_send_error(mark.slot);
-        }
-    }
-
-    /// The kernel refused to send a packet that had come by this socket.
-    fn refused(&mut self, mark: Mark, table: &mut Table, ports: &mut Ports) {
-        table.handle_send_error(mark.slot);
-        // Its peer may be unreachable, or somebody says so: what is left is tried without the line.
-        if mark.socket != Which::Rtcp
-            && let Some(slot) = table.way_out(mark.slot)
-            && let Some(pair) = ports.pair(slot)
-            && pair.line().is_some()
-        {
-            let generation = pair.generation;
-            self.cut(Mark { socket: Which::Line, slot, generation }, table, ports);
         }
     }
 

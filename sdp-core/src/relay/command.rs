@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 use super::report::{Pair, PairId};
 pub use crate::policy::Timeouts;
@@ -108,7 +109,7 @@ pub enum Command {
         /// Whose.
         session: u64,
         /// The dialog record; at most 128 KiB.
-        record: Vec<u8>,
+        record: Kept,
     },
     /// Tell everything that a new signalling process needs: answered by `Snapshot`.
     Snapshot,
@@ -121,6 +122,37 @@ pub enum Command {
         /// Its pairs, bound anew under the numbers that they had.
         pairs: Vec<Pair>,
     },
+}
+
+/// What is kept of a session, unread. Keys may be in it: it is not shown, and its octets are wiped when it goes.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Kept(Vec<u8>);
+
+impl From<Vec<u8>> for Kept {
+    fn from(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+}
+
+impl std::ops::Deref for Kept {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kept({} octets)", self.0.len())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 /// The whole state of a stream.
@@ -234,9 +266,10 @@ pub struct LegSetup {
     /// the path of before stays in use (RFC 8445 §9).
     #[serde(default)]
     pub ice_before: Option<Box<IceLite>>,
-    /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are.
+    /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are. Boxed: most have none, and
+    /// each leg is kept by the relay and by the anchor.
     #[serde(default)]
-    pub srtp: Option<Keys>,
+    pub srtp: Option<Box<Keys>>,
     /// The port that its description names, which behind NAT is nobody's outside; 0: none was named. Another one says that the
     /// end moves, whatever still comes from where it was.
     #[serde(default)]

@@ -23,6 +23,6 @@ pub mod table;
 pub mod wire;
 
 pub use command::{
-    Command, IceLite, Kind, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup, Timeouts,
+    Command, IceLite, Kept, Kind, LegSetup, Payloads, Realm, Remote, Side, StreamId, StreamSetup, Timeouts,
 };
 pub use report::{Component, Dropped, LegStatistics, Pair, PairId, Reception, Report, Reported, Silence};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Realm, Side, StreamId, StreamSetup};
+use super::command::{Kept, Realm, Side, StreamId, StreamSetup};
 use crate::srtp::Reached;
 
 /// A pair of bound ports; never used twice by one relay, nor, as good as certain, by two after each other.
@@ -159,7 +159,7 @@ pub enum Report {
         /// The pairs the streams use.
         pairs: Vec<Pair>,
         /// The records of the sessions.
-        records: Vec<(u64, Vec<u8>)>,
+        records: Vec<(u64, Kept)>,
         /// Another part follows.
         more: bool,
     },

@@ -6,6 +6,7 @@ use aes_gcm::{AeadInPlace as _, Aes128Gcm, Aes256Gcm, KeyInit as _};
 use ctr::{Ctr128BE, CtrCore, flavors};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
+use zeroize::Zeroizing;
 
 use super::{Key, Suite};
 
@@ -47,16 +48,16 @@ impl Cipher {
         // A salt of 96 bits is one of 112 with zeros behind (RFC 7714 §11).
         let mut padded = [0; 14];
         padded.get_mut(..salt.len())?.copy_from_slice(salt);
-        let mut encryption = [0; 32];
+        let mut encryption = Zeroizing::new([0; 32]);
         let encryption = encryption.get_mut(..master.len())?;
         expand(master, padded, label, encryption)?;
         let mode = match key.suite() {
             Suite::AesCm80 | Suite::AesCm32 => {
-                let (mut mac, mut salt) = ([0; TAG], [0; 14]);
-                expand(master, padded, label + 1, &mut mac)?;
+                let (mut mac, mut salt) = (Zeroizing::new([0; TAG]), [0; 14]);
+                expand(master, padded, label + 1, &mut *mac)?;
                 expand(master, padded, label + 2, &mut salt)?;
                 let aes = Aes128Enc::new_from_slice(encryption).ok()?;
-                Mode::Cm { aes, mac: Mac::new_from_slice(&mac).ok()?, salt }
+                Mode::Cm { aes, mac: Mac::new_from_slice(&*mac).ok()?, salt }
             }
             suite => {
                 let mut salt = [0; 12];

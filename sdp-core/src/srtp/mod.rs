@@ -10,6 +10,7 @@ mod track;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 pub use self::attribute::Crypto;
 use self::cipher::{Cipher, Part};
@@ -101,6 +102,12 @@ impl Key {
 
     pub(crate) fn octets(&self) -> &[u8] {
         &self.octets
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.octets.zeroize();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Golden descriptions: what real stacks offer, and what leaves here with each of several settings, byte for byte; and what two
 //! other parsers read in the same bytes. Where they come from is told by `README.md` beside this file.
 
+mod accepted;
 mod differential;
 mod kinds;
 

@@ -78,7 +78,7 @@ impl Rig {
                     self.streams.borrow_mut().insert(stream.id, stream.clone());
                 }
                 Command::Record { session, record } => {
-                    self.records.borrow_mut().insert(*session, record.clone());
+                    self.records.borrow_mut().insert(*session, record.to_vec());
                 }
                 _ => {}
             }
@@ -100,7 +100,7 @@ impl Rig {
     fn taken_over(&self) -> Self {
         let next = Self::keeping();
         let streams = self.streams.borrow().values().cloned().collect();
-        let records = self.records.borrow().iter().map(|(id, record)| (*id, record.clone())).collect();
+        let records = self.records.borrow().iter().map(|(id, record)| (*id, record.clone().into())).collect();
         let mut left = anchor::Left::default();
         left.add(Report::Snapshot { streams, pairs: self.pairs.borrow().clone(), records, more: false });
         {

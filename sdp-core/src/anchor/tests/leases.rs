@@ -100,7 +100,7 @@ fn records_travel_with_the_session() {
     let Some(Report::Snapshot { streams, pairs, records, .. }) = rig.reports.last() else {
         panic!("a snapshot")
     };
-    assert_eq!((streams.len(), pairs.len(), records), (1, 2, &vec![(1, b"dialog".to_vec())]));
+    assert_eq!((streams.len(), pairs.len(), records), (1, 2, &vec![(1, b"dialog".to_vec().into())]));
     assert_ne!(pairs[0].id, PairId(0));
 }
 

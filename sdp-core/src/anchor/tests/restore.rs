@@ -127,7 +127,8 @@ fn declined_lines_stay_where_they_are() {
 fn without_a_readable_record_the_ports_are_kept_nonetheless() {
     let mut rig = Rig::keeping();
     let (outside, _) = call(&mut rig, 7);
-    rig.table.handle_command(rig.now, Command::Record { session: 7, record: b"of another time".to_vec() });
+    rig.table
+        .handle_command(rig.now, Command::Record { session: 7, record: b"of another time".to_vec().into() });
     let records = rig.new_anchor();
     assert_eq!(records, [(7, vec![])]);
     let again = rig.try_offer(7, Side::Inside, PBX, &audio(PBX, 5002)).unwrap();

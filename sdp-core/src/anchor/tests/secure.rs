@@ -274,7 +274,8 @@ fn keys_are_not_shown_and_need_the_relay() {
     rig.answer(1, Side::Inside, PBX, &speaks("10.0.1.60", 5000, "RTP/SAVP", &[phone.write()]));
     let setup = rig.anchor.streams(1).next().unwrap().setup.clone();
     assert!(setup.outside.srtp.is_some() && setup.inside.srtp.is_some() && !setup.secure);
-    let text = format!("{:?} {setup:?}", rig.anchor.sessions.get(&1));
+    assert!(rig.commands.iter().any(|command| matches!(command, Command::Record { .. })));
+    let text = format!("{:?} {setup:?} {:?} {:?}", rig.anchor.sessions.get(&1), rig.commands, rig.table);
     for secret in ["7, 14, 21", "BwcO", "0, 7, 14"] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -364,4 +365,38 @@ fn no_key_of_the_author_is_left_in_whatever_attribute() {
     let offer =
         rig.offer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[scale, key]));
     assert_eq!(offer, audio(INNER, ports(&offer)[0]));
+}
+
+/// Forks that answer one offer got one key of ours with it, and each is answered for to the phone with another (MED-13).
+#[test]
+fn each_fork_has_keys_of_its_own_but_for_the_one_that_was_offered() {
+    let mut rig = rig(Required, Required);
+    rig.anchor.reconfigure(Policy { forked: true, ..rig.anchor.config.policy.clone() });
+    let phone = theirs(1, Suite::AesCm80);
+    let offer =
+        rig.offer(1, Side::Outside, PHONE_A, &speaks("192.168.1.7", 30000, "RTP/SAVP", &[phone.write()]));
+    let offered = cryptos(&offer).into_iter().find(|crypto| crypto.key.suite() == Suite::AesCm80).unwrap();
+    let inner = at(INNER, ports(&offer)[0]);
+    let mut told = Vec::new();
+    let ends = [(7, "10.0.1.61", 7000), (8, "10.0.1.62", 8000)];
+    for (fork, host, port) in ends {
+        rig.anchor.set_fork(1, Some(fork));
+        let own = Crypto { tag: offered.tag, ..theirs(1, Suite::AesCm80) };
+        let answer = rig.answer(1, Side::Inside, host, &speaks(host, port, "RTP/SAVP", &[own.write()]));
+        told.push((at(OUTER, ports(&answer)[0]), cryptos(&answer).remove(0).key));
+    }
+    assert!(told[0].0 != told[1].0 && told[0].1 != told[1].1);
+    for ((_, host, port), (outer, key)) in ends.into_iter().zip(&told) {
+        let nat = at(PHONE_A, outer.port() ^ 1);
+        let mut sealed = rtp(1);
+        Context::new(&phone.key).unwrap().protect(&mut sealed).unwrap();
+        let mut heard = through(&mut rig, *outer, nat, &sealed).unwrap();
+        let _ = Context::new(&offered.key).unwrap().unprotect(&mut heard).unwrap();
+        assert_eq!(heard, rtp(1), "each fork opens it with the key that was offered");
+        let mut sealed = rtp(9);
+        Context::new(&theirs(1, Suite::AesCm80).key).unwrap().protect(&mut sealed).unwrap();
+        let mut back = through(&mut rig, inner, at(host, port), &sealed).unwrap();
+        let _ = Context::new(key).unwrap().unprotect(&mut back).unwrap();
+        assert_eq!(back, rtp(9), "the phone by that of its dialog");
+    }
 }

@@ -269,7 +269,7 @@ fn command(said: Said, [outside, inside]: &[Vec<Pair>; 2], at: usize) -> Command
         Said::Part(stream) => Command::Part { stream },
         Said::Close(stream) => Command::Close { stream },
         Said::End(session) => Command::End { session },
-        Said::Record(session) => Command::Record { session, record: vec![7] },
+        Said::Record(session) => Command::Record { session, record: vec![7].into() },
         Said::Release => Command::Release,
         Said::Snapshot => Command::Snapshot,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Action, Move, Table, Usage, Want};
-use crate::relay::command::{Command, StreamId, StreamSetup};
+use crate::relay::command::{Command, Kept, StreamId, StreamSetup};
 use crate::relay::report::{Pair, PairId, Report};
 
 /// Sessions in one part of a snapshot.
@@ -35,7 +35,7 @@ pub(super) struct Exact {
 struct Part {
     streams: Vec<StreamSetup>,
     pairs: Vec<Pair>,
-    records: Vec<(u64, Vec<u8>)>,
+    records: Vec<(u64, Kept)>,
 }
 
 impl Table {

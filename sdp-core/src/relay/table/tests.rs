@@ -416,13 +416,13 @@ fn multiplexed_rtcp_takes_the_rtp_port() {
 fn a_snapshot_has_all_that_is_needed() {
     let mut rig = Rig::new(|_| {});
     let (setup, outside, inside) = rig.open(7, HopLimit::Keep);
-    rig.tell(Command::Record { session: 7, record: b"dialog".to_vec() });
-    rig.tell(Command::Record { session: 9, record: vec![0; 140_000] });
+    rig.tell(Command::Record { session: 7, record: b"dialog".to_vec().into() });
+    rig.tell(Command::Record { session: 9, record: vec![0; 140_000].into() });
     rig.tell(Command::Snapshot);
     let want = Report::Snapshot {
         streams: vec![setup],
         pairs: vec![outside, inside],
-        records: vec![(7, b"dialog".to_vec())],
+        records: vec![(7, b"dialog".to_vec().into())],
         more: false,
     };
     assert_eq!(rig.reports.last(), Some(&want));
@@ -447,7 +447,7 @@ fn every_command_and_report_survives_its_text() {
         Command::Part { stream: id },
         Command::Close { stream: id },
         Command::End { session: u64::MAX },
-        Command::Record { session: 1, record: vec![0, 255] },
+        Command::Record { session: 1, record: vec![0, 255].into() },
         Command::Snapshot,
         Command::Release,
         Command::Restore { stream: setup.clone(), pairs: vec![outside] },
@@ -475,7 +475,7 @@ fn every_command_and_report_survives_its_text() {
         Report::Snapshot {
             streams: vec![setup.clone()],
             pairs: vec![outside],
-            records: vec![(1, vec![7])],
+            records: vec![(1, vec![7].into())],
             more: false,
         },
     ] {

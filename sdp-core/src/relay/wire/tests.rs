@@ -70,7 +70,7 @@ fn to_relay() -> Vec<ToRelay> {
         Command::Part { stream: id },
         Command::Close { stream: id },
         Command::End { session: 0 },
-        Command::Record { session: 1, record: vec![0, 127, 128, 255] },
+        Command::Record { session: 1, record: vec![0, 127, 128, 255].into() },
         Command::Snapshot,
         Command::Release,
         Command::Restore { stream, pairs: vec![pair(), pair()] },
@@ -82,7 +82,7 @@ fn to_relay() -> Vec<ToRelay> {
 fn from_relay() -> Vec<FromRelay> {
     let instance = Instance { process: 1, program: "9".into() };
     let (outside, inside) = (Default::default(), Default::default());
-    let records = vec![(7, vec![0, 255])];
+    let records = vec![(7, vec![0, 255].into())];
     let reports = vec![
         Report::Ready { pool: 256, capacity: usize::MAX, shortage: None },
         Report::Refused { stream: setup().id },
@@ -174,7 +174,7 @@ fn another_version_is_named_and_a_stranger_known() {
 
 #[test]
 fn a_frame_has_a_bound_both_ways() {
-    let long = ToRelay::Command(Command::Record { session: 1, record: vec![255; MAX_FRAME] });
+    let long = ToRelay::Command(Command::Record { session: 1, record: vec![255; MAX_FRAME].into() });
     let mut octets = Vec::new();
     assert!(matches!(encode(&long, &mut octets), Err(WireError::TooLong { .. })) && octets.is_empty());
     let mut decoder = Decoder::<ToRelay>::default();
@@ -185,7 +185,7 @@ fn a_frame_has_a_bound_both_ways() {
     let part = Report::Snapshot {
         streams,
         pairs: vec![pair(); 64 * 12],
-        records: vec![(1, vec![255; 262_144])],
+        records: vec![(1, vec![255; 262_144].into())],
         more: true,
     };
     assert_eq!(encode(&FromRelay::Report(part), &mut octets), Ok(()));

@@ -218,7 +218,7 @@ fn a_phone_with_srtp_is_sent_one_source() {
     let mut rig = Rig::new(|_| {});
     let (mut setup, _, inside) = rig.continued(7);
     let key = |octet| Key::new(Suite::AesCm80, &[octet; 30]).unwrap();
-    setup.outside.srtp = Some(Keys { send: key(1), receive: key(2), reached: None });
+    setup.outside.srtp = Some(Keys { send: key(1), receive: key(2), reached: None }.into());
     rig.tell(Command::Update { stream: setup });
     let mut phone = Context::new(&key(1)).unwrap();
     let mut open = |mut packet: Vec<u8>| {
@@ -273,4 +273,23 @@ fn junk_is_survived() {
         left += usize::from(rig.carried(to, from, &octets).is_some());
     }
     assert!(left > 1_000, "{left}");
+}
+
+/// A stream that goes to another worker takes its numbers along.
+#[test]
+fn another_worker_goes_on() {
+    let mut rig = Rig::new(|_| {});
+    let (setup, _, inside) = rig.continued(7);
+    let switch = "10.0.1.7:5000";
+    rig.spoken(inside.rtp, switch, (7, 100, 0)).unwrap();
+    rig.after_ms(20).spoken(inside.rtp, switch, (9, 500, 0)).unwrap();
+    rig.table.give(Move { stream: setup.id, to: 1, ticket: Ticket(1) });
+    let gives = |action: Action| matches!(action, Action::Give { slots: Some(_), .. });
+    assert!(std::iter::from_fn(|| rig.table.poll_action(rig.now)).any(gives));
+    let mut other = Table::among(rig.now, rig.table.config.clone(), rig.table.config.own_ports(), false);
+    let [_, slot] = other.handle_arrival(rig.table.departed().unwrap());
+    let bytes = speech(9, 501, 160);
+    let packet = Packet { component: Component::Rtp, source: at(switch), hop_limit: Some(64), bytes: &bytes };
+    assert!(other.handle_packet(rig.now, slot, &packet).unwrap().changed);
+    assert_eq!(seen(other.changed()), (7, 102, 320));
 }

@@ -92,7 +92,7 @@ fn many_sessions_come_in_parts_each_whole() {
     let mut rig = Rig::new(|_| {});
     for session in 1..=70 {
         rig.open(session, HopLimit::Keep);
-        rig.tell(Command::Record { session, record: vec![1; 10_000] });
+        rig.tell(Command::Record { session, record: vec![1; 10_000].into() });
     }
     rig.reports.clear();
     rig.tell(Command::Snapshot);
@@ -154,7 +154,7 @@ fn a_part_of_a_snapshot_fits_into_a_frame_whatever_phones_describe() {
             }
             rig.tell(Command::Open { stream: setup.clone() });
         }
-        rig.tell(Command::Record { session, record: vec![200; 4_000] });
+        rig.tell(Command::Record { session, record: vec![200; 4_000].into() });
     }
     rig.reports.clear();
     rig.tell(Command::Snapshot);
