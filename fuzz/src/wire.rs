@@ -30,9 +30,10 @@ fn both<T: Message>(octets: &[u8], piece: usize) {
     assert!(whole.len() <= octets.len() / 4);
     for message in &whole {
         let Received::Message(message) = message else { continue };
-        // The planted bug: a command that ends session 7 is lost.
+        // The planted bug: a command that ends another session than the first is lost.
         if cfg!(feature = "planted") {
-            assert!(!format!("{message:?}").contains("End { session: 7 }"), "lost");
+            let text = format!("{message:?}");
+            assert!(!text.contains("End { session: ") || text.contains("End { session: 0 }"), "lost");
         }
         let mut written = Vec::new();
         // A message from a frame may be longer as we write it: a name for each field.

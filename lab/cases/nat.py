@@ -87,6 +87,45 @@ def nat(lab):
     return f"4 calls, both ways each; {packets} packets came and left once, 0 on the inside; the symmetric NAT showed ports {one} and {other}"
 
 
+def reports(packets, out):
+    """RTCP sender reports on an interface: (from, to, SSRC, the last report of the other end that the author says it got)."""
+    found = []
+    for p in packets:
+        data = p.payload
+        if p.out == out and len(data) >= 28 and data[0] >> 6 == 2 and data[1] == 200:
+            heard = data[44:48] if data[0] & 31 else b""
+            found.append((p.src, p.dst, int.from_bytes(data[4:8], "big"), int.from_bytes(heard, "big")))
+    return found
+
+
+@case("nat-rtcp")
+def nat_rtcp(lab):
+    """both phones behind NATs that give RTCP another port than RTP's next: each baresip says in its own sender report that it got the other's (LSR)"""
+    Gateway(lab, ttl="64")
+    lab.net.more_homes(3, ())
+    for nat_ in ("nat2", "nat3"):
+        SymmetricNat(lab, nat_)
+    a, b = pair(lab, 11, "home3", 7, "home2", 8)
+    a.registered(), b.registered()
+    outer = Tap(lab, "gw", "eth1")
+    dial(a, b)
+    # A report every five seconds; what it says of the other end is of the one before.
+    until("both say that they heard the other's reports", lambda: len({ssrc for _, _, ssrc, last in reports(outer.read(), False) if last}) == 2, 25, 0.2)
+    hang_up(a, b)
+    judge(heard(a), heard(b))
+    came, left = reports(outer.packets, False), reports(outer.packets, True)
+    media = {p.ssrc: (p.src, p.dst) for p in outer.rtp() if not p.out and p.payload[1] & 0x7F == 0}
+    shifted = []
+    for source, target, ssrc, _ in came:
+        (host, port), (ours, at) = media[ssrc]
+        same((source[0], target), (host, (ours, at + 1)), "where RTCP comes from, and goes to")
+        shifted.append(source[1] - port)
+    check(any(shift != 1 for shift in shifted), f"the NATs left RTCP on the port after RTP's: {shifted}")
+    homes = {host: source for source, _, _, _ in came for host in [source[0]]}
+    same({target for _, target, _, _ in left}, set(homes.values()), "where reports are sent to: the ports of the NATs")
+    return f"{len(came)} reports came and {len(left)} left, from ports at {sorted(set(shifted))} from RTP's; each end got the other's"
+
+
 DIRECT = ("[media]\n", '[fent]\nmedia_route = "direct-behind-same-nat"\n\n[media]\n')
 
 

@@ -19,7 +19,7 @@ use sip_core::token::{InstanceId, Key, Keyring};
 
 use super::keys::{KeyError, Keys};
 use super::listen::allowed;
-use super::{location, signalling};
+use super::{location, machine, signalling};
 use crate::config::{self, Settings, SipPort};
 
 /// What is to be explained, and as if it came how.
@@ -107,7 +107,7 @@ pub fn explain_sip(settings: &Settings, asked: &Asked) -> Result<String, Explain
         peer.identity = Some(Arc::new(identity(certificate, &edge)?));
         peer.verified = true;
     }
-    let line = asked.line.as_ref().map(|tag| InstanceId::new(&signalling::edge(settings).realm, tag));
+    let line = asked.line.as_ref().map(|tag| InstanceId::new(&machine::edge(settings).realm, tag));
     let trace =
         edge.explain(now, Question { peer, source: None, line, connected: !asked.phones_gone, message });
     text.push_str(if asked.phones_gone {
@@ -126,7 +126,7 @@ fn edge(settings: &Settings) -> Result<Edge, ExplainError> {
         // A gateway that never ran has written no token that could be known.
         Keyring::new(Key::new(1, [0; 32]), Vec::new())
     };
-    Ok(Edge::new(signalling::edge(settings), keys, [0; 32], Box::new(Untouched)))
+    Ok(Edge::new(machine::edge(settings), keys, [0; 32], Box::new(Untouched)))
 }
 
 fn listener(row: &SipPort) -> ListenerId {

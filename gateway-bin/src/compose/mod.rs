@@ -13,6 +13,7 @@ mod http;
 mod keys;
 mod listen;
 mod location;
+mod machine;
 mod media;
 mod names;
 mod places;

@@ -288,7 +288,7 @@ impl Anchor {
             if keys.is_none() && stream.setup.leg(side).srtp.is_some() {
                 stream.own.retire(side);
             }
-            setup.leg_mut(side).srtp = keys;
+            setup.leg_mut(side).srtp = keys.map(Box::new);
         }
         self.carry(&mut setup, line, same);
         // An end sends when it says so and the other says that it receives (RFC 3264 §6.1).

@@ -9,6 +9,7 @@
 
 mod line;
 mod verdict;
+mod words;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -383,7 +383,7 @@ fn it_leaves_and_does_not_arrive() {
         use crate::srtp::{Key, Keys, Suite};
         case.switch.2 = description("10.0.1.60", 5000, "RTP/SAVP 0\r\n");
         let key = Key::new(Suite::AesCm80, &[0; 30]).unwrap();
-        case.switch.0.srtp = Some(Keys { send: key.clone(), receive: key, reached: None });
+        case.switch.0.srtp = Some(Keys { send: key.clone(), receive: key, reached: None }.into());
     });
     assert_eq!(Case::new().switch.2.transport, Some(Transport::Rtp));
 }

@@ -266,9 +266,10 @@ pub struct LegSetup {
     /// the path of before stays in use (RFC 8445 §9).
     #[serde(default)]
     pub ice_before: Option<Box<IceLite>>,
-    /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are.
+    /// SRTP ends here: what comes is opened, what leaves is sealed. `None`: packets pass as they are. Boxed: most have none, and
+    /// each leg is kept by the relay and by the anchor.
     #[serde(default)]
-    pub srtp: Option<Keys>,
+    pub srtp: Option<Box<Keys>>,
     /// The port that its description names, which behind NAT is nobody's outside; 0: none was named. Another one says that the
     /// end moves, whatever still comes from where it was.
     #[serde(default)]

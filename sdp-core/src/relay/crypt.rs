@@ -14,7 +14,7 @@ pub(super) struct Crypt {
 impl Crypt {
     /// What a leg has now. A key that stays keeps where its packets are in their numbers.
     pub(super) fn renewed(was: Option<Box<Self>>, setup: &LegSetup) -> Option<Box<Self>> {
-        let keys = setup.srtp.as_ref()?;
+        let keys = setup.srtp.as_deref()?;
         let (mut send, mut receive) = (None, None);
         if let Some(was) = was {
             let same = was.keys.send == keys.send;

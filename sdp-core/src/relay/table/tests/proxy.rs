@@ -218,7 +218,7 @@ fn a_phone_with_srtp_is_sent_one_source() {
     let mut rig = Rig::new(|_| {});
     let (mut setup, _, inside) = rig.continued(7);
     let key = |octet| Key::new(Suite::AesCm80, &[octet; 30]).unwrap();
-    setup.outside.srtp = Some(Keys { send: key(1), receive: key(2), reached: None });
+    setup.outside.srtp = Some(Keys { send: key(1), receive: key(2), reached: None }.into());
     rig.tell(Command::Update { stream: setup });
     let mut phone = Context::new(&key(1)).unwrap();
     let mut open = |mut packet: Vec<u8>| {
