@@ -296,14 +296,14 @@ impl Uring {
             _ => bytes,
         };
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        if !self.send(mark, &forward, part, ports) {
+        if !self.send(&forward, part, ports) {
             table.handle_send_error(mark.slot);
         }
     }
 
     /// Queues a packet. `part` must stay as it is until the kernel has taken the request.
     #[allow(unsafe_code)]
-    fn send(&mut self, from: Mark, forward: &Forward, part: libc::iovec, ports: &mut Ports) -> bool {
+    fn send(&mut self, forward: &Forward, part: libc::iovec, ports: &mut Ports) -> bool {
         // Room for the request too: to hand it over must not make room, which would take back its own place in `outs`.
         if self.queued == self.outs.len() || self.ring.submission().is_full() {
             self.flush();
@@ -318,8 +318,9 @@ impl Uring {
         let way = pair.way(component, forward.to);
         let socket = Which::of(component, way);
         let Some(fd) = pair.raw(socket).map(Fd) else { return false };
+        let by = Mark { socket, slot: forward.slot, generation: pair.generation };
         if way == Way::Dial {
-            self.dials.push(Mark { socket: Which::Line, slot: forward.slot, generation: pair.generation });
+            self.dials.push(Mark { socket: Which::Line, ..by });
         }
         let place = self.place(forward.slot, socket);
         let Some(out) = self.outs.get_mut(self.queued) else { return false };
@@ -329,7 +330,7 @@ impl Uring {
             Hop::Socket => out.plain(place, fd, part),
             _ => out.marked(place, fd, part, forward.to.is_ipv6(), hop_limit),
         };
-        let request = request.user_data(from.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
+        let request = request.user_data(by.pack(SEND)).flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: name, message and control lie in `outs`, which is boxed; their place counts as taken, so that nobody touches
         // it before `recycle`. The packet lies in a buffer that is not given back before.
         let queued = unsafe { self.ring.submission().push(&request) }.is_ok();
@@ -432,8 +433,7 @@ mod tests {
         let Ok(mut uring) = Uring::new(Arc::new(Wake::new().unwrap()), 0) else { return };
         let port = || Port::bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let (mut ports, slot) = (Ports::default(), Slot(0));
-        let generation = ports.install(slot, Pair::new(port(), port())).unwrap().generation;
-        let from = Mark { socket: Which::Rtp, slot, generation };
+        ports.install(slot, Pair::new(port(), port())).unwrap();
         let nothing = opcode::Nop::new().build().user_data(CANCEL << 61);
         #[allow(unsafe_code)]
         // SAFETY: it points to nothing.
@@ -448,7 +448,6 @@ mod tests {
             let to = end.local_addr().unwrap();
             let part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: 1 };
             assert!(uring.send(
-                from,
                 &Forward { slot, passed, to, answer: false, changed: false },
                 part,
                 &mut ports

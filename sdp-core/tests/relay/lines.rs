@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::gateway::{Gateway, PBX, PHONE_A, PHONE_B, Peer, rtp};
+use sdp_core::relay::{Report, Side};
+
+use super::gateway::{Gateway, PBX, PHONE_A, PHONE_B, Peer, audio, place, rtp};
 use super::{INNER, OUTER, PLACES};
 
 /// More packets than a port waits for before it takes a line.
@@ -91,4 +93,48 @@ fn strangers_are_judged_in_a_long_call_as_in_a_short_one() {
     stranger.expect_silence();
     let [outside, inside] = gateway.statistics(1, |o, i| o.dropped.stranger + i.dropped.stranger == 100);
     assert_eq!((outside.dropped.total(), inside.dropped.total()), (50, 50));
+}
+
+/// What one fork sends leaves by a line of its own, and by no other's.
+#[test]
+fn the_line_that_is_cut_is_the_one_that_was_refused() {
+    let mut gateway = Gateway::new(OUTER, INNER, |config, _| config.policy.forked = true);
+    let (phone, first, second) = (Peer::new(PHONE_A), Peer::new(PBX), Peer::new(PBX));
+    let inside = place(&gateway.offer(1, Side::Outside, PHONE_A, &audio(&phone)));
+    let mut answers = |fork, from: &Peer| {
+        gateway.anchor.set_fork(1, Some(fork));
+        place(&gateway.answer(1, Side::Inside, PBX, &audio(from)))
+    };
+    let (one, two) = (answers(1, &first), answers(2, &second));
+    assert_ne!(one, two);
+    for n in 0..LONG {
+        for (lane, fork, ssrc) in [(one, &first, 2), (two, &second, 3)] {
+            phone.send(lane, 64, &rtp(1, n));
+            fork.expect(inside, 63, &rtp(1, n));
+            fork.send(inside, 64, &rtp(ssrc, n));
+            phone.expect(lane, 63, &rtp(ssrc, n));
+        }
+    }
+    // Its host says that nobody is there (ICMP), to the second's line alone.
+    drop(phone);
+    for n in 0..80 {
+        second.send(inside, 64, &rtp(3, LONG + n));
+        if n % 4 == 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let unreachable = |gateway: &Gateway| {
+        gateway.reports.iter().find_map(|report| match report {
+            Report::Statistics { outside, inside, .. } if inside.received_rtp == u64::from(LONG) + 80 => {
+                Some(outside.unreachable)
+            }
+            _ => None,
+        })
+    };
+    gateway.until(|gateway| unreachable(gateway).is_some());
+    // By epoll a port has no line, and hears nothing of it.
+    let short = |report: &Report| matches!(report, Report::Ready { shortage: Some(_), .. });
+    if env!("CARGO_CRATE_NAME") != "relay_epoll" && !gateway.reports.iter().any(short) {
+        assert_ne!(unreachable(&gateway), Some(0));
+    }
 }

@@ -40,17 +40,12 @@ impl Uring {
         }
     }
 
-    /// The kernel refused to send a packet that had come by this socket.
+    /// The kernel refused to send a packet by this socket.
     pub(super) fn refused(&mut self, mark: Mark, table: &mut Table, ports: &mut Ports) {
-        table.handle_send_error(mark.slot);
+        table.handle_refused(mark.slot);
         // Its peer may be unreachable, or somebody says so: what is left is tried without the line.
-        if mark.socket != Which::Rtcp
-            && let Some(slot) = table.way_out(mark.slot)
-            && let Some(pair) = ports.pair(slot)
-            && pair.line().is_some()
-        {
-            let generation = pair.generation;
-            self.cut(Mark { socket: Which::Line, slot, generation }, table, ports);
+        if mark.socket == Which::Line {
+            self.cut(mark, table, ports);
         }
     }
 }

@@ -67,11 +67,12 @@ impl Table {
         let entry = match at {
             Some(at) => match self.streams.get_mut(at).and_then(Option::as_mut) {
                 Some(entry) => {
+                    let used = entry.stream.was_used();
                     entry.stream.update(now, setup);
                     let old = [(entry.outside, outside), (entry.inside, inside)];
                     (entry.outside, entry.inside) = (outside, inside);
                     for (slot, _) in old.into_iter().filter(|(old, new)| old != new) {
-                        if self.vacate_shared(slot, at) {
+                        if self.vacate_shared(slot, at, used) {
                             self.unbind(now, slot);
                         }
                     }
@@ -153,7 +154,7 @@ impl Table {
         self.reports.push_back(entry.statistics(true));
         let used = entry.stream.was_used();
         for slot in [entry.outside, entry.inside] {
-            if !self.vacate_shared(slot, at) {
+            if !self.vacate_shared(slot, at, used) {
                 continue;
             }
             if used { self.unbind(now, slot) } else { self.free(slot) }

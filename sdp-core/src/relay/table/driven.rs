@@ -10,6 +10,24 @@ impl Table {
         self.count(slot, |dropped| dropped.send += 1);
     }
 
+    /// The kernel refused to send a packet by this slot: it counts where what leaves there comes from.
+    pub fn handle_refused(&mut self, slot: Slot) {
+        if let Some(from) = self.opposite(slot) {
+            self.handle_send_error(from);
+        }
+    }
+
+    /// The slot to which comes what leaves by this one.
+    fn opposite(&self, slot: Slot) -> Option<Slot> {
+        let Usage::Stream { at, side, .. } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
+        let entry = self.streams.get(at)?.as_ref()?;
+        let (at, from) = match entry.joined.filter(|_| side == Side::Outside) {
+            Some(other) => (other, Side::Outside),
+            None => (at, side.other()),
+        };
+        Some(Slot(self.streams.get(at)?.as_ref()?.slot(from)))
+    }
+
     /// Word has come that packets which leave by this slot don't arrive.
     pub fn handle_undelivered(&mut self, slot: Slot, why: Undelivered) {
         let usage = self.slots.get(slot.0).and_then(Option::as_ref).map(|bound| bound.usage);
@@ -18,17 +36,6 @@ impl Table {
         {
             entry.stream.count_undelivered(side, why);
         }
-    }
-
-    /// By which slot what comes to this one leaves.
-    pub fn way_out(&self, slot: Slot) -> Option<Slot> {
-        let Usage::Stream { at, side, .. } = self.slots.get(slot.0)?.as_ref()?.usage else { return None };
-        let entry = self.streams.get(at)?.as_ref()?;
-        let (at, leaving) = match entry.joined.filter(|_| side == Side::Outside) {
-            Some(other) => (other, Side::Outside),
-            None => (at, side.other()),
-        };
-        Some(Slot(self.streams.get(at)?.as_ref()?.slot(leaving)))
     }
 
     /// A packet that came to this slot is larger than the driver takes.

@@ -52,10 +52,15 @@ impl Table {
         }
     }
 
-    /// A stream uses a slot no more. `true`: nobody does.
-    pub(super) fn vacate_shared(&mut self, slot: usize, at: usize) -> bool {
+    /// A stream uses a slot no more. `true`: nobody does. `used`: somebody may still send to its ports, whoever has them last.
+    pub(super) fn vacate_shared(&mut self, slot: usize, at: usize, used: bool) -> bool {
         let Some(all) = self.shared.get_mut(&slot) else { return true };
         all.retain(|other| *other != at);
+        for heir in all.iter().filter(|_| used) {
+            if let Some(entry) = self.streams.get_mut(*heir).and_then(Option::as_mut) {
+                entry.stream.inherit();
+            }
+        }
         let (Some(first), alone) = (all.first().copied(), all.len() < 2) else { return true };
         if let Some(bound) = self.slots.get_mut(slot).and_then(Option::as_mut)
             && let Usage::Stream { at: owner, shared, .. } = &mut bound.usage

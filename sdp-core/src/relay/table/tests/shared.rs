@@ -75,6 +75,21 @@ fn whoever_stays_has_the_pair_and_the_last_one_closes_it() {
 }
 
 #[test]
+fn a_port_that_was_used_rests_whoever_has_it_last() {
+    let mut rig = Rig::new(|_| {});
+    let (first, outside, inside) = rig.open(1, HopLimit::Keep);
+    let other = rig.lease(OUT, 1)[0];
+    let mut second = StreamSetup { id: StreamId { session: 1, index: 1 }, ..first.clone() };
+    second.outside.pair = other.id;
+    (second.outside.live, second.inside.live) = (false, false);
+    rig.tell(Command::Open { stream: second.clone() });
+    rig.packet(outside.rtp, "198.51.100.1:4000", 64, &rtp(1));
+    rig.tell(Command::Close { stream: first.id });
+    rig.tell(Command::Close { stream: second.id });
+    assert!(!rig.bound.values().any(|(rtp, _)| *rtp == inside.rtp), "who used it may send to it for a while");
+}
+
+#[test]
 fn the_end_of_the_session_closes_all_of_it() {
     let mut rig = Rig::new(|_| {});
     let before = rig.bound.len();
