@@ -26,7 +26,7 @@ bar() {
     case $1 in
     # The goal of the proxy path is 10,000.
     parse) echo 9000 ;; access) echo 15000 ;; proxy) echo 10500 ;;
-    rewrite) echo 26000 ;; limit) echo 50000 ;;
+    rewrite) echo 26000 ;; limit) echo 52000 ;;
     refresh) echo 140000 ;; refused) echo 250000 ;; answered) echo 650000 ;;
     esac
 }
