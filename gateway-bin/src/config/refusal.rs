@@ -130,6 +130,11 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// What is written there.
+    pub(super) fn text_at(&self, span: std::ops::Range<usize>) -> Option<&'a str> {
+        self.text.get(span).map(str::trim).filter(|text| !text.is_empty())
+    }
+
     pub(super) fn line_at(&self, offset: usize) -> usize {
         let upto = self.text.as_bytes().get(..offset.min(self.text.len())).unwrap_or_default();
         upto.iter().filter(|byte| **byte == b'\n').count() + 1

@@ -310,7 +310,14 @@ fn it_stopped() {
     let stop = |seconds| move |case: &mut Case| case.phone.3 = Duration::from_secs(seconds);
     says(
         "stopped",
-        &["the phone", "10 s or more", "the other end goes on", "500 came before", "TTL 62"],
+        &[
+            "the phone",
+            "10 s or more",
+            "the other end goes on",
+            "500 came before",
+            "TTL 62",
+            "NAT or firewall",
+        ],
         stop(10),
     );
     says("healthy", &[], stop(9));

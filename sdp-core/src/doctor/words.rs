@@ -65,7 +65,9 @@ impl fmt::Display for Verdict {
                     f,
                     "no packet has come from {from} for {seconds} s or more{too}: {received} came before"
                 )?;
-                hop_limit.map_or(Ok(()), |average| write!(f, ", with TTL {average}"))
+                hop_limit.map_or(Ok(()), |average| write!(f, ", with TTL {average}"))?;
+                let why = "a NAT or firewall on the way forgot or closed its path, its line broke, or it stays silent by itself";
+                write!(f, "; {why}")
             }
             Self::Dropped { from, count, of, why } => dropped(f, *from, *count, *of, why),
             Self::HopLimitLow { to, sent, away, told } => {

@@ -97,7 +97,9 @@ impl Call {
             heard: [now; 2],
         });
         for ((heard, old), new) in counted.heard.iter_mut().zip(counted.legs.iter()).zip(&legs) {
-            if new.received_rtp > old.received_rtp {
+            // Fewer than before: the relay was lost, and another one counts from nothing.
+            let before = if new.received_rtp < old.received_rtp { 0 } else { old.received_rtp };
+            if new.received_rtp > before {
                 *heard = now;
             }
         }

@@ -258,6 +258,22 @@ fn a_phone_that_falls_silent_is_told_after_a_while() {
     assert_eq!(rig.verdicts(), [(1, "healthy".into())], "silent by agreement until now");
 }
 
+/// A media process was killed, and the one after it counts from nothing.
+#[test]
+fn counters_that_begin_anew_are_no_silence() {
+    let mut rig = Rig::new();
+    rig.call(1);
+    rig.count(5, 1, talked(250), talked(250));
+    rig.count(300, 1, talked(15_000), talked(15_000));
+    // The first counters come late, and with them the end of a short call.
+    rig.count(11, 1, talked(400), talked(400));
+    assert_eq!(rig.verdicts(), [(1, "healthy".to_owned())]);
+    rig.count(5, 1, talked(650), talked(650));
+    // Who has sent nothing to the one after that is not heard again.
+    rig.count(11, 1, LegStatistics { received_rtp: 0, ..talked(550) }, talked(550));
+    assert_ne!(rig.verdicts(), [(1, "healthy".to_owned())]);
+}
+
 #[test]
 fn what_the_relay_measured_counts_more_than_counters_at_intervals() {
     let mut rig = Rig::new();

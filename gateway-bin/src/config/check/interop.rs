@@ -146,16 +146,14 @@ impl Reader<'_, '_> {
                     ("when-missing", AddExpires::WhenMissing),
                     ("always", AddExpires::Always),
                 ];
-                let text = value.as_str().unwrap_or_default();
-                if let Some(choice) = self.judge.one_of(key, text, &choices) {
+                if let Some(choice) = self.choice(key, value, &choices) {
                     *field(self.profile) = choice;
                 }
             }
             Kind::Proxy(field) => {
                 let choices =
                     [("no", MediaProxy::No), ("use", MediaProxy::Relayed), ("always", MediaProxy::Always)];
-                let text = value.as_str().unwrap_or_default();
-                if let Some(choice) = self.judge.one_of(key, text, &choices) {
+                if let Some(choice) = self.choice(key, value, &choices) {
                     *field(self.profile) = choice;
                 }
             }
@@ -168,6 +166,18 @@ impl Reader<'_, '_> {
             },
             Kind::Own(_, read) => read(key, value, &mut self.profile.sdp, self.judge),
             Kind::Only(_) => {}
+        }
+    }
+
+    /// One of several words. What is no text is told as it was written.
+    fn choice<T: Copy>(&mut self, key: &[&str], value: &Value, choices: &[(&str, T)]) -> Option<T> {
+        match value {
+            Value::String(text) => self.judge.one_of(key, text, choices),
+            other => {
+                let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+                self.judge.refuse(key, format!("{other} is not known: expected {}", words.join(", ")));
+                None
+            }
         }
     }
 

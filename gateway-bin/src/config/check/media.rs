@@ -9,6 +9,8 @@ use crate::config::settings::{MediaSettings, RouteSettings, SenderLimit};
 use sdp_core::net::MAX_WORKERS;
 use sdp_core::policy::{Srtp, SrtpSides, Timeouts};
 
+/// Fewer routers than may lie between us and a phone at home.
+const FAR: u8 = 32;
 /// The socket of the media process in the state folder.
 const SOCKET: &str = "media.sock";
 /// From which port to which the kernel hands out ports to whoever asks.
@@ -96,6 +98,9 @@ fn process(media: &file::Media, state_dir: &Path, judge: &mut Judge<'_>) -> Opti
         judge.refuse(&["media", "socket"], format!("\"{socket}\" is not an absolute path: expected one"));
         return None;
     }
+    if media.socket.is_some() && !media.process {
+        judge.warn(&["media", "socket"], "is not looked at as long as media.process is false");
+    }
     let octets = path.as_os_str().len();
     // One in a state_dir that is too long is refused with it.
     if media.process && media.socket.is_some() && octets > MAX_SOCKET {
@@ -161,7 +166,12 @@ fn ttl(value: &toml::Value, judge: &mut Judge<'_>) -> Option<Option<NonZeroU8>> 
     match value {
         toml::Value::String(text) if text == "keep" => Some(None),
         toml::Value::Integer(number) => {
-            judge.number::<u8>(&["media", "ttl"], *number, (1, 255)).map(NonZeroU8::new)
+            let ttl = judge.number::<u8>(&["media", "ttl"], *number, (1, 255));
+            if ttl.is_some_and(|ttl| ttl < FAR) {
+                let why = format!("{number} routers away nobody hears anything; 64 reaches everybody");
+                judge.warn(&["media", "ttl"], why);
+            }
+            ttl.map(NonZeroU8::new)
         }
         other => {
             judge.refuse(&["media", "ttl"], format!("{other} is not known: expected \"keep\" or 1 to 255"));

@@ -330,6 +330,16 @@ fn unparsed(error: &toml::de::Error, lines: &Lines<'_>) -> Refusal {
         }
         message = format!("unknown key{near}");
     }
+    // No table was made of it, so the key is named by what stands there.
+    if message == "duplicate key"
+        && let Some(name) = error.span().and_then(|span| lines.text_at(span))
+    {
+        message = format!("\"{name}\" stands here a second time");
+    }
+    // A table with a name of ours in the source; what may stand in it is refused by name once it is one.
+    if let Some((rest, _)) = message.split_once("expected struct ") {
+        message = format!("{rest}expected a table");
+    }
     for (rust, plain) in TYPES {
         if let Some(rest) = message.strip_suffix(rust) {
             message = format!("{rest}{plain}");

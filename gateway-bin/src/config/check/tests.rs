@@ -66,6 +66,12 @@ fn unknown_keys_and_wrong_types_are_refused() {
     );
     let invalid = changed("[16384, 32767]", "\"all\"").unwrap_err().to_string();
     assert!(invalid.contains("media.port_range: invalid type: string \"all\""), "{invalid}");
+    // Nothing of how it is called in the source.
+    let invalid = changed("[media]", "[media]\nsrtp = \"required\"").unwrap_err().to_string();
+    assert!(invalid.contains("media.srtp: invalid type: string \"required\", expected a table"), "{invalid}");
+    assert!(invalid.ends_with("expected a table"), "{invalid}");
+    let invalid = changed("ttl = 64", "ttl = 64\nttl = 65").unwrap_err().to_string();
+    assert!(invalid.contains("\"ttl\" stands here a second time"), "{invalid}");
     let invalid = judged("state_dir = [").unwrap_err().to_string();
     assert!(invalid.contains("line 1"), "{invalid}");
 }

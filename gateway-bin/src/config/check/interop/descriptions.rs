@@ -4,7 +4,7 @@ use sdp_core::policy::Codecs;
 use sip_core::edge::interop::{InteropProfile, MediaPorts, Sdp};
 use toml::Value;
 
-use super::super::Judge;
+use super::super::{Judge, nearest};
 use super::texts;
 
 /// Reads a value into the profile.
@@ -52,8 +52,66 @@ pub(super) fn max_streams(key: &[&str], value: &Value, sdp: &mut Sdp, judge: &mu
 pub(super) fn codecs(key: &[&str], value: &Value, sdp: &mut Sdp, judge: &mut Judge<'_>) {
     let entries = texts(key, value, judge);
     match Codecs::parse(&entries) {
-        Ok(_) => sdp.codecs = entries.into_iter().map(str::to_owned).collect(),
+        Ok(_) => {
+            entries.iter().for_each(|entry| doubt(key, entry, judge));
+            sdp.codecs = entries.into_iter().map(str::to_owned).collect();
+        }
         Err(bad) => judge.refuse(key, bad.to_string()),
+    }
+}
+
+/// Names that phones and switches give to codecs (IANA, "RTP Payload Format Media Types"). Others may exist.
+const CODECS: [&str; 39] = [
+    "PCMU",
+    "PCMA",
+    "G722",
+    "G7221",
+    "G723",
+    "G726-16",
+    "G726-24",
+    "G726-32",
+    "G726-40",
+    "G728",
+    "G729",
+    "G729D",
+    "G729E",
+    "GSM",
+    "iLBC",
+    "opus",
+    "AMR",
+    "AMR-WB",
+    "EVS",
+    "speex",
+    "SILK",
+    "L8",
+    "L16",
+    "DVI4",
+    "LPC",
+    "CN",
+    "red",
+    "rtx",
+    "telephone-event",
+    "t140",
+    "clearmode",
+    "H261",
+    "H263",
+    "H263-1998",
+    "H263-2000",
+    "H264",
+    "H265",
+    "VP8",
+    "VP9",
+];
+
+/// A name that no description has lets every call end in 488 where only listed codecs remain.
+fn doubt(key: &[&str], entry: &str, judge: &mut Judge<'_>) {
+    let name = entry.trim_start_matches('!').split('/').next().unwrap_or_default();
+    if !CODECS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        let near = nearest(name, CODECS.into_iter());
+        judge.warn(
+            key,
+            format!("\"{entry}\": descriptions hardly have a codec of that name, as PCMU or PCMA{near}"),
+        );
     }
 }
 

@@ -51,6 +51,17 @@ fn numbers_have_their_ranges() {
 }
 
 #[test]
+fn a_codec_that_nobody_has_is_doubted() {
+    let listed =
+        |codecs: &str| sdp(&format!("use_codec_limit = true\ncodec_limit = \"listed\"\ncodecs = [{codecs}]"));
+    warned(&listed("\"PCMU\", \"g711u\""), "sdp.codecs: \"g711u\"");
+    warned(&listed("\"PCMU\", \"!telephone-events\""), "did you mean \"telephone-event\"?");
+    let known = listed("\"pcmu\", \"L16/44100\", \"!telephone-event\", \"opus\"");
+    let (_, warnings) = changed("[media]", &format!("{known}\n[media]")).unwrap();
+    assert!(!warnings.iter().any(|warning| warning.key == "sdp.codecs"), "{warnings:?}");
+}
+
+#[test]
 fn ports_are_rows_that_merge() {
     let row = |transport: &str, lower: i64, upper: i64| {
         format!("{{ transport = \"{transport}\", lower = {lower}, upper = {upper} }}")

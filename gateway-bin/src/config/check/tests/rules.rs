@@ -319,7 +319,23 @@ fn streams_are_continued_or_not() {
         assert!(!warnings.iter().any(|one| one.key == "media.proxy"), "{value}");
     }
     refused("[media]", "[media]\nproxy = \"used\"", "media.proxy", "expected no, use, always");
-    refused("[media]", "[media]\nproxy = true", "media.proxy", "expected no, use, always");
+    refused("[media]", "[media]\nproxy = true", "media.proxy", "true is not known: expected no, use, always");
+}
+
+/// A value that is taken and does nothing, or next to nothing, is said.
+#[test]
+fn media_that_goes_nowhere_is_warned_of() {
+    let warned = |from: &str, to: &str, key: &str| {
+        let (_, warnings) = changed(from, to).unwrap();
+        warnings.iter().any(|one| one.key == key)
+    };
+    let socket = "[media]\nsocket = \"/run/farend-media/media.sock\"";
+    assert!(warned("[media]", socket, "media.socket"));
+    assert!(!warned("[media]", &format!("{socket}\nprocess = true"), "media.socket"));
+    assert!(warned("ttl = 64", "ttl = 1", "media.ttl") && warned("ttl = 64", "ttl = 31", "media.ttl"));
+    assert!(
+        !warned("ttl = 64", "ttl = 32", "media.ttl") && !warned("ttl = 64", "ttl = \"keep\"", "media.ttl")
+    );
 }
 
 /// MED-03, MED-11.
