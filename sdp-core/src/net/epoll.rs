@@ -49,6 +49,15 @@ impl Epoll {
         })
     }
 
+    /// Takes a line away of which an error is told: nobody here asks why, and until somebody does it would be told again.
+    fn cut(&mut self, mark: u64, table: &mut Table, ports: &mut Ports) {
+        let slot = Slot(usize::try_from(mark >> 2).unwrap_or(usize::MAX));
+        if let Some(line) = ports.pair_mut(slot).and_then(Pair::cut) {
+            let _ = self.set.delete(&line);
+            line.undelivered().for_each(|why| table.handle_undelivered(slot, why));
+        }
+    }
+
     /// Reads a port's packets and sends each where it belongs; says how many there were.
     fn serve(&mut self, moment: Moment, mark: u64, table: &mut Table, ports: &mut Ports) -> usize {
         let slot = Slot(usize::try_from(mark >> 2).unwrap_or(usize::MAX));
@@ -136,12 +145,19 @@ impl Engine for Epoll {
         let moment = Moment::now();
         let (mut woken, mut packets) = (false, 0);
         for at in 0..count {
-            match self.events.get(at).map_or(WAKE, |event| event.data()) {
+            let Some(event) = self.events.get(at).copied() else { break };
+            match event.data() {
                 WAKE => {
                     self.wake.clear();
                     woken = true;
                 }
-                mark => packets += self.serve(moment, mark, table, ports),
+                mark => {
+                    packets += self.serve(moment, mark, table, ports);
+                    let failed = event.events().contains(EpollFlags::EPOLLERR);
+                    if failed && Which::numbered(mark & 3) == Which::Line {
+                        self.cut(mark, table, ports);
+                    }
+                }
             }
         }
         self.nap.note(moment.now, packets);
@@ -288,6 +304,28 @@ impl Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_with_an_error_keeps_nobody_busy() {
+        use std::net::UdpSocket;
+        let mut epoll = Epoll::new(Arc::new(Wake::new().unwrap())).unwrap();
+        let ip: std::net::IpAddr = "127.0.0.1".parse().unwrap();
+        let config = crate::relay::table::Config::new(ip.into(), ip.into(), [0; 32]);
+        let (mut table, mut ports) = (Table::new(clock(), config), Ports::default());
+        let gone = UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
+        let port = || Port::bind((ip, 0).into(), 0).unwrap();
+        // One that comes from a worker which has lines.
+        let mut pair = Pair::new(port(), port());
+        while pair.way(crate::relay::Component::Rtp, gone) != super::super::line::Way::Dial {}
+        pair.dial().unwrap();
+        epoll.watch(Slot(0), ports.install(Slot(0), pair).unwrap());
+        let line = ports.pair(Slot(0)).unwrap().raw(Which::Line).unwrap();
+        nix::sys::socket::send(line, b"1", MsgFlags::empty()).unwrap();
+        epoll.turn(&mut table, &mut ports, Duration::ZERO).unwrap();
+        let none = ports.pair(Slot(0)).unwrap().raw(Which::Line).is_none();
+        let left = epoll.set.wait(&mut epoll.events, EpollTimeout::ZERO).unwrap();
+        assert_eq!((none, left), (true, 0));
+    }
 
     #[test]
     fn naps_only_where_packets_come_together() {
