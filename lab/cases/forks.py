@@ -177,6 +177,8 @@ def killed_ringing(lab):
     call.request("ACK")
     call.bye()
     until("the ports of the next call are closed", lambda: not {place(answer.body) for answer in again if answer.status == 183} & bound(lab))
+    for end in (media, *switch.forks):
+        end.close()  # else they go on talking in the cases to come
     return f"{len(told)} ports closed after the restart ({len(idle)} bound before the call), and the next call is answered"
 
 
