@@ -26,11 +26,6 @@ impl Stream {
         self.latch_of(side, component).destination()
     }
 
-    /// It has ports that another stream has used.
-    pub fn inherit(&mut self) {
-        self.met = true;
-    }
-
     /// A packet leaves by `side`.
     pub fn count_sent(&mut self, now: Instant, side: Side, passed: Passed, octets: usize) {
         let leg = self.leg(side);

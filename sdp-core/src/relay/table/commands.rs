@@ -157,7 +157,7 @@ impl Table {
             if !self.vacate_shared(slot, at, used) {
                 continue;
             }
-            if used { self.unbind(now, slot) } else { self.free(slot) }
+            if used || self.was_used(slot) { self.unbind(now, slot) } else { self.free(slot) }
         }
     }
 }

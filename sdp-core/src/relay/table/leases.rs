@@ -59,7 +59,7 @@ impl Table {
         self.own.insert(pair.rtp);
         self.own.insert(pair.rtcp);
         let at = self.vacancy();
-        *self.slots.get_mut(at)? = Some(Bound { pair, usage: Usage::Free });
+        *self.slots.get_mut(at)? = Some(Bound { pair, usage: Usage::Free, used: false });
         self.pairs.insert(pair.id, at);
         let exact = self.wants.front().is_some_and(|want| want.exact.is_some());
         let state = self.realm_mut(realm)?;
@@ -251,7 +251,7 @@ impl Table {
         let fresh = PairId(self.next_pair);
         let Some(bound) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
         let old = std::mem::replace(&mut bound.pair.id, fresh);
-        bound.usage = Usage::Free;
+        (bound.usage, bound.used) = (Usage::Free, false);
         let realm = bound.pair.realm;
         self.pairs.remove(&old);
         self.pairs.insert(fresh, at);
@@ -273,7 +273,7 @@ impl Table {
         let at = self.vacancy();
         self.pairs.insert(pair.id, at);
         if let Some(place) = self.slots.get_mut(at) {
-            *place = Some(Bound { pair, usage: Usage::Free });
+            *place = Some(Bound { pair, usage: Usage::Free, used: false });
         }
         self.free(at);
         Slot(at)

@@ -211,6 +211,8 @@ struct RealmState {
 struct Bound {
     pair: Pair,
     usage: Usage,
+    /// A stream that shared it has used it: somebody may still send there, whoever has it last.
+    used: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

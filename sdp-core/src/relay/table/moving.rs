@@ -78,7 +78,7 @@ impl Table {
             *slot = self.vacancy();
             self.pairs.insert(pair.id, *slot);
             if let Some(place) = self.slots.get_mut(*slot) {
-                *place = Some(Bound { pair, usage: Usage::Stream { at, side, shared: false } });
+                *place = Some(Bound { pair, usage: Usage::Stream { at, side, shared: false }, used: false });
             }
         }
         if self.binds {

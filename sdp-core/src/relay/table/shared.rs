@@ -56,21 +56,22 @@ impl Table {
     pub(super) fn vacate_shared(&mut self, slot: usize, at: usize, used: bool) -> bool {
         let Some(all) = self.shared.get_mut(&slot) else { return true };
         all.retain(|other| *other != at);
-        for heir in all.iter().filter(|_| used) {
-            if let Some(entry) = self.streams.get_mut(*heir).and_then(Option::as_mut) {
-                entry.stream.inherit();
-            }
-        }
         let (Some(first), alone) = (all.first().copied(), all.len() < 2) else { return true };
         if let Some(bound) = self.slots.get_mut(slot).and_then(Option::as_mut)
             && let Usage::Stream { at: owner, shared, .. } = &mut bound.usage
         {
             (*owner, *shared) = (first, !alone);
+            bound.used |= used;
         }
         if alone {
             self.shared.remove(&slot);
         }
         false
+    }
+
+    /// Whether one that shared a slot has used it.
+    pub(super) fn was_used(&self, slot: usize) -> bool {
+        self.slots.get(slot).and_then(Option::as_ref).is_some_and(|bound| bound.used)
     }
 
     /// Whether a stream has a slot that is not its own alone: it can't leave for another table.

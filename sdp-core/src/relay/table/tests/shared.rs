@@ -87,6 +87,7 @@ fn a_port_that_was_used_rests_whoever_has_it_last() {
     rig.tell(Command::Close { stream: first.id });
     rig.tell(Command::Close { stream: second.id });
     assert!(!rig.bound.values().any(|(rtp, _)| *rtp == inside.rtp), "who used it may send to it for a while");
+    assert!(rig.bound.values().any(|(rtp, _)| *rtp == other.rtp), "nobody used the one that was not shared");
 }
 
 #[test]
